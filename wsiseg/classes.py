@@ -1,0 +1,82 @@
+"""What the labels of a map mean: index, name, colour."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any
+
+from wsiseg.errors import ClassError
+
+Colour = tuple[int, int, int]
+
+# Okabe and Ito, "Color universal design" (2008): told apart by people with any kind of colour vision.
+PALETTE: tuple[Colour, ...] = (
+    (0, 114, 178), (213, 94, 0), (0, 158, 115), (204, 121, 167), (230, 159, 0), (86, 180, 233), (240, 228, 66),
+)  # fmt: skip
+
+IGNORE = 255
+
+
+@dataclass(frozen=True, slots=True)
+class ClassMap:
+    """Names and colours of the labels 0, 1, …; label 0 is the background, label `ignore` (255) is "no statement".
+
+    Attributes:
+        names: one per label; the order is also the order of painting: where outlines overlap, the later class wins
+        colours: (red, green, blue), 0 to 255, one per label
+        ignore_names: classes of an outline file that mean "do not train or judge here"
+    """
+
+    names: tuple[str, ...]
+    colours: tuple[Colour, ...] = ()
+    ignore_names: tuple[str, ...] = ("Ignore", "Ignore*")
+
+    def __post_init__(self) -> None:
+        if not self.colours:
+            paint = tuple(PALETTE[i % len(PALETTE)] for i in range(len(self.names) - 1))
+            object.__setattr__(self, "colours", ((255, 255, 255), *paint))
+        if len(self.names) < 2 or len(self.names) > IGNORE:
+            raise ClassError(f"A class map needs 2 to {IGNORE} names, background first; it has {len(self.names)}.")
+        if len(set(self.names)) != len(self.names) or not all(name.strip() for name in self.names):
+            raise ClassError(f"Class names must be different and not blank: {', '.join(map(repr, self.names))}.")
+        if set(self.names) & set(self.ignore_names):
+            raise ClassError("A class cannot be learnt and ignored at once: take it out of one of the two lists.")
+        if len(self.colours) != len(self.names):
+            raise ClassError(f"{len(self.names)} classes need as many colours, not {len(self.colours)}.")
+        for colour in self.colours:
+            if len(colour) != 3 or not all(isinstance(c, int) and 0 <= c <= 255 for c in colour):
+                raise ClassError(f"{colour} is no colour: give three whole numbers from 0 to 255.")
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
+
+    def index(self, name: str) -> int:
+        """The label of a class name, `IGNORE` for an ignored one; ClassError for a name that is neither."""
+        if name in self.ignore_names:
+            return IGNORE
+        if name not in self.names:
+            near = get_close_matches(name, self.names, n=1, cutoff=0.6)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise ClassError(f"The class {name!r} is unknown here; there are {', '.join(map(repr, self.names))}.{hint}")
+        return self.names.index(name)
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """As plain JSON values, one object per label; ignored classes carry the label 255."""
+        rows = [
+            {"index": i, "name": name, "color": list(colour)}
+            for i, (name, colour) in enumerate(zip(self.names, self.colours, strict=True))
+        ]
+        return rows + [{"index": IGNORE, "name": name} for name in self.ignore_names]
+
+    @classmethod
+    def from_json(cls, rows: list[dict[str, Any]]) -> ClassMap:
+        """The inverse of `to_json`."""
+        kept = sorted((r for r in rows if r["index"] != IGNORE), key=lambda r: int(r["index"]))
+        colours = tuple((int(r["color"][0]), int(r["color"][1]), int(r["color"][2])) for r in kept)
+        ignored = tuple(str(r["name"]) for r in rows if r["index"] == IGNORE)
+        return cls(tuple(str(r["name"]) for r in kept), colours, ignored)

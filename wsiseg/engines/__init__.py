@@ -1,0 +1,1 @@
+"""Run a model bundle fast on a device."""

@@ -1,0 +1,1 @@
+"""Learning methods, one readable file each."""

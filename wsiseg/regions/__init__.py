@@ -1,0 +1,1 @@
+"""Vector outlines and the formats that carry them."""

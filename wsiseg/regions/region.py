@@ -1,0 +1,56 @@
+"""Vector outlines, the same for every file format."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+from shapely import MultiPolygon, Polygon
+
+_EMPTY: Mapping[str, Any] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """One outlined object.
+
+    Attributes:
+        polygon: valid, in level-0 pixels of the slide's full plane, corner convention: pixel (x, y) covers
+            [x, x + 1) × [y, y + 1)
+        label: class name; None for an outline that its author left without a class
+        score: confidence from 0 to 1; None where nobody stated one
+        id: UUID as text; None until the object is written, then derived from its class and outline
+        measurements: name -> finite number; the names carry their units
+    """
+
+    polygon: Polygon | MultiPolygon
+    label: str | None
+    score: float | None = None
+    id: str | None = None
+    measurements: Mapping[str, float] = field(default=_EMPTY)
+
+
+@dataclass(frozen=True, slots=True)
+class Outlines:
+    """What a reader found in one file.
+
+    Attributes:
+        regions: in the file's order
+        skipped: kind of thing that is no area ("Point", "LineString", "empty", …) -> how many were left out
+        repaired: how many invalid polygons were made valid
+        properties: what the file says of its own origin (slide, model, …), empty for most
+    """
+
+    regions: tuple[Region, ...]
+    skipped: Mapping[str, int] = field(default=_EMPTY)
+    repaired: int = 0
+    properties: Mapping[str, Any] = field(default=_EMPTY)
+
+    def __str__(self) -> str:
+        notes = [f"{len(self.regions)} outlines"]
+        if self.repaired:
+            notes.append(f"{self.repaired} repaired")
+        notes += [f"{n} {kind} skipped" for kind, n in sorted(self.skipped.items())]
+        return ", ".join(notes)

@@ -1,0 +1,1 @@
+"""Pixels in: one Slide in front of every reader."""
