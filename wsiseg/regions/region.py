@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any
 
 from shapely import MultiPolygon, Polygon
-
-_EMPTY: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +26,7 @@ class Region:
     label: str | None
     score: float | None = None
     id: str | None = None
-    measurements: Mapping[str, float] = field(default=_EMPTY)
+    measurements: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +41,9 @@ class Outlines:
     """
 
     regions: tuple[Region, ...]
-    skipped: Mapping[str, int] = field(default=_EMPTY)
+    skipped: Mapping[str, int] = field(default_factory=dict)
     repaired: int = 0
-    properties: Mapping[str, Any] = field(default=_EMPTY)
+    properties: Mapping[str, Any] = field(default_factory=dict)
 
     def __str__(self) -> str:
         notes = [f"{len(self.regions)} outlines"]
