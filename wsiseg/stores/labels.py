@@ -1,0 +1,168 @@
+"""LabelMap: one label per pixel of a frame, as an OME-Zarr label image with a pyramid.
+
+    LABELS.zarr/
+      claim.json    the manifest: grid, slide, model, versions (also in the group's attributes)
+      0, 1, …       (height, width) uint8 labels, each level half the one before; empty chunks are not stored
+      score         (height, width) uint8, confidence × 255 where the label is not background, else 0
+
+Written from top to bottom in rows of the grid's keep boxes. Layout: OME-Zarr 0.5, multiscales and image-label
+(https://ngff.openmicroscopy.org/0.5/).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from zarr.codecs import ZstdCodec
+
+from wsiseg.classes import ClassMap
+from wsiseg.errors import StoreError
+from wsiseg.geometry import Box, Frame
+from wsiseg.grid import Grid
+from wsiseg.stores.claim import Manifest, read_claim
+
+FORMAT = 1
+SHARD_PIXELS = 1 << 24
+PYRAMID_STOPS_AT = 512  # px of the longer side of the smallest level
+PROGRESS = "progress.json"
+
+
+class LabelMap:
+    """A finished label map, opened for reading. Cheap to pickle: it reopens by path."""
+
+    def __init__(self, path: Path) -> None:
+        """Open a label map.
+
+        Raises:
+            StoreError: there is no finished label map at this path
+        """
+        self.path = Path(path)
+        if not self.path.is_dir():
+            raise StoreError(f"There is no label map at {path}: make one with `wsiseg predict --labels`.")
+        self.manifest = read_claim(self.path)
+        if self.manifest.get("kind") != "labels" or self.manifest.get("format") != FORMAT:
+            raise StoreError(f"{path} is no label map that this version reads: predict the slide again.")
+        self.grid = Grid.from_json(self.manifest["grid"])
+        self.level0 = Frame.from_json(self.manifest["level0"])
+        self.classes = ClassMap.from_json(self.manifest["classes"])
+        group = zarr.open_group(self.path, mode="r")
+        self._labels, self._score = group["0"], group["score"]
+
+    def __reduce__(self) -> tuple[type[LabelMap], tuple[Path]]:
+        return LabelMap, (self.path,)
+
+    @property
+    def frame(self) -> Frame:
+        """The plane of the labels."""
+        return self.grid.frame
+
+    def read(self, box: Box) -> np.ndarray:
+        """(box.h, box.w) uint8 labels of a box of the frame; background outside the frame."""
+        return _read(self._labels, box, self.frame)
+
+    def read_score(self, box: Box) -> np.ndarray:
+        """(box.h, box.w) uint8, confidence × 255 of the label; 0 on background."""
+        return _read(self._score, box, self.frame)
+
+    def bands(self) -> Iterator[np.ndarray]:
+        """The map from top to bottom, as (rows, width) uint8 arrays of one row of the grid each."""
+        for row in range(self.grid.shape[0]):
+            yield self.read(row_box(self.grid, row))
+
+
+def _read(array: Any, box: Box, frame: Frame) -> np.ndarray:
+    inside = box.overlap(frame.box)
+    out = np.zeros(box.shape, np.uint8)
+    if inside:
+        out[inside.relative_to(box).slices] = array[inside.slices]
+    return out
+
+
+def row_box(grid: Grid, row: int) -> Box:
+    """The pixels of one row of keep boxes, over the frame's whole width."""
+    return Box(0, row * grid.stride, grid.frame.width, grid.stride).overlap(grid.frame.box)
+
+
+class LabelWriter:
+    """Fills a claimed folder with a LabelMap, row after row."""
+
+    def __init__(self, folder: Path, manifest: Manifest) -> None:
+        """Create the arrays, or find those of an interrupted run (`rows_done` tells how far it came)."""
+        self.folder, self.manifest = folder, manifest
+        self.grid = Grid.from_json(manifest["grid"])
+        self._progress = folder / PROGRESS
+        if not self._progress.exists():
+            group = zarr.open_group(folder, mode="a", attributes={"wsiseg": manifest})
+            for name in ("0", "score"):
+                _create(group, name, self.grid.frame.box.shape, self.grid.stride)
+            self._mark(0)
+        self.rows_done = int(json.loads(self._progress.read_text())["rows"])
+        self._group = zarr.open_group(folder, mode="r+")
+        self._labels, self._score = self._group["0"], self._group["score"]
+
+    def write_row(self, row: int, labels: np.ndarray, score: np.ndarray) -> None:
+        """Store row `row` of keep boxes: labels and score, (rows, width) uint8 both. Rows come in order."""
+        assert row == self.rows_done
+        where = row_box(self.grid, row).slices
+        self._labels[where] = labels
+        self._score[where] = score
+        self._mark(row + 1)
+
+    def _mark(self, rows: int) -> None:
+        fresh = self._progress.with_name("progress.json.partial")
+        fresh.write_text(json.dumps({"rows": rows}))
+        fresh.replace(self._progress)
+        self.rows_done = rows
+
+    def finish(self) -> None:
+        """Add the pyramid and the OME metadata, and remove what only an unfinished map has."""
+        shape, level = self.grid.frame.box.shape, 0
+        while max(shape) > PYRAMID_STOPS_AT:
+            finer = self._group[str(level)]
+            shape, level = (-(-shape[0] // 2), -(-shape[1] // 2)), level + 1
+            coarser = _create(self._group, str(level), shape, self.grid.stride)
+            for top in range(0, shape[0], self.grid.stride):
+                rows = finer[2 * top : 2 * (top + self.grid.stride)]
+                # Nearest neighbour: the mean of two labels is no label.
+                coarser[top : top + self.grid.stride] = rows[::2, ::2]
+        self._group.attrs["ome"] = _ome(ClassMap.from_json(self.manifest["classes"]), self.grid.frame.mpp, level + 1)
+        self._progress.unlink()
+
+
+def _create(group: zarr.Group, name: str, shape: tuple[int, int], chunk: int) -> Any:
+    across = max(1, SHARD_PIXELS // (chunk * chunk))
+    return group.create_array(
+        name, shape=shape, chunks=(chunk, chunk), shards=(chunk, chunk * across), dtype="uint8",
+        compressors=[ZstdCodec(level=1)], dimension_names=("y", "x"), overwrite=True,
+    )  # fmt: skip
+
+
+def _ome(classes: ClassMap, mpp: float, levels: int) -> dict[str, Any]:
+    rows = [r for r in classes.to_json() if "color" in r]
+    return {
+        "version": "0.5",
+        "image-label": {
+            "version": "0.5",
+            "colors": [{"label-value": r["index"], "rgba": [*r["color"], 255 if r["index"] else 0]} for r in rows],
+            "properties": [{"label-value": r["index"], "class": r["name"]} for r in rows],
+        },
+        "multiscales": [
+            {
+                "name": "labels",
+                "type": "nearest",
+                "axes": [{"name": n, "type": "space", "unit": "micrometer"} for n in ("y", "x")],
+                "datasets": [
+                    {
+                        "path": str(i),
+                        "coordinateTransformations": [{"type": "scale", "scale": [mpp * 2**i, mpp * 2**i]}],
+                    }
+                    for i in range(levels)
+                ],
+            }
+        ],
+    }

@@ -1,0 +1,208 @@
+"""TileStore: the tissue of one slide as tiles in Zarr v3, with label rasters when there are outlines.
+
+    STORE.zarr/
+      claim.json    the manifest: grid, slide, outlines, tissue, versions (also in the group's attributes)
+      index         (n, 2) int32     row and column of each tile in the grid, in grid order
+      image         (n, size, size, 3) uint8, RGB of the tile's read box
+      label         (n, size, size) uint8, label of every pixel of the read box; only with outlines
+      counts        (n, classes + 1) int64, pixels per label in the keep box, ignored ones in the last column
+
+Every chunk is one tile; `SHARD_BYTES` worth of tiles make one file. The rows of `counts` that belong to a shard are
+written last, so "is this shard done?" is "is that chunk there?".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from zarr.codecs import ZstdCodec
+
+from wsiseg.classes import IGNORE, ClassMap
+from wsiseg.errors import StoreError
+from wsiseg.geometry import Box
+from wsiseg.grid import Grid, Tile
+from wsiseg.stores.claim import CLAIM, Manifest, read_claim
+
+FORMAT = 1
+SHARD_BYTES = 48 << 20  # uncompressed image bytes in one file: what a writer holds in memory
+WHITE = 255
+CACHED_TILES = 256
+READY = "arrays.ready"  # all arrays exist; in unfinished stores only
+
+
+class TileStore:
+    """A finished store of tiles, opened for reading. Cheap to pickle: it reopens by path."""
+
+    def __init__(self, path: Path) -> None:
+        """Open a store.
+
+        Raises:
+            StoreError: there is no finished tile store at this path
+        """
+        self.path = Path(path)
+        if not self.path.is_dir():
+            raise StoreError(f"There is no tile store at {path}: make one with `wsiseg tile`.")
+        self.manifest = read_claim(self.path)
+        if self.manifest.get("kind") != "tiles" or self.manifest.get("format") != FORMAT:
+            raise StoreError(f"{path} is no tile store that this version reads: tile the slide again.")
+        self.grid = Grid.from_json(self.manifest["grid"])
+        classes = self.manifest["classes"]
+        self.classes = ClassMap.from_json(classes) if classes is not None else None
+        self._tile = lru_cache(CACHED_TILES)(self._decode)
+
+    def __reduce__(self) -> tuple[type[TileStore], tuple[Path]]:
+        return TileStore, (self.path,)
+
+    @cached_property
+    def _group(self) -> zarr.Group:
+        try:
+            return zarr.open_group(self.path, mode="r")
+        except (FileNotFoundError, ValueError, KeyError) as error:
+            raise StoreError(f"{self.path} is damaged ({error}): tile the slide again.") from error
+
+    def _array(self, name: str) -> zarr.Array[Any]:
+        try:
+            array = self._group[name]
+        except KeyError:
+            raise StoreError(f"{self.path} is damaged, its {name!r} is missing: tile the slide again.") from None
+        assert isinstance(array, zarr.Array)
+        return array
+
+    @cached_property
+    def index(self) -> np.ndarray:
+        """(n, 2) int32: row and column of each tile."""
+        return np.asarray(self._array("index")[:])
+
+    @cached_property
+    def counts(self) -> np.ndarray:
+        """(n, classes + 1) int64: pixels per label in the keep box, ignored ones last; (n, 1) without labels."""
+        return np.asarray(self._array("counts")[:])
+
+    @cached_property
+    def _position(self) -> dict[tuple[int, int], int]:
+        return {(int(row), int(col)): i for i, (row, col) in enumerate(self.index)}
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    @property
+    def labelled(self) -> bool:
+        """Whether the store carries label rasters."""
+        return self.classes is not None
+
+    def tile(self, i: int) -> Tile:
+        """The grid's tile at place i of the store."""
+        row, col = self.index[i]
+        return self.grid[int(row), int(col)]
+
+    def image(self, i: int) -> np.ndarray:
+        """(size, size, 3) uint8 RGB of tile i's read box; read-only, it is cached."""
+        return self._tile("image", i)
+
+    def label(self, i: int) -> np.ndarray:
+        """(size, size) uint8 labels of tile i's read box; read-only, it is cached."""
+        if not self.labelled:
+            raise StoreError(f"{self.path} has no labels: tile the slide with --annotations.")
+        return self._tile("label", i)
+
+    def _decode(self, name: str, i: int) -> np.ndarray:
+        tile = np.asarray(self._array(name)[i])
+        tile.flags.writeable = False
+        return tile
+
+    def read(self, box: Box) -> np.ndarray:
+        """(box.h, box.w, 3) uint8 RGB of any box of the grid's frame; white where no tile was stored."""
+        out = np.full((*box.shape, 3), WHITE, np.uint8)
+        self._fill(out, box, self.image)
+        return out
+
+    def read_labels(self, box: Box) -> np.ndarray:
+        """(box.h, box.w) uint8 labels of any box of the grid's frame; IGNORE where no tile was stored."""
+        out = np.full(box.shape, IGNORE, np.uint8)
+        self._fill(out, box, self.label)
+        return out
+
+    def _fill(self, out: np.ndarray, box: Box, get: Any) -> None:
+        for tile in self.grid.cells(box):
+            i = self._position.get((tile.row, tile.col))
+            if i is not None:
+                part = tile.keep.overlap(box)
+                out[part.relative_to(box).slices] = get(i)[part.relative_to(tile.read).slices]
+
+
+class TileWriter:
+    """Fills a claimed folder with the arrays of a TileStore, shard by shard."""
+
+    def __init__(self, folder: Path, manifest: Manifest, tiles: Sequence[Tile]) -> None:
+        """Create the arrays, or find those of an interrupted run."""
+        self.folder, self.tiles = folder, tiles
+        size = int(manifest["grid"]["size"])
+        classes = manifest["classes"]
+        self.columns = (len(ClassMap.from_json(classes)) if classes is not None else 0) + 1
+        self.per_shard = max(1, SHARD_BYTES // (size * size * 3))
+        if not (folder / READY).exists():
+            self._create(manifest, size)
+            (folder / READY).touch()
+        # A tile of the fill value is a tile all the same: without this Zarr would leave it out.
+        with zarr.config.set({"array.write_empty_chunks": True}):
+            group = zarr.open_group(folder, mode="r+")
+            self._arrays = {name: group[name] for name in ("image", "label", "counts") if name in group}
+
+    def _create(self, manifest: Manifest, size: int) -> None:
+        n, k = len(self.tiles), self.per_shard
+        group = zarr.open_group(self.folder, mode="a", attributes={"wsiseg": manifest})
+        index = np.array([(t.row, t.col) for t in self.tiles], np.int32)
+        group.create_array("index", data=index, chunks=(n, 2), overwrite=True)
+        shapes: dict[str, tuple[int, ...]] = {"image": (size, size, 3)}
+        if self.columns > 1:
+            shapes["label"] = (size, size)
+        for name, shape in shapes.items():
+            group.create_array(
+                name, shape=(n, *shape), chunks=(1, *shape), shards=(k, *shape), dtype="uint8",
+                compressors=[ZstdCodec(level=1)], overwrite=True,
+            )  # fmt: skip
+        group.create_array(
+            "counts", shape=(n, self.columns), chunks=(k, self.columns), dtype="int64", overwrite=True
+        )
+
+    def shards(self) -> list[range]:
+        """The tiles of each shard."""
+        return [range(i, min(i + self.per_shard, len(self.tiles))) for i in range(0, len(self.tiles), self.per_shard)]
+
+    def done(self, shard: range) -> bool:
+        """Whether an earlier run finished this shard."""
+        return (self.folder / "counts" / "c" / str(shard.start // self.per_shard) / "0").exists()
+
+    def write(self, shard: range, images: np.ndarray, labels: np.ndarray | None) -> None:
+        """Store the tiles of one shard: images (k, size, size, 3) uint8, labels (k, size, size) uint8 or None."""
+        counts = np.zeros((len(shard), self.columns), np.int64)
+        for row, i in enumerate(shard):
+            keep = self.tiles[i].keep.relative_to(self.tiles[i].read)
+            if labels is None:
+                counts[row] = keep.area
+            else:
+                found = np.bincount(labels[row][keep.slices].ravel(), minlength=IGNORE + 1)
+                counts[row] = [*found[: self.columns - 1], found[IGNORE]]
+        where = slice(shard.start, shard.stop)
+        self._arrays["image"][where] = images
+        if labels is not None:
+            self._arrays["label"][where] = labels
+        self._arrays["counts"][where] = counts
+
+    def finish(self) -> None:
+        """Remove what only an unfinished store has."""
+        (self.folder / READY).unlink()
+
+
+def describe(path: Path) -> str:
+    """One line on a finished store, for people."""
+    store = TileStore(path)
+    labels = f", labels of {len(store.classes)} classes" if store.classes else ""
+    files = sum(1 for p in path.rglob("*") if p.is_file() and p.name != CLAIM)
+    size = store.grid.size
+    return f"{path}: {len(store)} tiles of {size} × {size} px at {store.grid.frame.mpp:g} µm/px{labels}, {files} files"
