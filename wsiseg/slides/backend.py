@@ -1,0 +1,65 @@
+"""What a reader of one slide format has to offer: levels, and pixels of boxes inside a level. Nothing else.
+
+Resolution choice, resampling, padding and error wording are `Slide`'s work, so that a backend stays small.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wsiseg.geometry import Box
+
+Pixels = NDArray[np.uint8]
+
+
+@runtime_checkable
+class Backend(Protocol):
+    """One open slide. `Slide` is the only user.
+
+    A backend is opened by `Backend(path)`, raises SlideError when it cannot read the file, and copies (`copy.copy`)
+    and pickles by opening the path again, so that a slide can be sent to another process. `read` is safe from
+    several threads at once.
+
+    Attributes:
+        name: the key of the backend in `BACKENDS`
+        path: where the slide is
+        levels: (width, height) of every level in px, level 0 first and the largest; widths fall
+        mpp: µm per px of level 0 along x and along y as the file states it, None where it states nothing trustworthy
+        mpp_doubt: why a resolution the file does state is not believed; empty when there is nothing to say
+        vendor: the scanner or format family as the reader names it
+        bounds: the non-empty region in px of level 0 as the header states it, None where it states nothing
+        properties: everything else the header says, as text
+    """
+
+    name: str
+    path: str
+    levels: tuple[tuple[int, int], ...]
+    mpp: tuple[float, float] | None
+    mpp_doubt: str
+    vendor: str
+    bounds: Box | None
+    properties: Mapping[str, str]
+
+    def read(self, level: int, box: Box) -> Pixels:
+        """The pixels of a box that lies inside the level.
+
+        Args:
+            level: index into `levels`
+            box: px of that level, not beyond its edges, not empty
+
+        Returns:
+            uint8 (box.h, box.w, 3), RGB; transparent pixels laid over white
+        """
+        ...
+
+    def identity(self) -> dict[str, Any]:
+        """Name, size in bytes and hash, as `wsiseg.slides.identity.identity_of(path)` gives them for a file."""
+        ...
+
+    def close(self) -> None:
+        """Lets go of the file. May be called twice."""
+        ...

@@ -1,0 +1,119 @@
+"""Slides that live in memory, for tests and for trying things out.
+
+`coordinate_slide` makes every pixel's colour say where it is: 12 bits of x and 12 bits of y in 24 bits of colour, so
+that a tile that lands one pixel away is seen at once.
+
+    red = low 8 bits of x     green = high 4 bits of x, high 4 bits of y     blue = low 8 bits of y
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wsiseg.errors import SlideError
+from wsiseg.geometry import Box
+from wsiseg.slides.backend import Pixels
+from wsiseg.slides.slide import Slide
+
+
+class MemoryBackend:
+    """A slide made of an array.
+
+    Args:
+        array: uint8 (h, w, 3), level 0
+        mpp: µm/px, one number or (x, y); None for a slide that does not say
+        downsamples: of the levels below level 0: whole numbers take the mean of n × n pixels and drop the rest at the
+            far edges, as scanners do
+        path: its name in messages and in the identity
+        shrink: makes the pixels of the level with downsample n instead of the mean
+        bounds: what the header would say
+    """
+
+    name = "memory"
+
+    def __init__(
+        self,
+        array: Pixels,
+        mpp: float | tuple[float, float] | None = 0.5,
+        downsamples: tuple[int, ...] = (),
+        path: str = "memory.slide",
+        *,
+        shrink: Callable[[int], Pixels] | None = None,
+        bounds: Box | None = None,
+    ) -> None:
+        if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or 0 in array.shape:
+            raise SlideError(f"A slide in memory needs uint8 (h, w, 3), not {array.dtype} {array.shape}.")
+        self.path = path
+        self.mpp = (mpp, mpp) if isinstance(mpp, int | float) else mpp
+        self.mpp_doubt = ""
+        self.vendor = "memory"
+        self.bounds = bounds
+        self.properties: Mapping[str, str] = {}
+        self.arrays = (array, *((shrink or (lambda n: shrunk(array, n)))(n) for n in downsamples))
+        self.levels = tuple((a.shape[1], a.shape[0]) for a in self.arrays)
+
+    def read(self, level: int, box: Box) -> Pixels:
+        """See `Backend.read`."""
+        return self.arrays[level][box.slices].copy()
+
+    def close(self) -> None:
+        """There is nothing to let go of."""
+
+    def identity(self) -> dict[str, Any]:
+        """Name, size and SHA-256 of all of level 0."""
+        top = np.ascontiguousarray(self.arrays[0])
+        digest = hashlib.sha256(str(top.shape).encode() + top.tobytes())
+        return {"name": Path(self.path).name, "size": top.nbytes, "hash": f"sha256:{digest.hexdigest()}"}
+
+
+def memory_slide(
+    array: Pixels,
+    mpp: float | tuple[float, float] = 0.5,
+    downsamples: tuple[int, ...] = (),
+    path: str = "memory.slide",
+) -> Slide:
+    """A slide of an array uint8 (h, w, 3) at `mpp` µm/px; see `MemoryBackend`."""
+    return Slide(MemoryBackend(array, mpp, downsamples, path))
+
+
+def coordinate_slide(
+    width: int,
+    height: int,
+    mpp: float | tuple[float, float] = 0.5,
+    downsamples: tuple[int, ...] = (),
+    path: str = "coordinates.slide",
+) -> Slide:
+    """A slide of up to 4096 × 4096 px whose colours encode (x, y).
+
+    In a level with downsample n the pixel (i, j) encodes (i, j) of that level, so the level is exact as well; ask for
+    a frame at n × mpp and `decode_coordinates` gives that frame's own pixel indices.
+    """
+    if width > 4096 or height > 4096:
+        raise SlideError(f"12 bits count to 4096 px, so a coordinate slide cannot be {width} × {height} px.")
+    levels = {n: coordinate_pixels(width // n, height // n) for n in downsamples}
+    return Slide(MemoryBackend(coordinate_pixels(width, height), mpp, downsamples, path, shrink=levels.__getitem__))
+
+
+def coordinate_pixels(width: int, height: int) -> Pixels:
+    """uint8 (height, width, 3) whose pixel (x, y) encodes x and y."""
+    y, x = np.mgrid[:height, :width]
+    return np.stack([x & 255, (x >> 8) << 4 | y >> 8, y & 255], -1).astype(np.uint8)
+
+
+def decode_coordinates(pixels: Pixels) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """x and y, each int64 (h, w), from colours (h, w, 3); the white of the outside decodes to 4095."""
+    red, green, blue = (pixels[..., i].astype(np.int64) for i in range(3))
+    return (green >> 4) << 8 | red, (green & 15) << 8 | blue
+
+
+def shrunk(array: Pixels, n: int) -> Pixels:
+    """The mean of n × n pixels, rounded; the rest at the far edges is dropped."""
+    height, width = array.shape[0] // n, array.shape[1] // n
+    blocks = array[: height * n, : width * n].reshape(height, n, width, n, array.shape[2])
+    return np.floor(blocks.mean((1, 3)) + 0.5).astype(np.uint8)

@@ -1,0 +1,284 @@
+"""The one front door to pixels: level choice, resampling and padding happen here and nowhere else.
+
+    target frame     which pixels are wanted, at any µm/px
+        │            × downsample of the best level: the coarsest one that is not coarser than the target
+    level region     float box, plus a margin as wide as the resampling filter
+        │            backend.read of what lies inside the level; the rim repeats the level's outermost pixels
+    resampled        Pillow's filter weights, anchored to the slide: the same for every box
+        │
+    array            what lies outside the slide is white
+
+The plane is the one OpenSlide and QuPath use: level 0 as stored, with no rotation by EXIF or TIFF orientation tags and
+no cropping to the scanner's bounds. Colours are as stored: no ICC profile is applied.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import os
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from wsiseg.errors import ResolutionError, SlideError, WsisegError
+from wsiseg.geometry import Box, Frame
+from wsiseg.slides.backend import Backend, Pixels
+from wsiseg.slides.pyramid import Scale, downsample
+
+WHITE = 255
+
+# A larger piece of a level is read in parts: 2**24 px are 50 MB as RGB, and Pillow takes the box in 32-bit floats,
+# which are exact to 1/1000 px only up to about 8000 px.
+PART_PX = 2**24
+
+# Measured on a linear gradient and on real slides (tests/slides/test_resampling.py). Whole-number shrinking with BOX
+# is the exact mean, which is also how scanners make their levels. For other factors BOX takes or leaves whole pixels
+# and shifts edges by up to half a pixel; HAMMING weighs them, and is sharper than BILINEAR at the same reach.
+# Enlarging with BOX or HAMMING gives steps; BILINEAR is exact on a gradient.
+SHRINK_WHOLE = Image.Resampling.BOX
+SHRINK = Image.Resampling.HAMMING
+ENLARGE = Image.Resampling.BILINEAR
+
+
+class Slide:
+    """An open slide.
+
+    Reading is safe from several threads. A slide pickles, and survives a fork, by opening its file again.
+
+    Attributes:
+        notes: what a person should know about how it was opened, such as why an earlier backend refused
+    """
+
+    def __init__(self, backend: Backend, mpp: float | None = None, notes: tuple[str, ...] = ()) -> None:
+        """Puts the front door before an open backend.
+
+        Args:
+            backend: the reader; the slide closes it
+            mpp: µm/px of level 0 along both axes; wins over what the file states
+            notes: kept as `notes`
+
+        Raises:
+            ResolutionError: neither the file nor `mpp` says how many µm a pixel is.
+        """
+        self.notes = notes
+        self._backend = backend
+        self._override = mpp
+        self._process = os.getpid()
+        self._lock = threading.Lock()
+        self._identity: dict[str, Any] | None = None
+        self._closed = False
+        width, height = backend.levels[0]
+        x, y = _resolution(backend, mpp)
+        self.frame = Frame(width, height, x, y)
+        self._scales = tuple(downsample((width, height), size) for size in backend.levels)
+
+    @property
+    def path(self) -> str:
+        """Where the slide is; the name of a slide in memory."""
+        return self._backend.path
+
+    @property
+    def name(self) -> str:
+        """File name with suffix."""
+        return Path(self.path).name
+
+    @property
+    def backend_name(self) -> str:
+        """Which reader was chosen: a key of `BACKENDS`."""
+        return self._backend.name
+
+    @property
+    def vendor(self) -> str:
+        """The scanner or format family as the reader names it."""
+        return self._backend.vendor
+
+    @property
+    def bounds(self) -> Box:
+        """The non-empty region in px of level 0 as the header states it, else the whole plane."""
+        stated = self._backend.bounds
+        return self.frame.box if stated is None else stated.overlap(self.frame.box)
+
+    @property
+    def levels(self) -> tuple[tuple[int, int], ...]:
+        """(width, height) of every level, for people; reading needs no knowledge of levels."""
+        return self._backend.levels
+
+    @property
+    def downsamples(self) -> tuple[Scale, ...]:
+        """Level-0 px per px of every level along x and along y."""
+        return self._scales
+
+    @property
+    def properties(self) -> dict[str, str]:
+        """What the header says, as text."""
+        return dict(self._backend.properties)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Name, size in bytes and hash of the file; see `wsiseg.slides.identity` for what the hash does not see."""
+        if self._identity is None:
+            self._identity = self._backend.identity()
+        return dict(self._identity)
+
+    def read(self, box: Box, frame: Frame) -> Pixels:
+        """The pixels of a box, whatever µm/px its frame has.
+
+        Adjacent boxes fit: their pixels are those of one larger read, exactly where a level has the frame's very
+        resolution, else within 1 grey level (rounding of the filter weights).
+
+        Args:
+            box: px of `frame`; may lie partly or wholly outside the slide
+            frame: a plane over this slide, coarser or finer than level 0, square pixels or not
+
+        Returns:
+            uint8 (box.h, box.w, 3), RGB; white outside the slide. A pixel that the slide's edge cuts is the slide's.
+
+        Raises:
+            SlideError: the pixels cannot be read; the message names the slide and the box in level-0 px.
+        """
+        out = np.full((*box.shape, 3), WHITE, np.uint8)
+        inside = box.overlap(self.frame.map(self.frame.box, to=frame))
+        if inside:
+            self._fill(out[inside.relative_to(box).slices], inside, frame)
+        return out
+
+    def thumbnail(self, max_px: int) -> tuple[Pixels, Frame]:
+        """The whole slide with square pixels, its longer side at most `max_px` px, never finer than level 0.
+
+        Returns:
+            uint8 (h, w, 3) and the frame these pixels are.
+        """
+        full = self.frame
+        coarsest = max(full.width * full.mpp, full.height * full.mpp_y) / max_px
+        frame = full.at(max(coarsest, full.mpp, full.mpp_y))
+        return self.read(frame.box, frame), frame
+
+    def close(self) -> None:
+        """Lets go of the file; reading afterwards raises SlideError."""
+        self._closed = True
+        self._backend.close()
+
+    def __enter__(self) -> Slide:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Slide, (self._backend, self._override, self.notes)
+
+    def __repr__(self) -> str:
+        f = self.frame
+        return f"Slide({self.name!r}, {f.width} × {f.height} px, {f.mpp:g} µm/px, {self.backend_name})"
+
+    def _fill(self, out: Pixels, box: Box, frame: Frame) -> None:
+        """Writes a box into `out`, in parts if it needs a large piece of its level."""
+        level, scale = self._level_for(frame)
+        if box.w * scale[0] * box.h * scale[1] > PART_PX and box.area > 1:
+            if box.w * scale[0] >= box.h * scale[1] and box.w > 1:
+                cut = box.w // 2
+                self._fill(out[:, :cut], Box(box.x, box.y, cut, box.h), frame)
+                self._fill(out[:, cut:], Box(box.x + cut, box.y, box.w - cut, box.h), frame)
+            else:
+                cut = box.h // 2
+                self._fill(out[:cut], Box(box.x, box.y, box.w, cut), frame)
+                self._fill(out[cut:], Box(box.x, box.y + cut, box.w, box.h - cut), frame)
+            return
+        left, top, right, bottom = box.x * scale[0], box.y * scale[1], box.right * scale[0], box.bottom * scale[1]
+        if scale == (1.0, 1.0):
+            out[:] = self._level_pixels(level, box)
+            return
+        margin_x, margin_y = (math.ceil(max(1.0, s)) + 1 for s in scale)
+        region = Box.from_bounds(
+            math.floor(left) - margin_x, math.floor(top) - margin_y,
+            math.ceil(right) + margin_x, math.ceil(bottom) + margin_y,
+        )  # fmt: skip
+        source = Image.fromarray(self._level_pixels(level, region))
+        crop = (left - region.x, top - region.y, right - region.x, bottom - region.y)
+        out[:] = np.asarray(source.resize((box.w, box.h), _filter(scale), box=crop))
+
+    def _level_for(self, frame: Frame) -> tuple[int, Scale]:
+        """The coarsest level that is not coarser than the frame, and its px per px of the frame along x and y."""
+        wanted = frame.scale_to(self.frame)
+        level = 0
+        for index, have in enumerate(self._scales):
+            fits = have[0] <= wanted[0] * (1 + 1e-6) and have[1] <= wanted[1] * (1 + 1e-6)
+            if fits and have[0] >= self._scales[level][0]:
+                level = index
+        have = self._scales[level]
+        return level, (_whole(wanted[0] / have[0]), _whole(wanted[1] / have[1]))
+
+    def _level_pixels(self, level: int, region: Box) -> Pixels:
+        """A region of a level; beyond the level's edge its outermost pixels go on."""
+        width, height = self._backend.levels[level]
+        # A region can lie wholly behind the last pixel of a level that was rounded down; one pixel is always read.
+        left, top = min(max(region.x, 0), width - 1), min(max(region.y, 0), height - 1)
+        right, bottom = max(min(region.right, width), left + 1), max(min(region.bottom, height), top + 1)
+        pixels = self._backend_read(level, Box.from_bounds(left, top, right, bottom))
+        if (left, top, right, bottom) == (region.x, region.y, region.right, region.bottom):
+            return pixels
+        rows = np.clip(np.arange(region.y, region.bottom), top, bottom - 1) - top
+        cols = np.clip(np.arange(region.x, region.right), left, right - 1) - left
+        return np.ascontiguousarray(pixels[rows[:, None], cols[None, :]])
+
+    def _backend_read(self, level: int, box: Box) -> Pixels:
+        if self._closed:
+            raise SlideError(f"{self.name} has been closed: open it again to read from it.")
+        try:
+            pixels = self._own_backend().read(level, box)
+        except (WsisegError, MemoryError):
+            raise
+        except Exception as error:  # the readers' own libraries raise anything, from ValueError to zlib.error
+            raise unreadable(self._backend, level, box, error) from error
+        if pixels.shape != (*box.shape, 3) or pixels.dtype != np.uint8:
+            raise SlideError(f"{self.name}: {self.backend_name} gave {pixels.dtype} {pixels.shape} for {box}.")
+        return pixels
+
+    def _own_backend(self) -> Backend:
+        """The backend, opened anew after a fork: two processes must not move one file position."""
+        if os.getpid() != self._process:
+            with self._lock:
+                if os.getpid() != self._process:
+                    self._backend = copy.copy(self._backend)
+                    self._process = os.getpid()
+        return self._backend
+
+
+def unreadable(backend: Backend, level: int, box: Box, reason: object) -> SlideError:
+    """The error for pixels that cannot be had, with the box in px of level 0."""
+    sx, sy = downsample(backend.levels[0], backend.levels[level])
+    left, top, right, bottom = (round(v) for v in (box.x * sx, box.y * sy, box.right * sx, box.bottom * sy))
+    said = str(reason).strip().rstrip(".") or type(reason).__name__
+    return SlideError(
+        f"{Path(backend.path).name}: level-0 pixels x {left} to {right}, y {top} to {bottom} cannot be read "
+        f"({backend.name}: {said}): the file is damaged there, so copy it again or leave the slide out."
+    )
+
+
+def _resolution(backend: Backend, override: float | None) -> Scale:
+    name = Path(backend.path).name
+    if override is not None:
+        if not (math.isfinite(override) and override > 0):
+            raise ResolutionError(f"{override} is no resolution: --mpp takes a number of µm/px above 0, such as 0.25.")
+        return override, override
+    if backend.mpp is None:
+        doubt = f" ({backend.mpp_doubt})" if backend.mpp_doubt else ""
+        raise ResolutionError(
+            f"{name} does not say how many µm a pixel is{doubt}: give it with --mpp, for instance --mpp 0.25."
+        )
+    return backend.mpp
+
+
+def _filter(scale: Scale) -> Image.Resampling:
+    if min(scale) < 1:
+        return ENLARGE
+    return SHRINK_WHOLE if scale[0].is_integer() and scale[1].is_integer() else SHRINK
+
+
+def _whole(value: float) -> float:
+    nearest = round(value)
+    return float(nearest) if nearest >= 1 and abs(value - nearest) <= 1e-6 * nearest else value
