@@ -1,1 +1,5 @@
 """Run a model bundle fast on a device."""
+
+from wsiseg.engines.torch import TorchEngine
+
+ENGINES = {"torch": TorchEngine}

@@ -90,6 +90,10 @@ class TileStore:
     def __len__(self) -> int:
         return len(self.index)
 
+    def __contains__(self, place: tuple[int, int]) -> bool:
+        """Whether the tile at (row, column) of the grid was stored."""
+        return place in self._position
+
     @property
     def labelled(self) -> bool:
         """Whether the store carries label rasters."""

@@ -1,0 +1,85 @@
+"""Random changes of a batch of crops, in one go, on the device that trains.
+
+All randomness comes from torch's generator on the CPU, which the training loop seeds by (seed, step): a resumed run does
+the same, and so does every device.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812
+
+from wsiseg.classes import IGNORE
+
+# Optical density of haematoxylin, eosin and a residual in R, G, B: Ruifrok & Johnston 2001.
+_HED = ((0.650, 0.704, 0.286), (0.072, 0.990, 0.105), (0.268, 0.570, 0.776))
+
+
+@dataclass(frozen=True, slots=True)
+class Augmenter:
+    """Turn, flip, scale, restain and brighten.
+
+    Attributes:
+        crop: px, width of what comes out
+        rotate: turn by any angle rather than by quarter turns
+        scale: largest factor up and down
+        stain: spread of the factor and the offset of each stain (Tellez et al. 2018)
+        brightness: spread of one factor on the light
+    """
+
+    crop: int
+    rotate: bool
+    scale: float
+    stain: float
+    brightness: float
+
+    def __call__(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Change a batch.
+
+        Args:
+            images: (n, side, side, 3) uint8
+            labels: (n, side, side) uint8
+
+        Returns:
+            images (n, 3, crop, crop) float32 from 0 to 1, labels (n, crop, crop) int64
+        """
+        image, label = to_float(images), labels[:, None].float()
+        grid = self._grid(images.shape[0], images.shape[1]).to(image.device)
+        # White and IGNORE lie outside: shift so that grid_sample's zero padding means them.
+        image = 1 + F.grid_sample(image - 1, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+        label = IGNORE + F.grid_sample(label - IGNORE, grid, mode="nearest", padding_mode="zeros", align_corners=False)
+        return self._stain(image), label[:, 0].round().long()
+
+    def _grid(self, n: int, side: int) -> Tensor:
+        turn = torch.rand(n)
+        angle = turn * 2 * torch.pi if self.rotate else (turn * 4).floor() * (torch.pi / 2)
+        factor = self.scale ** (2 * torch.rand(n) - 1) * (self.crop / side)
+        flip = torch.randint(0, 2, (n,)) * 2.0 - 1
+        cos, sin, zero = angle.cos() * factor, angle.sin() * factor, torch.zeros(n)
+        theta = torch.stack([torch.stack([cos * flip, -sin, zero], 1), torch.stack([sin * flip, cos, zero], 1)], 1)
+        return F.affine_grid(theta, [n, 3, self.crop, self.crop], align_corners=False)
+
+    def _stain(self, image: Tensor) -> Tensor:
+        if not (self.stain or self.brightness):
+            return image
+        n = image.shape[0]
+
+        def spread(amount: float, columns: int) -> Tensor:
+            return (2 * torch.rand(n, columns) - 1) * amount
+
+        stains = F.normalize(torch.tensor(_HED), dim=1)
+        factor, offset = 1 + spread(self.stain, 3), spread(self.stain, 3)
+        # density · stains⁻¹ · diag(factor) · stains + offset · stains, and the light as an offset of the density
+        change = torch.linalg.inv(stains) @ torch.diag_embed(factor) @ stains
+        shift = offset @ stains - (1 + spread(self.brightness, 1)).log()
+        density = -(image.clamp_min(1 / 255)).log()
+        mixed = torch.einsum("nchw,ncd->ndhw", density, change.to(image.device)) + shift.to(image.device)[:, :, None, None]
+        return (-mixed).exp().clamp(0, 1)
+
+
+def to_float(images: Tensor) -> Tensor:
+    """(n, h, w, 3) uint8 -> (n, 3, h, w) float32 from 0 to 1, in channels-last memory."""
+    return images.movedim(-1, 1).float().div_(255)

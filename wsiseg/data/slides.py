@@ -1,0 +1,104 @@
+"""The list of slides that a recipe names, and its split into training, validation and test."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from wsiseg.errors import RecipeError, SplitError
+
+SPLITS = ("train", "validation", "test")
+COLUMNS = ("slide", "annotations", "patient", "split", "mpp")
+
+
+@dataclass(frozen=True, slots=True)
+class SlideRow:
+    """One line of a slide list.
+
+    Attributes:
+        slide: the slide's file
+        annotations: its outlines; None for a slide that nobody outlined
+        patient: whoever it was taken from; the slide's own name where the list has no such column
+        split: "train", "validation" or "test"
+        mpp: µm/px where the slide itself does not say it
+    """
+
+    slide: Path
+    annotations: Path | None
+    patient: str
+    split: str = "train"
+    mpp: float | None = None
+
+    @property
+    def name(self) -> str:
+        """The slide's file name without its ending."""
+        return self.slide.stem
+
+
+def read_slides(path: Path, root: Path | None = None) -> tuple[SlideRow, ...]:
+    """Read a slide list.
+
+    Args:
+        path: CSV with the columns slide and, as needed, annotations, patient, split, mpp
+        root: folder that relative paths start from; the list's own by default
+
+    Raises:
+        RecipeError: the list is not there, or a line of it makes no sense
+        SplitError: a slide or a patient stands on two sides of the split
+    """
+    root = root or path.parent
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            lines = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise RecipeError(f"The slide list {path} cannot be read: {error}.") from error
+    if not lines:
+        raise RecipeError(f"The slide list {path} is empty: give one slide a line below the column names.")
+    unknown = {str(column) for column in lines[0]} - set(COLUMNS)
+    if "slide" not in lines[0] or unknown:
+        raise RecipeError(
+            f"The slide list {path} has the columns {', '.join(map(str, lines[0]))}: "
+            f"it needs `slide` and may have {', '.join(COLUMNS[1:])}."
+        )
+    rows = tuple(_row(line, root, f"{path}, line {i}") for i, line in enumerate(lines, 2))
+    check_split(rows)
+    return rows
+
+
+def _row(line: dict[str, str | None], root: Path, where: str) -> SlideRow:
+    text = {column: (line.get(column) or "").strip() for column in COLUMNS}
+    if not text["slide"]:
+        raise RecipeError(f"{where}: the slide is missing.")
+    slide = root / text["slide"]
+    if not slide.exists():
+        raise RecipeError(f"{where}: there is no slide at {slide}.")
+    annotations = root / text["annotations"] if text["annotations"] else None
+    if annotations is not None and not annotations.exists():
+        raise RecipeError(f"{where}: there are no outlines at {annotations}.")
+    split = text["split"] or "train"
+    if split not in SPLITS:
+        raise RecipeError(f"{where}: the split {split!r} is not one of {', '.join(SPLITS)}.")
+    try:
+        mpp = float(text["mpp"]) if text["mpp"] else None
+    except ValueError:
+        raise RecipeError(f"{where}: {text['mpp']!r} is no number of µm/px.") from None
+    return SlideRow(slide, annotations, text["patient"] or slide.stem, split, mpp)
+
+
+def check_split(rows: Sequence[SlideRow]) -> None:
+    """SplitError if a slide is listed twice or a patient stands on two sides of the split."""
+    seen: set[Path] = set()
+    for row in rows:
+        path = row.slide.resolve()
+        if path in seen:
+            raise SplitError(f"The slide {row.slide} is listed twice: keep one line of it.")
+        seen.add(path)
+    side: dict[str, str] = {}
+    for row in rows:
+        if side.setdefault(row.patient, row.split) != row.split:
+            raise SplitError(
+                f"The patient {row.patient!r} is in {side[row.patient]} and in {row.split}: results would flatter; "
+                "put all slides of a patient on one side."
+            )

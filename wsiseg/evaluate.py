@@ -1,0 +1,210 @@
+"""How well a prediction agrees with the truth, over whole slides.
+
+Pixels: a confusion matrix over every pixel of the slide at one µm/px, truth by rows. Objects: outlines of one class,
+matched one to one at an intersection over union of at least 0.5. Slides are pooled by adding up counts; figures per
+slide are kept beside them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+from shapely import STRtree, area, intersection
+
+from wsiseg.classes import IGNORE, ClassMap
+from wsiseg.geometry import Box, Frame
+from wsiseg.regions.rasterise import Rasteriser
+from wsiseg.regions.region import Region
+
+MATCH_IOU = 0.5
+BAND = 1024  # rows looked at at a time
+
+Read = Callable[[Box], np.ndarray]  # a box of the frame -> (h, w) uint8 labels
+
+
+@dataclass(frozen=True, slots=True)
+class Matches:
+    """Objects of one class on one slide.
+
+    Attributes:
+        found: pairs (place in truth, place in prediction, IoU)
+        missed: places in truth without a partner
+        unmatched: places in prediction without a partner; where outlines are incomplete, not all of these are wrong
+    """
+
+    found: tuple[tuple[int, int, float], ...]
+    missed: tuple[int, ...]
+    unmatched: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SlideEvaluation:
+    """One slide: a (classes, classes) confusion matrix of pixels, and the matches of each class but background.
+
+    `any_object` matches objects of all classes alike: found, though perhaps under another name.
+    """
+
+    name: str
+    confusion: np.ndarray
+    objects: dict[str, Matches]
+    any_object: Matches
+
+
+def confusion_matrix(truth: Read, prediction: Read, frame: Frame, classes: int) -> np.ndarray:
+    """(classes, classes) int64 pixels of the frame, truth by rows; pixels that either side ignores are left out."""
+    total = np.zeros((classes, classes), np.int64)
+    for top in range(0, frame.height, BAND):
+        band = Box(0, top, frame.width, BAND).overlap(frame.box)
+        t, p = truth(band).astype(np.int64), prediction(band).astype(np.int64)
+        counted = (t != IGNORE) & (p != IGNORE)
+        pairs = t[counted] * classes + p[counted]
+        total += np.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
+    return total
+
+
+def match_objects(truth: Sequence[Region], prediction: Sequence[Region], iou: float = MATCH_IOU) -> Matches:
+    """Match outlines one to one so that the sum of their IoU is highest; pairs below `iou` are no pairs."""
+    t = np.array([r.polygon for r in truth], dtype=object)
+    p = np.array([r.polygon for r in prediction], dtype=object)
+    pairs: list[tuple[int, int, float]] = []
+    if len(t) and len(p):
+        i, j = STRtree(p).query(t, predicate="intersects")
+        both = area(intersection(t[i], p[j]))
+        overlap = both / (area(t[i]) + area(p[j]) - both)
+        good = overlap >= iou
+        i, j, overlap = i[good], j[good], overlap[good]
+        for group in _groups(i, j):
+            rows, cols = np.unique(i[group]), np.unique(j[group])
+            gain = np.zeros((len(rows), len(cols)))
+            gain[np.searchsorted(rows, i[group]), np.searchsorted(cols, j[group])] = overlap[group]
+            for a, b in zip(*linear_sum_assignment(gain, maximize=True), strict=True):
+                if gain[a, b] > 0:
+                    pairs.append((int(rows[a]), int(cols[b]), float(gain[a, b])))
+    used_t, used_p = {a for a, _, _ in pairs}, {b for _, b, _ in pairs}
+    return Matches(
+        tuple(sorted(pairs)),
+        tuple(a for a in range(len(t)) if a not in used_t),
+        tuple(b for b in range(len(p)) if b not in used_p),
+    )
+
+
+def _groups(i: np.ndarray, j: np.ndarray) -> list[np.ndarray]:
+    """Pairs that compete with each other for partners: almost always one pair alone."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    if not len(i):
+        return []
+    n = int(max(i.max(), j.max())) + 1
+    graph = coo_array((np.ones(len(i)), (i, j + n)), shape=(2 * n, 2 * n))
+    _, part = connected_components(graph, directed=False)
+    order = np.argsort(part[i], kind="stable")
+    return np.split(order, np.flatnonzero(np.diff(part[i][order])) + 1)
+
+
+def evaluate_slide(
+    name: str,
+    truth: Sequence[Region],
+    prediction: Sequence[Region],
+    classes: ClassMap,
+    frame: Frame,
+    level0: Frame,
+    *,
+    labels: Read | None = None,
+) -> SlideEvaluation:
+    """Compare two sets of outlines in level-0 pixels.
+
+    Args:
+        name: of the slide
+        truth, prediction: their labels must be among the classes (or ignored ones)
+        classes: the labels
+        frame: plane in which pixels are compared
+        level0: plane of the outlines
+        labels: labels of the prediction in `frame`, where a label map is at hand; else its outlines are rasterised
+
+    Raises:
+        ClassError: an outline has a class that is not among the classes
+    """
+    truth_map = Rasteriser(truth, classes, frame, level0)
+    read = labels if labels is not None else Rasteriser(prediction, classes, frame, level0).read
+    confusion = confusion_matrix(truth_map.read, read, frame, len(classes))
+    wanted = set(classes.names[1:])
+    t = [r for r in truth if r.label in wanted]
+    p = [r for r in prediction if r.label in wanted]
+    objects = {
+        name: match_objects([r for r in t if r.label == name], [r for r in p if r.label == name])
+        for name in classes.names[1:]
+    }
+    return SlideEvaluation(name, confusion, objects, match_objects(t, p))
+
+
+def pixel_figures(confusion: np.ndarray, classes: ClassMap) -> dict[str, dict[str, float | None]]:
+    """Class -> IoU, precision, recall, F1 and Dice (F1's other name), plus their mean over the classes that occur.
+
+    A figure without a denominator is None: a class that is neither there nor predicted is not a perfect one.
+    """
+    rows: dict[str, dict[str, float | None]] = {}
+    for i, name in enumerate(classes):
+        hit = float(confusion[i, i])
+        there, said = float(confusion[i].sum()), float(confusion[:, i].sum())
+        f1 = _share(2 * hit, there + said)
+        rows[name] = {
+            "iou": _share(hit, there + said - hit),
+            "precision": _share(hit, said),
+            "recall": _share(hit, there),
+            "f1": f1,
+            "dice": f1,
+        }
+    rows["mean"] = {key: _mean([rows[name][key] for name in classes]) for key in rows[classes.names[0]]}
+    return rows
+
+
+def object_figures(found: int, missed: int, unmatched: int) -> dict[str, float | int | None]:
+    """Counts, precision, recall and F1 of objects, and by how many the prediction's count is off."""
+    return {
+        "truth": found + missed,
+        "predicted": found + unmatched,
+        "found": found,
+        "missed": missed,
+        "unmatched": unmatched,
+        "precision": _share(found, found + unmatched),
+        "recall": _share(found, found + missed),
+        "f1": _share(2 * found, 2 * found + missed + unmatched),
+        "count_error": unmatched - missed,
+    }
+
+
+def summary(slides: Sequence[SlideEvaluation], classes: ClassMap) -> dict[str, Any]:
+    """Figures pooled over the slides, and per slide, as JSON values."""
+
+    def figures(group: Sequence[SlideEvaluation]) -> dict[str, Any]:
+        def pooled(matches: list[Matches]) -> dict[str, float | int | None]:
+            parts = ([len(m.found) for m in matches], [len(m.missed) for m in matches])
+            return object_figures(sum(parts[0]), sum(parts[1]), sum(len(m.unmatched) for m in matches))
+
+        return {
+            "pixels": pixel_figures(np.sum([s.confusion for s in group], axis=0), classes),
+            "objects": {name: pooled([s.objects[name] for s in group]) for name in classes.names[1:]}
+            | {"any": pooled([s.any_object for s in group])},
+            "confusion": np.sum([s.confusion for s in group], axis=0).tolist(),
+        }
+
+    return {
+        "classes": list(classes),
+        "match_iou": MATCH_IOU,
+        "pooled": figures(slides),
+        "slides": {s.name: figures([s]) for s in slides},
+    }
+
+
+def _share(part: float, whole: float) -> float | None:
+    return part / whole if whole else None
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [v for v in values if v is not None]
+    return sum(known) / len(known) if known else None

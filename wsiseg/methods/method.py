@@ -1,0 +1,51 @@
+"""What every learning method is to the loop: it owns its networks, optimisers and phases; the loop owns time."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+
+from wsiseg.classes import ClassMap
+from wsiseg.nets.generator import Architecture, Generator
+from wsiseg.recipe import Recipe
+
+Batch = tuple[Tensor, Tensor]  # images (n, side, side, 3) uint8, labels (n, side, side) uint8; not yet augmented
+
+
+class Method(Protocol):
+    """A way of learning."""
+
+    architecture: Architecture
+
+    def update(self, labelled: Batch, unlabelled: Batch | None, progress: float) -> dict[str, float]:
+        """Learn from one batch; progress goes from 0 to 1 over the run. Returns the figures to log."""
+        ...
+
+    def predictor(self) -> nn.Module:
+        """The network that would predict now, in eval mode."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that a resumed run needs: tensors and plain values, nested."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """The inverse of `state_dict`."""
+        ...
+
+
+class MethodClass(Protocol):
+    """How a method is made: from a recipe and a fresh generator, on Fabric's device and precision."""
+
+    def __call__(self, recipe: Recipe, classes: ClassMap, fabric: Any, generator: Generator) -> Method: ...
+
+
+def rate(progress: float, schedule: str, warmup: float) -> float:
+    """Factor on the learning rate: a straight rise over `warmup`, then a cosine or (1 - t)^0.9 (poly) fall to 0."""
+    if progress < warmup:
+        return progress / warmup
+    t = (progress - warmup) / (1 - warmup)
+    return 0.5 * (1 + math.cos(math.pi * t)) if schedule == "cosine" else (1 - t) ** 0.9
+

@@ -1,0 +1,107 @@
+"""Supervised learning: cross-entropy and Dice on the outlined slides, AdamW, averaged weights.
+
+    images, labels  ──augment──►  generator  ──►  cross-entropy + dice · Dice  ──►  AdamW, falling rate
+                                      │
+                                      └──average──►  predictor
+
+Outlines made for other purposes are often incomplete: tissue counts as background although it holds the very thing.
+With `forgive` set, pixels of background, away from any outline, on which the averaged network is surer of an object
+than that, take no part in the loss (in the spirit of the noisy-label bootstrapping of Reed et al. 2015).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+from wsiseg.classes import ClassMap
+from wsiseg.data.augment import Augmenter
+from wsiseg.losses.segmentation import cross_entropy, soft_dice
+from wsiseg.methods.method import Batch, rate
+from wsiseg.nets.average import Average
+from wsiseg.nets.generator import Generator
+from wsiseg.recipe import Recipe
+
+FORGIVE_MARGIN_UM = 30.0  # a border drawn a little too tight is no missed object
+
+
+class Supervised:
+    """Learns from labelled batches only; see the module's docstring."""
+
+    def __init__(self, recipe: Recipe, classes: ClassMap, fabric: Any, generator: Generator) -> None:
+        self.options, self.fabric = recipe.method, fabric
+        self.architecture = generator.architecture
+        self.margin = round(FORGIVE_MARGIN_UM / recipe.data.mpp)
+        cut = recipe.augment
+        self.augment = Augmenter(recipe.training.crop, cut.rotate, cut.scale, cut.stain, cut.brightness)
+        generator = generator.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        optimiser = torch.optim.AdamW(self._groups(generator), weight_decay=self.options.weight_decay)
+        self.net, self.optimiser = fabric.setup(generator, optimiser)
+        self.average = Average(self.net.module, self.options.ema)
+
+    def _groups(self, generator: Generator) -> list[dict[str, Any]]:
+        encoder = list(generator.net.encoder.parameters())
+        known = {id(p) for p in encoder}
+        head = [p for p in generator.parameters() if id(p) not in known]
+        base = self.options.learning_rate
+        return [{"params": head, "lr": base, "top": base}] + [
+            {"params": encoder, "lr": base * self.options.encoder_rate, "top": base * self.options.encoder_rate}
+        ]
+
+    def update(self, labelled: Batch, unlabelled: Batch | None, progress: float) -> dict[str, float]:
+        """One step; `unlabelled` is not used. Returns the losses, the learning rate and the share forgiven."""
+        factor = rate(progress, self.options.schedule, self.options.warmup)
+        for group in self.optimiser.param_groups:
+            group["lr"] = group["top"] * factor
+        images, labels = self.augment(*labelled)
+        weight, forgiven = self._weight(images, labels, progress)
+        self.net.train()
+        logits = self.net(images)
+        ce, dice = cross_entropy(logits, labels, weight), soft_dice(logits, labels, weight)
+        loss = ce + self.options.dice * dice
+        self.optimiser.zero_grad(set_to_none=True)
+        self.fabric.backward(loss)
+        self.optimiser.step()
+        self.average.update(self.net.module)
+        return {
+            "loss": loss.item(),
+            "cross_entropy": ce.item(),
+            "dice_loss": dice.item(),
+            "forgiven": forgiven,
+            "learning_rate": self.options.learning_rate * factor,
+        }
+
+    @torch.no_grad()
+    def _weight(self, images: Tensor, labels: Tensor, progress: float) -> tuple[Tensor | None, float]:
+        """Weight of each pixel (None: all alike) and the share of pixels forgiven."""
+        if not self.options.forgive or progress < self.options.forgive_after:
+            return None, 0.0
+        with self.fabric.autocast():
+            sure = 1 - self.average.net(images).float().softmax(1)[:, 0] > self.options.forgive
+        outlined = (labels > 0).float()[:, None]
+        near = F.max_pool2d(outlined, 2 * self.margin + 1, stride=1, padding=self.margin)[:, 0] > 0
+        forgiven = sure & (labels == 0) & ~near
+        return (~forgiven).float(), forgiven.float().mean().item()
+
+    def predictor(self) -> nn.Module:
+        """The averaged network."""
+        return self.average.net
+
+    def state_dict(self) -> dict[str, Any]:
+        """Networks, optimiser, and how often the average was updated."""
+        return {
+            "net": self.net.module.state_dict(),
+            "average": self.average.net.state_dict(),
+            "updates": self.average.updates,
+            "optimiser": self.optimiser.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """The inverse of `state_dict`."""
+        self.net.module.load_state_dict(state["net"])
+        self.average.net.load_state_dict(state["average"])
+        self.average.updates = state["updates"]
+        self.optimiser.load_state_dict(state["optimiser"])

@@ -1,0 +1,218 @@
+"""From a slide and a bundle to a label map and outlines."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from wsiseg import __version__
+from wsiseg.blend import Blender
+from wsiseg.bundle import ModelBundle
+from wsiseg.classes import ClassMap
+from wsiseg.engines.engine import Engine
+from wsiseg.errors import BundleError, MismatchError, RegionError
+from wsiseg.geometry import Box
+from wsiseg.grid import Grid, Tile
+from wsiseg.regions.formats import read_outlines, write_outlines
+from wsiseg.regions.rasterise import Rasteriser
+from wsiseg.regions.region import Region
+from wsiseg.regions.vectorise import vectorise
+from wsiseg.slides.slide import Slide
+from wsiseg.stores.claim import Manifest, claim, differences
+from wsiseg.stores.labels import FORMAT, LabelMap, LabelWriter, row_box
+from wsiseg.tiling import Progress, no_progress
+
+Read = Callable[[Box], np.ndarray]  # a box of the grid's frame -> (h, w, 3) uint8
+
+
+def grid_for(slide: Slide, bundle: ModelBundle) -> Grid:
+    """The bundle's grid over a slide."""
+    usage = bundle.usage
+    return Grid(slide.frame.at(usage.mpp), usage.tile, usage.overlap)
+
+
+def predict_manifest(
+    slide: Slide, grid: Grid, tiles: Sequence[Tile], bundle: ModelBundle, engine: Engine, sources: Mapping[str, Any]
+) -> Manifest:
+    """What a label map is made from. `sources` names the tissue parameters, the regions and the like."""
+    return {
+        "kind": "labels",
+        "format": FORMAT,
+        "version": __version__,
+        "slide": dict(slide.identity),
+        "backend": slide.backend_name,
+        "level0": slide.frame.to_json(),
+        "grid": grid.to_json(),
+        "tiles": len(tiles),
+        "classes": bundle.classes.to_json(),
+        "model": bundle.identity,
+        "engine": engine.identity,
+        **sources,
+    }
+
+
+def predict_labels(
+    read: Read,
+    tiles: Sequence[Tile],
+    engine: Engine,
+    out: Path,
+    manifest: Manifest,
+    *,
+    within: Rasteriser | None = None,
+    overwrite: bool = False,
+    progress: Progress = no_progress,
+) -> LabelMap:
+    """Predict tiles and blend them into a label map; an interrupted one is continued.
+
+    Args:
+        read: pixels of a box of the grid's frame (a slide's, or a TileStore's `read`)
+        tiles: which tiles, in grid order
+        engine: the network
+        out: the label map's folder
+        manifest: see `predict_manifest`
+        within: labels outside its outlines are set to background
+        overwrite: replace a label map that was made from something else
+        progress: told (tiles done, all tiles)
+
+    Raises:
+        MismatchError, BusyError, OutputError, SlideError
+    """
+    grid = Grid.from_json(manifest["grid"])
+    classes = ClassMap.from_json(manifest["classes"])
+    batch = int(manifest["model"]["usage"]["batch"])
+    with claim(out, manifest, overwrite=overwrite) as folder:
+        if folder is not None:
+            writer = LabelWriter(folder, manifest)
+            blender = Blender(grid, len(classes), writer.rows_done)
+
+            def store(before: int) -> None:
+                for row, labels, score in blender.rows(before=before):
+                    if within is not None:
+                        outside = within.read(row_box(grid, row)) == 0
+                        labels[outside] = score[outside] = 0
+                    writer.write_row(row, labels, score)
+
+            # Tiles of one row above still reach into the first row to do.
+            first = next((i for i, t in enumerate(tiles) if t.row >= writer.rows_done - 1), len(tiles))
+            for i, images in _batches(read, tiles, first // batch * batch, batch):
+                scores = engine.probabilities(images)
+                for tile, values in zip(tiles[i : i + batch], scores, strict=False):  # the last batch is padded
+                    if tile.row >= writer.rows_done - 1:
+                        store(before=tile.row)
+                        blender.add(tile, values)
+                progress(min(i + batch, len(tiles)), len(tiles))
+            store(before=grid.shape[0])
+            writer.finish()
+    return LabelMap(out)
+
+
+def _batches(read: Read, tiles: Sequence[Tile], start: int, batch: int) -> Iterator[tuple[int, np.ndarray]]:
+    """(place of the first tile, (batch, size, size, 3) uint8), read ahead while the network works."""
+
+    def load(i: int) -> np.ndarray:
+        images = [read(tile.read) for tile in tiles[i : i + batch]]
+        return np.stack(images + [np.full_like(images[0], 255)] * (batch - len(images)))
+
+    with ThreadPoolExecutor(1) as pool:
+        waiting: deque[tuple[int, Future[np.ndarray]]] = deque()
+        for i in range(start, len(tiles), batch):
+            waiting.append((i, pool.submit(load, i)))
+            if len(waiting) > 2:
+                first, images = waiting.popleft()
+                yield first, images.result()
+        while waiting:
+            first, images = waiting.popleft()
+            yield first, images.result()
+
+
+def outlines_of(labels: LabelMap, *, min_object_um2: float = 0.0, min_hole_um2: float = 0.0) -> Iterator[Region]:
+    """The objects of a label map as regions in level-0 pixels, each with its mean confidence as score."""
+    for region in vectorise(
+        labels.bands(), labels.classes, labels.frame, labels.level0,
+        min_area_um2=min_object_um2, min_hole_um2=min_hole_um2,
+    ):  # fmt: skip
+        yield replace(region, score=_confidence(region, labels))
+
+
+def _confidence(region: Region, labels: LabelMap) -> float:
+    sx, sy = labels.level0.scale_to(labels.frame)
+    left, top, right, bottom = region.polygon.bounds
+    box = Box.from_bounds(
+        round(left * sx), round(top * sy), max(round(right * sx), round(left * sx) + 1), round(bottom * sy)
+    )
+    inside = Rasteriser([region], labels.classes, labels.frame, labels.level0).read(box) > 0
+    return round(float(labels.read_score(box)[inside].mean()) / 255, 4)
+
+
+def write_prediction(labels: LabelMap, out: Path, *, overwrite: bool = False) -> int:
+    """Trace a label map and write its outlines; returns how many. A file made from the same is left alone.
+
+    Raises:
+        MismatchError: the file is there and was made from something else
+        RegionError, OutputError
+    """
+    found = finished_outlines(out, labels.manifest, overwrite=overwrite)
+    if found is not None:
+        return found
+    usage = labels.manifest["model"]["usage"]
+    count = 0
+
+    def counted() -> Iterator[Region]:
+        nonlocal count
+        for region in outlines_of(
+            labels, min_object_um2=usage["min_object_um2"], min_hole_um2=usage["min_hole_um2"]
+        ):
+            count += 1
+            yield region
+
+    write_outlines(out, counted(), classes=labels.classes, properties={"wsiseg": labels.manifest})
+    return count
+
+
+def finished_outlines(out: Path, manifest: Manifest, *, overwrite: bool) -> int | None:
+    """How many outlines an output file holds that was made from this manifest; None if there is nothing to keep.
+
+    Raises:
+        MismatchError: it was made from something else, or by hand
+    """
+    if overwrite or not out.exists():
+        return None
+    try:
+        there = read_outlines(out)
+    except RegionError as error:
+        raise MismatchError(f"{out} is there and is no prediction ({error}) Start anew with --overwrite.") from error
+    made_from = there.properties.get("wsiseg")
+    if made_from is None:
+        raise MismatchError(f"{out} is there and is not from wsiseg predict: choose another --out or say --overwrite.")
+    found = differences(made_from, json.loads(json.dumps(manifest)))
+    if found:
+        raise MismatchError(f"{out} was made from something else ({'; '.join(found[:4])}): say --overwrite.")
+    return len(there.regions)
+
+
+def check_fit(slide: Slide, bundle: ModelBundle) -> None:
+    """BundleError when a model wants pixels far finer than the slide has."""
+    finest = max(slide.frame.mpp, slide.frame.mpp_y)
+    if bundle.usage.mpp < finest / 2:
+        raise BundleError(
+            f"The model {bundle.name!r} works at {bundle.usage.mpp:g} µm/px, the slide has only {finest:g}: "
+            "take a model trained at a coarser resolution."
+        )
+
+
+def working_labels(out: Path) -> Path:
+    """Where the label map lives while nobody asked to keep it."""
+    return out.with_name(out.name + ".labels.zarr")
+
+
+def forget_labels(path: Path) -> None:
+    """Remove a label map that nobody asked to keep."""
+    shutil.rmtree(path)

@@ -1,0 +1,202 @@
+"""Recipes: everything that decides a training run, as a TOML file with a schema.
+
+Unknown keys are refused with the nearest valid name. A path may hold environment variables (`${NAME}/slides`) and is
+relative to the recipe's folder.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from difflib import get_close_matches
+from pathlib import Path
+from string import Template
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from wsiseg.classes import ClassMap, Colour
+from wsiseg.errors import ClassError, RecipeError
+
+
+class Section(BaseModel):
+    """A table of a recipe: frozen, no unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Classes(Section):
+    """[classes]: what is learnt."""
+
+    names: tuple[str, ...] = Field(description="background first; where outlines overlap, the later class wins")
+    colours: tuple[Colour, ...] = Field((), description="(red, green, blue) per class; chosen when left out")
+    ignore: tuple[str, ...] = Field(("Ignore", "Ignore*"), description="outlines that mean: do not learn here")
+
+    def class_map(self) -> ClassMap:
+        """The classes as a value."""
+        return ClassMap(self.names, self.colours, self.ignore)
+
+    @model_validator(mode="after")
+    def _check(self) -> Classes:
+        try:
+            self.class_map()
+        except ClassError as error:
+            raise ValueError(str(error)) from error
+        return self
+
+
+class Data(Section):
+    """[data]: which slides, and how they are tiled."""
+
+    slides: str = Field(description="CSV with the columns slide, annotations, patient, split and, where needed, mpp")
+    root: str = Field("", description="folder that the CSV's paths start from; the CSV's own when left out")
+    mpp: float = Field(gt=0, description="µm/px to learn at")
+    tile: int = Field(512, ge=64, description="px, width of a stored tile")
+    rename: dict[str, str] = Field({}, description="class in the outlines -> class of the recipe")
+
+
+class Model(Section):
+    """[model]: the generator."""
+
+    encoder: str = Field("tu-tf_efficientnet_lite0", description="encoder name of segmentation-models-pytorch")
+    weights: str = Field("imagenet", description='"imagenet" (an offline package), "none", or a file')
+    decoder_channels: int = Field(256, ge=16, description="channels of the ASPP and the decoder")
+    output_stride: Literal[8, 16] = Field(16, description="px of the image per px of the deepest features")
+
+
+class Method(Section):
+    """[method]: how it learns. Options of a method are in the method's own section class."""
+
+    name: Literal["supervised"] = "supervised"
+    learning_rate: float = Field(1e-3, gt=0, description="of AdamW at its highest")
+    encoder_rate: float = Field(0.3, gt=0, description="factor on the learning rate for the pretrained encoder")
+    weight_decay: float = Field(1e-2, ge=0)
+    schedule: Literal["cosine", "poly"] = Field("cosine", description="how the learning rate falls; poly is power 0.9")
+    warmup: float = Field(0.03, ge=0, lt=1, description="share of the steps in which the rate rises from 0")
+    dice: float = Field(1.0, ge=0, description="weight of the Dice loss beside the cross-entropy")
+    ema: float = Field(0.998, ge=0, lt=1, description="decay of the averaged weights that predict")
+    forgive: float = Field(
+        0.0, ge=0, le=1,
+        description="0: off; else pixels outlined as nothing, away from any outline, on which the averaged network is "
+        "more than this sure of an object, are not held against it (for slides whose outlines are incomplete)",
+    )  # fmt: skip
+    forgive_after: float = Field(0.3, ge=0, le=1, description="share of the steps after which forgiving starts")
+
+
+class Augment(Section):
+    """[augment]: what is varied at random in a training crop."""
+
+    rotate: bool = Field(True, description="by any angle; flips and quarter turns are always done")
+    scale: float = Field(1.25, ge=1, description="largest factor up and down")
+    stain: float = Field(0.05, ge=0, description="spread of the haematoxylin, eosin and residual jitter")
+    brightness: float = Field(0.1, ge=0, description="spread of the brightness factor")
+
+
+class Training(Section):
+    """[training]: time."""
+
+    steps: int = Field(gt=0)
+    batch: int = Field(8, ge=2, description="crops per step and device; batch normalisation needs two")
+    crop: int = Field(256, ge=32, description="px, a multiple of the output stride")
+    seed: int = 0
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    devices: int = Field(1, ge=1, description="GPUs, or processes on a CPU")
+    loaders: int = Field(1, ge=0, description="processes that read crops; 0 reads in the training process")
+    evaluate_every: int = Field(500, gt=0, description="steps")
+    checkpoint_every: int = Field(250, gt=0, description="steps")
+    object_share: float = Field(0.7, ge=0, le=1, description="share of the crops that are centred on an object")
+
+
+class Predict(Section):
+    """[predict]: how the trained model is to be used; written into its bundle."""
+
+    tile: int = Field(512, ge=64, description="px")
+    overlap: int = Field(128, ge=0, description="px, even, at most half a tile")
+    batch: int = Field(4, ge=1, description="tiles per forward pass; a part of the model's identity")
+    min_object_um2: float = Field(0.0, ge=0, description="smaller objects are left out")
+    min_hole_um2: float = Field(0.0, ge=0, description="smaller holes are filled")
+
+
+class Recipe(Section):
+    """A whole recipe."""
+
+    name: str
+    description: str = ""
+    classes: Classes
+    data: Data
+    model: Model = Model()
+    method: Method = Method()
+    augment: Augment = Augment()
+    training: Training
+    predict: Predict = Predict()
+
+
+def load_recipe(path: Path, overrides: tuple[str, ...] = ()) -> Recipe:
+    """Read a recipe.
+
+    Args:
+        path: a TOML file
+        overrides: "table.key=value" with the value in TOML, or as bare text
+
+    Raises:
+        RecipeError: not TOML, an unknown key, an impossible value
+    """
+    try:
+        value = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RecipeError(f"There is no recipe at {path}: the ones that come along are in pipelines/.") from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise RecipeError(f"{path} is no readable TOML file: {error}.") from error
+    for override in overrides:
+        _override(value, override)
+    data = value.get("data")
+    if isinstance(data, dict):
+        base = Path(path).resolve().parent
+        for key in ("slides", "root"):
+            if data.get(key):
+                data[key] = str(base / expand(str(data[key])))
+    try:
+        return Recipe.model_validate(value)
+    except ValidationError as error:
+        raise RecipeError(f"{path}: {_explain(error)}") from error
+
+
+def expand(text: str) -> str:
+    """Put environment variables into a path; RecipeError for one that is not set."""
+    try:
+        return Template(text).substitute(os.environ)
+    except KeyError as error:
+        raise RecipeError(f"{text!r} needs the environment variable {error.args[0]}, which is not set.") from None
+    except ValueError as error:
+        raise RecipeError(f"{text!r} is no path: {error}.") from error
+
+
+def _override(value: dict[str, Any], override: str) -> None:
+    name, equals, text = override.partition("=")
+    if not equals or not name.strip():
+        raise RecipeError(f"--set {override!r} is not of the form table.key=value.")
+    *tables, key = name.strip().split(".")
+    for table in tables:
+        value = value.setdefault(table, {})
+        if not isinstance(value, dict):
+            raise RecipeError(f"--set {override!r}: {table!r} is no table.")
+    try:
+        value[key] = tomllib.loads(f"x = {text}")["x"]
+    except tomllib.TOMLDecodeError:
+        value[key] = text.strip()
+
+
+def _explain(error: ValidationError) -> str:
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        *tables, key = first["loc"]
+        section: Any = Recipe
+        for table in tables:
+            section = section.model_fields[table].annotation
+        near = get_close_matches(str(key), section.model_fields, n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(section.model_fields)}."
+        return f"the key {where!r} is unknown; {hint}"
+    if first["type"] == "missing":
+        return f"{where!r} is missing."
+    return f"{where} = {first['input']!r} will not do: {first['msg'][:1].lower()}{first['msg'][1:]}."

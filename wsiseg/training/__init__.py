@@ -1,0 +1,1 @@
+"""Training: the loop, its log and its checkpoints. Knows nothing of any method."""

@@ -1,0 +1,262 @@
+"""A training run from a recipe: tile the slides, train, evaluate, write the bundle.
+
+    RUN/
+      recipe.json         the recipe with all defaults filled in
+      tiles/NAME.zarr     one TileStore per slide
+      log.csv             every figure: step, name, value
+      tensorboard/        the same for TensorBoard
+      pictures/           image, truth and prediction of some validation tiles at each evaluation
+      checkpoint/         the newest state; `--resume` goes on from it
+      model/              the bundle, written at the end
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import lightning_fabric
+import numpy as np
+import torch
+from PIL import Image
+
+from wsiseg import __version__
+from wsiseg.bundle import ModelBundle, Usage, save_bundle
+from wsiseg.classes import ClassMap
+from wsiseg.data.crops import CropDataset, batches, side_for
+from wsiseg.data.slides import SlideRow, read_slides
+from wsiseg.engines.torch import TorchEngine, find_device
+from wsiseg.errors import MismatchError, OutputError, RecipeError, SplitError
+from wsiseg.evaluate import pixel_figures
+from wsiseg.grid import Grid
+from wsiseg.methods import METHODS
+from wsiseg.methods.method import Method
+from wsiseg.nets.generator import Architecture, Generator
+from wsiseg.nets.weights import load_imagenet, normalisation
+from wsiseg.recipe import Recipe
+from wsiseg.regions.formats import read_outlines
+from wsiseg.regions.region import Region
+from wsiseg.slides.open import open_slide
+from wsiseg.stores.claim import differences, writing
+from wsiseg.stores.tiles import TileStore
+from wsiseg.tiling import select_tiles, tile_slide
+from wsiseg.tissue import tissue_of
+from wsiseg.training.checkpoint import load_checkpoint, save_checkpoint
+from wsiseg.training.loop import Log, fit
+from wsiseg.training.pictures import picture_grid
+
+PICTURE_ROWS = 4
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Reporter:
+    """How a run talks: `say` a line, `step` after each training step with (done, all, figures)."""
+
+    say: Say
+    step: Callable[[int, int, dict[str, float]], None]
+
+
+def train(recipe: Recipe, out: Path, *, device: str, resume: bool, overwrite: bool, report: Reporter) -> ModelBundle:
+    """Run a recipe.
+
+    Args:
+        recipe: what to do
+        out: the run's folder
+        device: "auto", "cpu", "cuda", "cuda:1", …
+        resume: go on from the checkpoint of an interrupted run of the same recipe
+        overwrite: throw an earlier run's checkpoint and log away
+        report: told what happens
+
+    Returns:
+        the bundle, in RUN/model
+
+    Raises:
+        MismatchError: the run's checkpoint belongs to another recipe
+        RecipeError, SplitError, SlideError, RegionError, ClassError, OutputError, EngineError
+    """
+    where = find_device(device)
+    classes = recipe.classes.class_map()
+    rows = read_slides(Path(recipe.data.slides), Path(recipe.data.root) if recipe.data.root else None)
+    about = json.loads(json.dumps({"recipe": recipe.model_dump(mode="json"), "wsiseg": __version__}))
+    found = _earlier(out, about, resume, overwrite)
+    stores = {row.name: tile_row(row, recipe, classes, out / "tiles", report.say) for row in rows if row.split != "test"}
+    labelled, unlabelled, validation = _sides(rows, stores)
+    with writing(out):
+        (out / "pictures").mkdir(parents=True, exist_ok=True)
+        (out / "recipe.json").write_text(json.dumps(about["recipe"], indent=1, ensure_ascii=False) + "\n")
+
+    accelerator = {"cuda": "cuda", "mps": "mps"}.get(where.type, "cpu")
+    devices: Any = [where.index] if where.index is not None else recipe.training.devices
+    fabric = lightning_fabric.Fabric(accelerator=accelerator, devices=devices, precision=recipe.training.precision)
+    fabric.launch()
+    torch.manual_seed(recipe.training.seed)
+    generator, origin = build_generator(recipe, len(classes))
+    method = METHODS[recipe.method.name](recipe, classes, fabric, generator)
+    start = 0
+    if found is not None:
+        start = found[0]
+        method.load_state_dict(found[1])
+        report.say(f"Going on after step {start} of {recipe.training.steps}.")
+
+    log, metrics = Log(out, start), {}
+
+    def evaluate(step: int) -> None:
+        metrics.clear()
+        metrics.update(_validate(method, validation, classes, recipe, fabric.device, out, step, log))
+        report.say(f"Step {step}: " + ", ".join(f"{k} {v:.3f}" for k, v in metrics.items() if k.endswith("dice")))
+
+    fit(
+        method,
+        _loader(labelled, recipe, start, fabric),
+        _loader(unlabelled, recipe, start, fabric, stream=1) if unlabelled else None,
+        steps=range(start, recipe.training.steps),
+        total=recipe.training.steps,
+        seed=recipe.training.seed,
+        log=log,
+        evaluate=evaluate,
+        evaluate_every=recipe.training.evaluate_every,
+        checkpoint=lambda step: save_checkpoint(out / "checkpoint", step, method.state_dict(), about),
+        checkpoint_every=recipe.training.checkpoint_every,
+        progress=lambda step, figures: report.step(step, recipe.training.steps, figures),
+    )
+    if start == recipe.training.steps:
+        evaluate(start)
+    log.close()
+    provenance = {
+        "recipe": about["recipe"],
+        "encoder_weights": origin,
+        "slides": {side: sorted(r.name for r in rows if r.split == side) for side in ("train", "validation", "test")},
+        "versions": {"wsiseg": __version__, "torch": torch.__version__, "python": platform.python_version()},
+        "device": str(fabric.device),
+    }
+    net = method.predictor()
+    assert isinstance(net, Generator)
+    return save_bundle(
+        out / "model", net, name=recipe.name, classes=classes, usage=usage_of(recipe), provenance=provenance,
+        metrics=dict(metrics),
+    )  # fmt: skip
+
+
+def usage_of(recipe: Recipe) -> Usage:
+    """How the recipe's model is to be used."""
+    p = recipe.predict
+    return Usage(recipe.data.mpp, p.tile, p.overlap, p.batch, p.min_object_um2, p.min_hole_um2)
+
+
+def build_generator(recipe: Recipe, classes: int) -> tuple[Generator, str]:
+    """The recipe's network with its starting weights, and where those come from."""
+    model = recipe.model
+    mean, std = normalisation(model.encoder)
+    generator = Generator(
+        Architecture(model.encoder, classes, mean, std, model.decoder_channels, model.output_stride)
+    )
+    if model.weights == "none":
+        return generator, "random"
+    file = None if model.weights == "imagenet" else Path(model.weights)
+    return generator, load_imagenet(generator.net.encoder, model.encoder, file)
+
+
+def tile_row(row: SlideRow, recipe: Recipe, classes: ClassMap, folder: Path, say: Say) -> TileStore:
+    """Tile one slide of the list with its outlines; a finished store is used as it is."""
+    regions: Sequence[Region] = ()
+    sources: dict[str, Any] = {}
+    if row.annotations is not None:
+        found = read_outlines(row.annotations)
+        known = [replace(r, label=recipe.data.rename.get(r.label or "", r.label)) for r in found.regions]
+        regions = [r for r in known if r.label is not None]
+        if len(regions) < len(known):
+            say(f"{row.annotations.name}: {len(known) - len(regions)} outlines without a class are left out.")
+        sources["annotations"] = hashlib.sha256(row.annotations.read_bytes()).hexdigest()
+        sources["rename"] = recipe.data.rename
+    out = folder / f"{row.name}.zarr"
+    with open_slide(row.slide, mpp=row.mpp) as slide:
+        grid = Grid(slide.frame.at(recipe.data.mpp), recipe.data.tile)
+        tiles = select_tiles(grid, tissue_of(slide), level0=slide.frame, also=regions)
+        return tile_slide(
+            slide, grid, tiles, out, classes=classes if row.annotations else None, regions=regions, sources=sources
+        )
+
+
+def _earlier(out: Path, about: Any, resume: bool, overwrite: bool) -> tuple[int, dict[str, Any]] | None:
+    """(steps done, state) of an interrupted run, if it is to be resumed."""
+    found = load_checkpoint(out / "checkpoint") if (out / "checkpoint").exists() and not overwrite else None
+    if found is None:
+        return None
+    if not resume:
+        raise OutputError(f"There is a run in {out}: go on with --resume, start anew with --overwrite, or say --out.")
+    changed = differences(found[2], about)
+    if changed:
+        raise MismatchError(f"The run in {out} has another recipe ({'; '.join(changed[:4])}): say --overwrite or --out.")
+    return found[0], found[1]
+
+
+def _sides(
+    rows: Sequence[SlideRow], stores: dict[str, TileStore]
+) -> tuple[list[TileStore], list[TileStore], list[TileStore]]:
+    """Stores to learn from with labels, without, and to validate on."""
+    if len(stores) < sum(row.split != "test" for row in rows):
+        raise SplitError("Two slides of the list have the same file name: rename one of them.")
+    train = [stores[r.name] for r in rows if r.split == "train"]
+    labelled = [s for s in train if s.labelled]
+    validation = [stores[r.name] for r in rows if r.split == "validation" and r.annotations is not None]
+    if not labelled:
+        raise RecipeError("No slide of the split `train` has outlines: give at least one in the slide list.")
+    return labelled, [s for s in train if not s.labelled], validation
+
+
+def _loader(stores: Sequence[TileStore], recipe: Recipe, start: int, fabric: Any, stream: int = 0) -> Any:
+    t, a = recipe.training, recipe.augment
+    dataset = CropDataset(
+        stores, batch=t.batch, side=side_for(t.crop, a.scale, a.rotate), seed=2 * t.seed + stream,
+        object_share=t.object_share, jitter=t.crop // 3, offset=fabric.global_rank * t.batch,
+    )  # fmt: skip
+    return fabric.setup_dataloaders(batches(dataset, start, t.steps, t.loaders), use_distributed_sampler=False)
+
+
+def _validate(
+    method: Method, stores: Sequence[TileStore], classes: ClassMap, recipe: Recipe, device: torch.device, out: Path,
+    step: int, log: Log,
+) -> dict[str, float]:  # fmt: skip
+    """Pixel figures over the stored tissue of the validation slides; a picture of some of it."""
+    if not stores:
+        return {}
+    engine = TorchEngine(method.predictor(), device)
+    usage = usage_of(recipe)
+    confusion = np.zeros((len(classes), len(classes)), np.int64)
+    pictures: list[tuple[int, tuple[np.ndarray, np.ndarray, np.ndarray]]] = []
+    for store in stores:
+        grid = Grid(store.grid.frame, usage.tile, usage.overlap)
+        tiles = [t for t in grid if any((k.row, k.col) in store for k in store.grid.cells(t.keep))]
+        for i in range(0, len(tiles), usage.batch):
+            part = tiles[i : i + usage.batch]
+            images = [store.read(t.read) for t in part]
+            images += [images[0]] * (usage.batch - len(images))
+            for tile, image, scores in zip(part, images, engine.probabilities(np.stack(images)), strict=False):
+                inner = tile.keep.relative_to(tile.read).slices
+                truth, said = store.read_labels(tile.keep), scores.argmax(0).astype(np.uint8)[inner]
+                known = truth < len(classes)
+                pairs = truth[known].astype(np.int64) * len(classes) + said[known]
+                confusion += np.bincount(pairs, minlength=confusion.size).reshape(confusion.shape)
+                pictures.append((int((truth[known] > 0).sum()), _square(image[inner], truth, said, grid.stride)))
+    pictures.sort(key=lambda pair: -pair[0])
+    view = picture_grid([rows for _, rows in pictures[:PICTURE_ROWS]], classes)
+    with writing(out):
+        Image.fromarray(view).save(out / "pictures" / f"step-{step:06d}.png")
+    figures = pixel_figures(confusion, classes)
+    flat = {f"{name}/{key}": v for name, row in figures.items() for key, v in row.items() if v is not None}
+    log.write(step, flat)
+    log.picture(step, torch.from_numpy(view))
+    return flat
+
+
+def _square(image: np.ndarray, truth: np.ndarray, said: np.ndarray, side: int) -> Any:
+    """All three padded to side × side, for tiles cut by the slide's edge."""
+    pad = ((0, side - truth.shape[0]), (0, side - truth.shape[1]))
+    return np.pad(image, (*pad, (0, 0)), constant_values=255), np.pad(truth, pad), np.pad(said, pad)
