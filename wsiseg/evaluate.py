@@ -201,6 +201,25 @@ def summary(slides: Sequence[SlideEvaluation], classes: ClassMap) -> dict[str, A
     }
 
 
+def render(result: dict[str, Any]) -> str:
+    """The pooled figures of a summary as text tables."""
+    pooled = result["pooled"]
+    lines = [f"{'pixels':<28}{'IoU':>8}{'precision':>11}{'recall':>8}{'F1/Dice':>9}"]
+    for name, row in pooled["pixels"].items():
+        values = [_text(row[key]) for key in ("iou", "precision", "recall", "f1")]
+        lines.append(f"{name:<28}{values[0]:>8}{values[1]:>11}{values[2]:>8}{values[3]:>9}")
+    lines += ["", f"{'objects (IoU ≥ ' + format(result['match_iou'], 'g') + ')':<28}"]
+    lines[-1] += f"{'truth':>8}{'found':>8}{'missed':>8}{'unmatched':>11}{'precision':>11}{'recall':>8}{'F1':>8}"
+    for name, row in pooled["objects"].items():
+        counts = f"{row['truth']:>8}{row['found']:>8}{row['missed']:>8}{row['unmatched']:>11}"
+        lines.append(f"{name:<28}{counts}{_text(row['precision']):>11}{_text(row['recall']):>8}{_text(row['f1']):>8}")
+    return "\n".join(lines)
+
+
+def _text(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
+
+
 def _share(part: float, whole: float) -> float | None:
     return part / whole if whole else None
 

@@ -7,7 +7,7 @@ import shutil
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +21,15 @@ from wsiseg.engines.engine import Engine
 from wsiseg.errors import BundleError, MismatchError, RegionError
 from wsiseg.geometry import Box
 from wsiseg.grid import Grid, Tile
-from wsiseg.regions.formats import read_outlines, write_outlines
+from wsiseg.regions.formats import file_hash, read_outlines, write_outlines
 from wsiseg.regions.rasterise import Rasteriser
 from wsiseg.regions.region import Region
 from wsiseg.regions.vectorise import vectorise
 from wsiseg.slides.slide import Slide
 from wsiseg.stores.claim import Manifest, claim, differences
 from wsiseg.stores.labels import FORMAT, LabelMap, LabelWriter, row_box
-from wsiseg.tiling import Progress, no_progress
+from wsiseg.tiling import Progress, no_progress, select_tiles
+from wsiseg.tissue import tissue_of
 
 Read = Callable[[Box], np.ndarray]  # a box of the grid's frame -> (h, w, 3) uint8
 
@@ -152,25 +153,81 @@ def _confidence(region: Region, labels: LabelMap) -> float:
     return round(float(labels.read_score(box)[inside].mean()) / 255, 4)
 
 
-def write_prediction(labels: LabelMap, out: Path, *, overwrite: bool = False) -> int:
-    """Trace a label map and write its outlines; returns how many. A file made from the same is left alone.
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What is to come out of a prediction.
+
+    Attributes:
+        out: the outlines
+        labels: where to keep the label map; None removes it once the outlines are written
+        within: predict only inside the outlines of this file
+        overwrite: replace what was made from something else
+    """
+
+    out: Path
+    labels: Path | None = None
+    within: Path | None = None
+    overwrite: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What came out: how many objects, and whether the file was there already, made from exactly the same."""
+
+    objects: int
+    already: bool = False
+
+
+def predict_slide(
+    slide: Slide, bundle: ModelBundle, engine: Engine, job: Job, *, progress: Progress = no_progress
+) -> Prediction:
+    """Tissue, tiles, network, blending, label map, outlines: the whole of `wsiseg predict`.
+
+    An interrupted prediction is continued where it stopped, from the label map beside the output.
 
     Raises:
-        MismatchError: the file is there and was made from something else
-        RegionError, OutputError
+        BundleError: the model wants pixels that the slide does not have
+        TissueError: nothing to predict
+        MismatchError, BusyError, OutputError, SlideError, RegionError
     """
-    found = finished_outlines(out, labels.manifest, overwrite=overwrite)
-    if found is not None:
-        return found
+    check_fit(slide, bundle)
+    grid = grid_for(slide, bundle)
+    regions, sources = None, {"within": None}
+    if job.within is not None:
+        regions = read_outlines(job.within).regions
+        sources["within"] = file_hash(job.within)
+    tiles = select_tiles(grid, tissue_of(slide), within=regions, level0=slide.frame)
+    manifest = predict_manifest(slide, grid, tiles, bundle, engine, sources)
+    kept = job.labels or job.out.with_name(job.out.name + ".labels.zarr")
+    earlier = finished_outlines(job.out, manifest, overwrite=job.overwrite)
+    if earlier is not None and (job.labels is None or job.labels.exists()):
+        return Prediction(earlier, already=True)
+    inside = None if regions is None else _inside(regions, grid, slide)
+    labels = predict_labels(
+        lambda box: slide.read(box, grid.frame), tiles, engine, kept, manifest,
+        within=inside, overwrite=job.overwrite, progress=progress,
+    )  # fmt: skip
+    count = write_prediction(labels, job.out)
+    if job.labels is None:
+        shutil.rmtree(kept)
+    return Prediction(count)
+
+
+def _inside(regions: Sequence[Region], grid: Grid, slide: Slide) -> Rasteriser:
+    """1 inside the outlines, whatever they are called."""
+    one = ClassMap(("Outside", "Inside"))
+    return Rasteriser([replace(r, label="Inside") for r in regions], one, grid.frame, slide.frame)
+
+
+def write_prediction(labels: LabelMap, out: Path) -> int:
+    """Trace a label map and write its outlines, in the sizes its model was made for; returns how many."""
     usage = labels.manifest["model"]["usage"]
     count = 0
 
     def counted() -> Iterator[Region]:
         nonlocal count
-        for region in outlines_of(
-            labels, min_object_um2=usage["min_object_um2"], min_hole_um2=usage["min_hole_um2"]
-        ):
-            count += 1
+        sizes = {key: usage[key] for key in ("min_object_um2", "min_hole_um2")}
+        for count, region in enumerate(outlines_of(labels, **sizes), 1):  # noqa: B007
             yield region
 
     write_outlines(out, counted(), classes=labels.classes, properties={"wsiseg": labels.manifest})
@@ -206,13 +263,3 @@ def check_fit(slide: Slide, bundle: ModelBundle) -> None:
             f"The model {bundle.name!r} works at {bundle.usage.mpp:g} µm/px, the slide has only {finest:g}: "
             "take a model trained at a coarser resolution."
         )
-
-
-def working_labels(out: Path) -> Path:
-    """Where the label map lives while nobody asked to keep it."""
-    return out.with_name(out.name + ".labels.zarr")
-
-
-def forget_labels(path: Path) -> None:
-    """Remove a label map that nobody asked to keep."""
-    shutil.rmtree(path)

@@ -23,7 +23,6 @@ from typing import Any
 import lightning_fabric
 import numpy as np
 import torch
-from PIL import Image
 
 from wsiseg import __version__
 from wsiseg.bundle import ModelBundle, Usage, save_bundle
@@ -38,6 +37,7 @@ from wsiseg.methods import METHODS
 from wsiseg.methods.method import Method
 from wsiseg.nets.generator import Architecture, Generator
 from wsiseg.nets.weights import load_imagenet, normalisation
+from wsiseg.pictures import picture_grid, save_picture
 from wsiseg.recipe import Recipe
 from wsiseg.regions.formats import read_outlines
 from wsiseg.regions.region import Region
@@ -48,7 +48,6 @@ from wsiseg.tiling import select_tiles, tile_slide
 from wsiseg.tissue import tissue_of
 from wsiseg.training.checkpoint import load_checkpoint, save_checkpoint
 from wsiseg.training.loop import Log, fit
-from wsiseg.training.pictures import picture_grid
 
 PICTURE_ROWS = 4
 
@@ -247,8 +246,7 @@ def _validate(
                 pictures.append((int((truth[known] > 0).sum()), _square(image[inner], truth, said, grid.stride)))
     pictures.sort(key=lambda pair: -pair[0])
     view = picture_grid([rows for _, rows in pictures[:PICTURE_ROWS]], classes)
-    with writing(out):
-        Image.fromarray(view).save(out / "pictures" / f"step-{step:06d}.png")
+    save_picture(out / "pictures" / f"step-{step:06d}.png", view)
     figures = pixel_figures(confusion, classes)
     flat = {f"{name}/{key}": v for name, row in figures.items() for key, v in row.items() if v is not None}
     log.write(step, flat)

@@ -1,0 +1,42 @@
+"""The command line: parse, call one function, print. Heavy imports happen inside the commands."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from wsiseg import __version__
+from wsiseg.cli.learn import evaluate, train
+from wsiseg.cli.predict import demo, predict
+from wsiseg.cli.slide import info, tile, tissue
+from wsiseg.cli.system import doctor
+from wsiseg.errors import WsisegError
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="wsiseg")
+def wsiseg() -> None:
+    """Segment whole-slide images: from a few outlined slides to outlines on all the others."""
+
+
+for command in (info, tissue, tile, train, predict, evaluate, demo, doctor):
+    wsiseg.add_command(command)
+
+
+def main() -> None:
+    """Entry point. Exit code 2 and one sentence for everything that the user can mend."""
+    try:
+        wsiseg.main(standalone_mode=False)
+    except click.exceptions.Abort:
+        print("Stopped. Finished work is kept; the same command goes on from there.", file=sys.stderr)
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except WsisegError as error:
+        print(f"wsiseg: {error}", file=sys.stderr)
+        sys.exit(2)
+    except MemoryError:
+        print("wsiseg: there is not enough memory; finished work is kept. Take smaller tiles or batches.", file=sys.stderr)
+        sys.exit(2)

@@ -1,0 +1,60 @@
+"""Commands that use a model: predict, demo."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from wsiseg.cli.screen import overwrite_option, progress_bar, quiet_option, slide_mpp_option
+
+PATH = click.Path(path_type=Path)
+
+
+@click.command()
+@click.option("--slide", type=PATH, required=True, help="The slide.")
+@click.option("--model", type=PATH, metavar="BUNDLE", help="A model bundle; the demonstration model by default.")
+@click.option("--out", type=PATH, metavar="FILE.geojson", help="The outlines; SLIDE-STEM.geojson here by default.")
+@click.option("--labels", type=PATH, metavar="FILE.zarr", help="Keep the label map too.")
+@click.option("--within", type=PATH, metavar="REGIONS", help="Predict only inside these outlines.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, …")
+@slide_mpp_option
+@overwrite_option
+@quiet_option
+def predict(
+    slide: Path, model: Path | None, out: Path | None, labels: Path | None, within: Path | None, device: str,
+    slide_mpp: float | None, overwrite: bool, quiet: bool,
+) -> None:  # fmt: skip
+    """Outline the objects of a slide; the file opens in QuPath."""
+    from wsiseg.bundle import load_bundle
+    from wsiseg.engines import ENGINES
+    from wsiseg.models import DEMONSTRATION
+    from wsiseg.predict import Job, predict_slide
+    from wsiseg.slides.open import open_slide
+
+    bundle = load_bundle(model or DEMONSTRATION)
+    if model is None:
+        click.echo(
+            f"No --model given: using {bundle.name!r}, a demonstration model trained on generated slides only. "
+            "Do not use its outlines for anything that matters.",
+            err=True,
+        )
+    job = Job(out=out or Path(f"{slide.stem}.geojson"), labels=labels, within=within, overwrite=overwrite)
+    with open_slide(slide, mpp=slide_mpp) as opened, progress_bar("Predicting", "tiles", quiet) as progress:
+        engine = ENGINES["torch"].from_bundle(bundle, device)
+        result = predict_slide(opened, bundle, engine, job, progress=progress)
+    kept = f", label map in {labels}" if labels is not None else ""
+    click.echo(f"{job.out}: {result.objects} outlines{kept}" + (" (already there)" if result.already else ""))
+    click.echo(f"Open {slide.name} in QuPath and drop {job.out.name} onto it.", err=True)
+
+
+@click.command()
+@click.option("--out", type=PATH, default=Path("demo"), show_default=True, metavar="DIR", help="Where everything goes.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, …")
+@quiet_option
+def demo(out: Path, device: str, quiet: bool) -> None:
+    """The main job on a generated slide: predict, write outlines and a picture, compare with the truth."""
+    from wsiseg.demo import run_demo
+
+    with progress_bar("Predicting", "tiles", quiet) as progress:
+        run_demo(out, device=device, say=click.echo, progress=progress)

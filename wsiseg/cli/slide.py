@@ -1,0 +1,149 @@
+"""Commands that look at one slide: info, tissue, tile."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from wsiseg.cli.screen import overwrite_option, progress_bar, quiet_option, slide_mpp_option
+
+PATH = click.Path(path_type=Path)
+
+
+@click.command()
+@click.argument("slide", type=PATH)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--thumbnail", type=PATH, metavar="FILE", help="Write a picture of the whole slide too (PNG or JPEG).")
+@click.option("--thumbnail-size", type=click.IntRange(16, 8192), default=1024, show_default=True, help="Its longer side in px.")
+@slide_mpp_option
+def info(slide: Path, as_json: bool, thumbnail: Path | None, thumbnail_size: int, slide_mpp: float | None) -> None:
+    """Size, µm/px, levels, bounds, vendor, backend and hash of SLIDE."""
+    from wsiseg.slides.open import open_slide
+
+    with open_slide(slide, mpp=slide_mpp) as opened:
+        facts = opened.describe()
+        if thumbnail is not None:
+            from wsiseg.pictures import save_picture
+
+            save_picture(thumbnail, opened.thumbnail(thumbnail_size)[0])
+    if as_json:
+        click.echo(json.dumps(facts, indent=1, ensure_ascii=False))
+    else:
+        for name, value in facts.items():
+            click.echo(f"{name:<14}{_plain(value)}")
+    if thumbnail is not None and not as_json:
+        click.echo(f"{'thumbnail':<14}{thumbnail}")
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{k} {_plain(v)}" for k, v in value.items())
+    if isinstance(value, (list, tuple)):
+        return ", ".join(_plain(v) for v in value) if value else "none"
+    if value is None:
+        return "not stated"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+@click.command()
+@click.argument("slide", type=PATH)
+@click.option("--out", type=PATH, required=True, metavar="FILE", help="mask.png, or outlines as .geojson.")
+@click.option("--resolution", type=float, default=8.0, show_default=True, metavar="µM/PX", help="Resolution of the mask.")
+@click.option("--min-tissue", type=float, metavar="µM²", help="Leave smaller pieces out.")
+@click.option("--min-hole", type=float, metavar="µM²", help="Fill smaller holes.")
+@slide_mpp_option
+def tissue(
+    slide: Path, out: Path, resolution: float, min_tissue: float | None, min_hole: float | None, slide_mpp: float | None
+) -> None:
+    """Find the tissue of SLIDE and write it as a mask or as outlines."""
+    import numpy as np
+
+    from wsiseg.classes import ClassMap
+    from wsiseg.errors import OutputError
+    from wsiseg.pictures import save_picture
+    from wsiseg.regions.formats import write_outlines
+    from wsiseg.regions.vectorise import vectorise
+    from wsiseg.slides.open import open_slide
+    from wsiseg.tissue import tissue_of
+
+    sizes = {"min_tissue_um2": min_tissue, "max_hole_um2": min_hole}
+    with open_slide(slide, mpp=slide_mpp) as opened:
+        found = tissue_of(opened, mpp=resolution, **{k: v for k, v in sizes.items() if v is not None})
+        level0, identity = opened.frame, opened.identity
+    if out.suffix == ".png":
+        save_picture(out, found.mask.astype(np.uint8) * 255)
+    elif out.name.endswith((".geojson", ".geojson.gz")):
+        classes = ClassMap(("Background", "Tissue"))
+        regions = vectorise([found.mask.astype(np.uint8)], classes, found.frame, level0)
+        write_outlines(out, regions, classes=classes, properties={"slide": identity})
+    else:
+        raise OutputError(f"{out} has an ending that is not known here: say .png, .geojson or .geojson.gz.")
+    area = float(found.mask.sum()) * found.frame.mpp**2 / 1e6
+    click.echo(f"{out}: {area:.2f} mm² of tissue, {found.mask.mean():.1%} of the slide")
+
+
+@click.command()
+@click.argument("slide", type=PATH)
+@click.option("--out", type=PATH, metavar="STORE.zarr", help="The store; SLIDE-STEM.zarr here by default.")
+@click.option("--mpp", type=float, default=1.0, show_default=True, metavar="µM/PX", help="Resolution of the tiles.")
+@click.option("--size", type=int, default=512, show_default=True, metavar="PX", help="Width of a tile.")
+@click.option("--overlap", type=int, default=0, show_default=True, metavar="PX", help="What neighbouring tiles share.")
+@click.option("--annotations", type=PATH, metavar="FILE", help="Outlines to store as label rasters.")
+@click.option(
+    "--classes", metavar="A,B,…",
+    help="Classes of the outlines, later ones painted over earlier ones; those of the file in alphabetical order by default.",
+)  # fmt: skip
+@click.option("--within", type=PATH, metavar="REGIONS", help="Only tiles that meet these outlines.")
+@click.option("--no-tissue", is_flag=True, help="Store every tile, not only those with tissue.")
+@click.option("--workers", type=click.IntRange(1, 256), default=2, show_default=True, help="Threads that read.")
+@click.option("--slide-mpp", type=float, metavar="µM/PX", help="Resolution of the slide, where the file does not state it.")
+@overwrite_option
+@quiet_option
+def tile(
+    slide: Path, out: Path | None, mpp: float, size: int, overlap: int, annotations: Path | None, classes: str | None,
+    within: Path | None, no_tissue: bool, workers: int, slide_mpp: float | None, overwrite: bool, quiet: bool,
+) -> None:  # fmt: skip
+    """Store the tissue of SLIDE as tiles in Zarr."""
+    from wsiseg.grid import Grid
+    from wsiseg.regions.formats import file_hash, read_outlines
+    from wsiseg.slides.open import open_slide
+    from wsiseg.stores.tiles import describe
+    from wsiseg.tiling import select_tiles, tile_slide
+    from wsiseg.tissue import tissue_of
+
+    out = out or Path(f"{slide.stem}.zarr")
+    sources: dict[str, Any] = {"tissue": None if no_tissue else "default"}
+    regions, class_map = (), None
+    if annotations is not None:
+        found = read_outlines(annotations)
+        regions = tuple(r for r in found.regions if r.label is not None)
+        class_map = _class_map(classes, regions)
+        sources["annotations"] = file_hash(annotations)
+        unnamed = len(found.regions) - len(regions)
+        click.echo(f"{annotations}: {found}" + (f", {unnamed} without a class left out" if unnamed else ""), err=True)
+    region_file = read_outlines(within).regions if within is not None else None
+    if within is not None:
+        sources["within"] = file_hash(within)
+    with open_slide(slide, mpp=slide_mpp) as opened, progress_bar("Tiling", "tiles", quiet) as progress:
+        grid = Grid(opened.frame.at(mpp), size, overlap)
+        mask = None if no_tissue else tissue_of(opened)
+        tiles = select_tiles(grid, mask, within=region_file, level0=opened.frame, also=regions)
+        tile_slide(
+            opened, grid, tiles, out, classes=class_map, regions=regions, sources=sources, workers=workers,
+            overwrite=overwrite, progress=progress,
+        )  # fmt: skip
+    click.echo(describe(out))
+
+
+def _class_map(names: str | None, regions: tuple[Any, ...]) -> Any:
+    from wsiseg.classes import ClassMap
+
+    ignored = ("Ignore", "Ignore*")
+    if names is not None:
+        listed = [n.strip() for n in names.split(",") if n.strip()]
+    else:
+        listed = sorted({r.label for r in regions} - set(ignored) - {"Background"})
+    return ClassMap(("Background", *(n for n in listed if n != "Background")))

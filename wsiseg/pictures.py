@@ -1,0 +1,76 @@
+"""Pictures for people: labels and outlines over the image."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from wsiseg.classes import IGNORE, ClassMap, Colour
+from wsiseg.errors import OutputError
+from wsiseg.geometry import Frame
+from wsiseg.regions.region import Region
+from wsiseg.stores.claim import writing
+
+
+def paint(image: np.ndarray, labels: np.ndarray, classes: ClassMap, strength: float = 0.45) -> np.ndarray:
+    """(h, w, 3) uint8: the image with its labels laid over it in the classes' colours, ignored pixels darkened."""
+    colours = np.zeros((256, 3), np.float32)
+    colours[: len(classes)] = classes.colours
+    painted = (1 - strength) * image + strength * colours[labels]
+    keep = (labels == 0)[..., None]
+    out = np.where(keep, image, painted)
+    return np.where((labels == IGNORE)[..., None], 0.6 * image, out).astype(np.uint8)
+
+
+def picture_grid(rows: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]], classes: ClassMap) -> np.ndarray:
+    """(rows · h, 3 · w, 3) uint8 from (image (h, w, 3), truth (h, w), prediction (h, w)) of equal size."""
+    gap = 4
+    lines = []
+    for image, truth, prediction in rows:
+        parts = [image, paint(image, truth, classes), paint(image, prediction, classes)]
+        lines.append(np.concatenate([np.pad(p, ((0, gap), (0, gap), (0, 0)), constant_values=255) for p in parts], 1))
+    return np.concatenate(lines)
+
+
+def draw_outlines(
+    image: np.ndarray, frame: Frame, layers: Iterable[tuple[Iterable[Region], Colour]], level0: Frame, width: int = 2
+) -> np.ndarray:
+    """(h, w, 3) uint8: outlines in level-0 pixels drawn over a picture of the whole slide.
+
+    Args:
+        image: (h, w, 3) uint8, the pixels of `frame`
+        frame: plane of the picture
+        layers: outlines with the colour to draw them in; later ones on top
+        level0: plane of the outlines
+        width: px of the line
+    """
+    picture = Image.fromarray(image)
+    draw = ImageDraw.Draw(picture)
+    sx, sy = level0.scale_to(frame)
+    for regions, colour in layers:
+        for region in regions:
+            for polygon in getattr(region.polygon, "geoms", [region.polygon]):
+                for ring in (polygon.exterior, *polygon.interiors):
+                    draw.line([(x * sx, y * sy) for x, y in ring.coords], fill=colour, width=width, joint="curve")
+    return np.asarray(picture)
+
+
+def save_picture(path: Path, pixels: np.ndarray) -> None:
+    """Write (h, w, 3) or (h, w) uint8 as PNG or JPEG; the file appears whole or not at all.
+
+    Raises:
+        OutputError: the ending is unknown, or the place cannot be written
+    """
+    kind = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}.get(path.suffix.lower())
+    if kind is None:
+        raise OutputError(f"{path} has an ending that is not known here: say .png or .jpg.")
+    fresh = path.with_name(path.name + ".partial")
+    with writing(path):
+        try:
+            Image.fromarray(pixels).save(fresh, format=kind)
+            fresh.replace(path)
+        finally:
+            fresh.unlink(missing_ok=True)
