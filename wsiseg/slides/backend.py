@@ -20,9 +20,9 @@ Pixels = NDArray[np.uint8]
 class Backend(Protocol):
     """One open slide. `Slide` is the only user.
 
-    A backend is opened by `Backend(path)`, raises SlideError when it cannot read the file, and copies (`copy.copy`)
-    and pickles by opening the path again, so that a slide can be sent to another process. `read` is safe from
-    several threads at once.
+    A backend is opened by `Backend(path)` and raises SlideError with the bare reason when it cannot read the file
+    (`open_slide` makes the sentence). It copies (`copy.copy`) and pickles by opening the path again, so that a slide
+    can be sent to another process. `read` is safe from several threads at once.
 
     Attributes:
         name: the key of the backend in `BACKENDS`

@@ -1,0 +1,131 @@
+"""Ordinary images as slides of one level: PNG, JPEG, WebP, BMP, flat TIFF. They are decoded into memory once."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from wsiseg.errors import SlideError
+from wsiseg.geometry import Box
+from wsiseg.slides.backend import Pixels
+from wsiseg.slides.identity import identity_of
+from wsiseg.slides.pixels import bit_depth, to_rgb
+from wsiseg.slides.resolution import Resolution, from_tiff, plain
+from wsiseg.slides.tiff_layout import is_tiff, tiff_damage
+
+# Pillow's own limit against decompression bombs; 13,377 × 13,377 px, 537 MB as RGB
+MAX_PIXELS = 178_956_970
+OLD_JPEG, JPEG = 6, 7
+MINISWHITE, MINISBLACK, RGB, PALETTE, YCBCR = 0, 1, 2, 3, 6
+
+
+class ImageBackend:
+    """See `Backend`. Orientation tags are not obeyed: the plane is the one that is stored."""
+
+    name = "image"
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.bounds: Box | None = None
+        self.properties: Mapping[str, str] = {}
+        with open(path, "rb") as file:
+            tiff = is_tiff(file.read(4))
+        try:
+            self._pixels, (self.mpp, self.mpp_doubt), self.vendor = _read_tiff(path) if tiff else _read_picture(path)
+        except (SlideError, MemoryError):
+            raise
+        except Exception as error:  # Pillow, tifffile and imagecodecs raise anything
+            raise SlideError(f"it cannot be decoded as an image ({error or type(error).__name__})") from error
+        self._pixels.flags.writeable = False
+        self.levels: tuple[tuple[int, int], ...] = ((self._pixels.shape[1], self._pixels.shape[0]),)
+
+    def read(self, level: int, box: Box) -> Pixels:
+        """See `Backend.read`."""
+        return self._pixels[box.slices].copy()
+
+    def identity(self) -> dict[str, Any]:
+        """See `Backend.identity`."""
+        return identity_of(self.path)
+
+    def close(self) -> None:
+        """See `Backend.close`."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return ImageBackend, (self.path,)
+
+
+def _read_tiff(path: str) -> tuple[Pixels, Resolution, str]:
+    import tifffile
+
+    damage = tiff_damage(path)
+    if damage:
+        raise SlideError(damage)
+    with tifffile.TiffFile(path) as tiff:
+        series = tiff.series[0]
+        if len(series.pages) > 1:
+            raise SlideError(f"it is a stack of {len(series.pages)} images ({series.axes}), not one plane")
+        page: Any = series.pages[0]
+        _guard(page.imagewidth, page.imagelength)
+        compression = int(page.compression)
+        if compression == OLD_JPEG:  # imagecodecs has no decoder for it, libtiff (in Pillow) has
+            return _old_jpeg(path, page), from_tiff(page), "tiff"
+        array = page.asarray()
+        photometric = int(page.photometric)
+        if photometric == PALETTE:
+            array = (np.moveaxis(page.colormap, 0, -1) >> 8).astype(np.uint8)[array]
+        elif photometric not in (MINISWHITE, MINISBLACK, RGB, YCBCR) or (photometric == YCBCR and compression != JPEG):
+            raise SlideError(f"its colours ({page.photometric.name}, {page.compression.name}) are not supported")
+        if page.axes.startswith("S"):  # planes of colour one after the other
+            array = np.moveaxis(array, 0, -1)
+        bits = bit_depth(array)
+        if photometric == MINISWHITE:
+            array = (2**bits - 1 - array.astype(np.int64)).astype(np.uint16)
+        return to_rgb(array, bits), from_tiff(page), "tiff"
+
+
+def _old_jpeg(path: str, page: Any) -> Pixels:
+    orientation = int(page.tags["Orientation"].value) if "Orientation" in page.tags else 1
+    if orientation != 1:  # Pillow turns TIFFs by their tag
+        raise SlideError("it is an old-style JPEG TIFF with an orientation tag")
+    with Image.open(path) as image:
+        return np.array(image.convert("RGB"))
+
+
+def _read_picture(path: str) -> tuple[Pixels, Resolution, str]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # `_guard` has its own limit
+        try:
+            image = Image.open(path)
+        except Image.DecompressionBombError as error:
+            raise SlideError(_too_large()) from error
+    with image:
+        _guard(*image.size)
+        dots = image.info.get("dpi", (0, 0))
+        x, y = (25400 / float(d) if d and float(d) > 0 else None for d in dots)
+        kind = str(image.format).lower()
+        if image.mode.startswith("I;16"):
+            array = np.asarray(image).astype(np.uint16)
+            return to_rgb(array, bit_depth(array)), plain(x, y), kind
+        if image.mode in ("I", "F"):
+            raise SlideError(f"its pixels are {'32-bit' if image.mode == 'I' else 'float'} numbers")
+        transparent = image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info
+        return to_rgb(np.asarray(image.convert("RGBA" if transparent else "RGB")), 8), plain(x, y), kind
+
+
+def _guard(width: int, height: int) -> None:
+    if width < 1 or height < 1:
+        raise SlideError(f"it has {width} × {height} px, so there is nothing in it")
+    if width * height > MAX_PIXELS:
+        raise SlideError(_too_large(width, height))
+
+
+def _too_large(*size: int) -> str:
+    extent = f"{size[0]:,} × {size[1]:,} px" if size else f"more than {MAX_PIXELS:,} px"
+    return (
+        f"as a flat image of {extent} it would fill the memory, so make it a tiled pyramid first, "
+        "for instance with `vips tiffsave IN OUT.tif --tile --pyramid --compression jpeg`"
+    )

@@ -1,0 +1,148 @@
+"""From a path to a Slide: which backend reads which kind of file, and one clear sentence when none can."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from wsiseg.errors import SlideError
+from wsiseg.slides.backend import Backend
+from wsiseg.slides.image import ImageBackend
+from wsiseg.slides.ome_zarr import OmeZarrBackend
+from wsiseg.slides.openslide import OpenSlideBackend
+from wsiseg.slides.slide import Slide
+from wsiseg.slides.tiff_layout import is_tiff, tiff_damage
+from wsiseg.slides.tiffslide import TiffSlideBackend
+
+BACKENDS: dict[str, Callable[[str], Backend]] = {
+    "openslide": OpenSlideBackend,
+    "tiffslide": TiffSlideBackend,
+    "ome_zarr": OmeZarrBackend,
+    "image": ImageBackend,
+}
+
+# Suffix -> backends in the order in which they are tried. An SVS, NDPI and the like is never read as a plain image.
+SUFFIXES: dict[str, tuple[str, ...]] = {
+    ".ome.tif": ("tiffslide", "openslide", "image"),  # OpenSlide does not see the levels of an OME-TIFF
+    ".ome.tiff": ("tiffslide", "openslide", "image"),
+    ".tif": ("openslide", "tiffslide", "image"),
+    ".tiff": ("openslide", "tiffslide", "image"),
+    ".btf": ("openslide", "tiffslide", "image"),
+    ".svs": ("openslide", "tiffslide"),
+    ".qptiff": ("openslide", "tiffslide"),
+    ".svslide": ("openslide",),
+    ".ndpi": ("openslide",),
+    ".vms": ("openslide",),
+    ".vmu": ("openslide",),
+    ".scn": ("openslide",),
+    ".mrxs": ("openslide",),
+    ".bif": ("openslide",),
+    ".czi": ("openslide",),
+    ".dcm": ("openslide",),
+    "": ("openslide",),  # DICOM files often have no suffix
+    ".zarr": ("ome_zarr",),
+    ".png": ("image",),
+    ".jpg": ("image",),
+    ".jpeg": ("image",),
+    ".webp": ("image",),
+    ".bmp": ("image",),
+}
+
+# First bytes -> what the file is, for the message
+KINDS: tuple[tuple[bytes, str], ...] = (
+    (b"%PDF", "a PDF"), (b"PK\3\4", "a ZIP archive"), (b"\x1f\x8b", "a gzip archive"), (b"\x89PNG", "a PNG image"),
+    (b"\xff\xd8\xff", "a JPEG image"), (b"\x89HDF", "an HDF5 file"), (b"<", "an XML or HTML text"),
+    (b"{", "a JSON text"), (b"version https://git-lfs", "a Git LFS pointer, not the file itself"),
+)  # fmt: skip
+
+
+def open_slide(path: str | os.PathLike[str], *, mpp: float | None = None, backend: str | None = None) -> Slide:
+    """Opens a slide.
+
+    Args:
+        path: a file, or the folder of an OME-Zarr image
+        mpp: µm/px of level 0, both axes; wins over what the file states
+        backend: a key of `BACKENDS`, to use that one and no other
+
+    Returns:
+        The slide; its `backend_name` says who reads it, its `notes` why earlier backends refused.
+
+    Raises:
+        SlideError: it is no slide, damaged, or of a kind that no backend reads.
+        ResolutionError: nobody says how many µm a pixel is.
+    """
+    place = Path(path)
+    names = _candidates(place, backend)
+    refusals: list[str] = []
+    for name in names:
+        try:
+            reader = BACKENDS[name](str(place))
+        except SlideError as error:
+            refusals.append(f"{name}: {error}")
+            continue
+        try:
+            return Slide(reader, mpp, tuple(refusals))
+        except BaseException:
+            reader.close()
+            raise
+    raise SlideError(f"{place.name} cannot be opened: {_diagnosis(place, refusals)}.")
+
+
+def suffix_of(path: Path) -> str:
+    """The key of `SUFFIXES` that a path's name ends with, else its plain suffix in lower case."""
+    name = path.name.lower()
+    double = "".join(Path(name).suffixes[-2:])
+    return double if double in SUFFIXES else Path(name).suffix
+
+
+def _candidates(place: Path, backend: str | None) -> tuple[str, ...]:
+    if not place.exists():
+        raise SlideError(f"There is no file {place}: check the path.")
+    if backend is not None and backend not in BACKENDS:
+        raise SlideError(f"There is no backend {backend!r}: choose one of {', '.join(BACKENDS)}.")
+    suffix = suffix_of(place)
+    if backend is not None:
+        names: tuple[str, ...] = (backend,)
+    elif suffix in SUFFIXES:
+        names = SUFFIXES[suffix]
+    else:
+        known = " ".join(s for s in SUFFIXES if s)
+        raise SlideError(
+            f"{place.name} ends with {suffix!r}, which is no slide that wsiseg knows ({known}): "
+            "rename it if its name is wrong, or name a backend."
+        )
+    folder = place.is_dir()
+    if folder and "ome_zarr" not in names:
+        raise SlideError(f"{place} is a folder, not a slide: give the slide file itself (or an OME-Zarr folder).")
+    if not folder and names == ("ome_zarr",):
+        raise SlideError(f"{place.name} is a file, but an OME-Zarr image is a folder: give that folder.")
+    if not folder:
+        try:
+            with place.open("rb") as file:
+                empty = not file.read(1)
+        except OSError as error:
+            raise SlideError(f"{place} cannot be read ({error.strerror or error}): check its rights.") from error
+        if empty:
+            raise SlideError(f"{place.name} is empty (0 bytes): copy it again from where it came.")
+    return names
+
+
+def _diagnosis(place: Path, refusals: list[str]) -> str:
+    """Why nobody can read it, as the end of a sentence."""
+    said = "; ".join(refusals)
+    if place.is_dir():
+        return said
+    with place.open("rb") as file:
+        head = file.read(132)
+    if is_tiff(head):
+        damage = tiff_damage(str(place))
+        if damage and damage.startswith("it is cut off"):
+            return f"{damage}, so copy it again from where it came"
+        return f"it is a TIFF that cannot be read ({said}), so convert it to a tiled TIFF with a program that reads it"
+    if head[128:132] == b"DICM":
+        return f"it is a DICOM file, but no whole-slide image or a damaged one ({said}), so check where it came from"
+    kind = next((kind for start, kind in KINDS if head.startswith(start)), None)
+    if kind and suffix_of(place) not in (".png", ".jpg", ".jpeg"):
+        return f"it is {kind}, not a slide, so check the path"
+    return f"it is not a slide, or a damaged one ({said}), so check the path or copy it again"

@@ -1,0 +1,127 @@
+"""Slides that OpenSlide reads: Aperio, Hamamatsu, Leica, MIRAX, Philips, Ventana, Zeiss, DICOM, tiled TIFF, …"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from wsiseg.errors import SlideError
+from wsiseg.geometry import Box
+from wsiseg.slides.backend import Pixels
+from wsiseg.slides.identity import identity_of
+from wsiseg.slides.pixels import over_white
+from wsiseg.slides.resolution import plain, stated
+
+# px of a level; about the size of the slides' own tiles, so that OpenSlide's tile cache serves the overlaps
+CELL = 512
+
+
+class OpenSlideBackend:
+    """See `Backend`.
+
+    OpenSlide takes positions in whole level-0 pixels. Where a level's size ratio is not whole (2.0005), most of that
+    level's pixels have no such position; OpenSlide then interpolates between neighbours, by up to a quarter of a pixel
+    at ratios about 2, an eighth at 4. Such levels are read by cells of a fixed lattice, so that a pixel has one value
+    whatever box it is read in.
+    """
+
+    name = "openslide"
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._lock = threading.Lock()
+        self._handle = self._open()
+        said: Mapping[str, str] = dict(self._handle.properties)
+        self.properties = said
+        self.levels = tuple((int(w), int(h)) for w, h in self._handle.level_dimensions)
+        self._ratios = tuple(float(r) for r in self._handle.level_downsamples)
+        self.vendor = said.get("openslide.vendor", "unknown")
+        # A generic TIFF has nothing but its resolution tags; every other vendor states µm/px on purpose.
+        judge = _plain_text if self.vendor == "generic-tiff" else stated
+        self.mpp, self.mpp_doubt = judge(said.get("openslide.mpp-x"), said.get("openslide.mpp-y"))
+        self.bounds = _bounds(said)
+
+    def read(self, level: int, box: Box) -> Pixels:
+        """See `Backend.read`."""
+        if self._ratios[level].is_integer():
+            return over_white(self._region(level, box))
+        out = np.empty((*box.shape, 3), np.uint8)
+        for cell in _cells(box, *self.levels[level]):
+            part = cell.overlap(box)
+            # Only the part from the cell's corner on is needed, but the corner fixes the fraction.
+            rgba = self._region(level, Box.from_bounds(cell.x, cell.y, part.right, part.bottom))
+            rgba = rgba[part.relative_to(cell).slices]
+            # At the far edges the interpolation mixes in "nothing"; the colour itself is right.
+            alpha = np.where(rgba[..., 3:] >= 128, np.uint8(255), rgba[..., 3:])
+            out[part.relative_to(box).slices] = over_white(np.concatenate([rgba[..., :3], alpha], -1))
+        return out
+
+    def identity(self) -> dict[str, Any]:
+        """See `Backend.identity`."""
+        return identity_of(self.path)
+
+    def close(self) -> None:
+        """See `Backend.close`."""
+        self._handle.close()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return OpenSlideBackend, (self.path,)
+
+    def _open(self) -> Any:
+        import openslide
+
+        try:
+            return openslide.OpenSlide(self.path)
+        except openslide.OpenSlideUnsupportedFormatError as error:
+            raise SlideError("it does not know the format") from error
+        except (openslide.OpenSlideError, OSError) as error:
+            raise SlideError(str(error).replace(self.path, "the file")) from error
+
+    def _region(self, level: int, box: Box) -> Pixels:
+        """uint8 (h, w, 4), colours not multiplied by alpha."""
+        import openslide
+
+        ratio = self._ratios[level]
+        place = (round(box.x * ratio), round(box.y * ratio))
+        handle = self._handle
+        try:
+            return np.asarray(handle.read_region(place, level, (box.w, box.h)))
+        except openslide.OpenSlideError:
+            # OpenSlide refuses everything after one failure, also to threads whose own box is sound. So there is a
+            # new handle for all, and this box gets one more try on a handle of its own.
+            with self._lock:
+                if self._handle is handle:
+                    self._handle = self._open()
+            own = self._open()
+            try:
+                return np.asarray(own.read_region(place, level, (box.w, box.h)))
+            except openslide.OpenSlideError as error:
+                raise OSError(str(error)) from error
+            finally:
+                own.close()
+
+
+def _cells(box: Box, width: int, height: int) -> Iterator[Box]:
+    """The cells of the lattice that meet the box, cut at the level's far edges."""
+    rows = range(box.y // CELL, -(-box.bottom // CELL))
+    cols = range(box.x // CELL, -(-box.right // CELL))
+    level = Box(0, 0, width, height)
+    return (Box(col * CELL, row * CELL, CELL, CELL).overlap(level) for row, col in itertools.product(rows, cols))
+
+
+def _plain_text(x: str | None, y: str | None) -> tuple[tuple[float, float] | None, str]:
+    mpp, _ = stated(x, y)
+    return plain(*mpp) if mpp else (None, "")
+
+
+def _bounds(said: Mapping[str, str]) -> Box | None:
+    keys = ("bounds-x", "bounds-y", "bounds-width", "bounds-height")
+    values = [said.get(f"openslide.{key}") for key in keys]
+    if any(v is None for v in values):
+        return None
+    x, y, w, h = (int(float(v or 0)) for v in values)
+    return Box(x, y, w, h) if w > 0 and h > 0 else None
