@@ -157,6 +157,7 @@ _ADVICE = {
     errno.EPERM: "permission denied: choose a place that you may write to",
     errno.EROFS: "the file system is read-only: choose another place",
     errno.ENOTDIR: "a part of its path is a file, not a folder: choose another place",
+    errno.EEXIST: "a file is in the way: choose another place",
     errno.EISDIR: "it is a folder: choose a file name",
     errno.ENAMETOOLONG: "its name is too long: choose a shorter one",
     errno.EFBIG: "the file grew beyond the limit set for this process: raise the limit (ulimit -f)",
