@@ -1,0 +1,193 @@
+"""Outlines into GeoJSON that QuPath 0.4 to 0.8 opens, always.
+
+One bad feature makes QuPath refuse a whole file, so nothing leaves here that breaks a rule of its reader: ids are
+UUIDs, geometries are valid after rounding to 0.01 px, a class has a name and a colour, measurements are finite, and
+nothing is null. Source: RFC 7946 and the behaviour of QuPath's reader, written down in the docs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import math
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import orjson
+
+from wsiseg.classes import IGNORE, ClassMap, Colour
+from wsiseg.errors import RegionError
+from wsiseg.regions.canonical import Batch, canonical
+from wsiseg.regions.geojson_read import SCORE
+from wsiseg.regions.region import Region
+from wsiseg.regions.whole_file import Written, whole_file
+
+SUFFIXES = (".geojson", ".json", ".geojson.gz", ".json.gz")
+
+Kind = Literal["auto", "annotation", "detection"]
+
+# QuPath draws and selects annotations one by one; with more than this many, detections are what stays usable.
+MOST_ANNOTATIONS = 2000
+
+# The grey that QuPath itself gives to its class Ignore*.
+IGNORE_COLOUR: Colour = (180, 180, 180)
+
+
+class _Takes(Protocol):
+    def write(self, data: bytes, /) -> int: ...
+
+
+def write_geojson(
+    path: Path,
+    regions: Iterable[Region],
+    *,
+    classes: ClassMap,
+    properties: Mapping[str, Any] | None = None,
+    kind: Kind = "auto",
+    legacy: bool = False,
+) -> Written:
+    """Write outlines as a FeatureCollection, one feature a line, in memory that does not grow with their number.
+
+    The same outlines give the same bytes. The file appears under its name only when it is complete. A region without
+    an id gets one from its class and rounded outline, so that it is the same in every run.
+
+    Args:
+        path: ends in one of `SUFFIXES`; with ".gz" it is compressed
+        regions: in level-0 pixels; a label of None is written without classification; a score becomes the
+            measurement "score"; measurements that are not finite are left out
+        classes: where the colours come from
+        properties: where the outlines come from (slide, model, µm/px, version …); QuPath ignores it
+        kind: what QuPath takes the objects for; "auto" means annotations up to `MOST_ANNOTATIONS` objects and
+            detections beyond
+        legacy: add what QuPath 0.3 needs (`object_type`, `colorRGB`, measurements as a list)
+
+    Returns:
+        How many objects were written, repaired and dropped.
+
+    Raises:
+        RegionError: the suffix is one that QuPath does not open, or a region cannot be expressed.
+        ClassError: a label is not in `classes`.
+        OutputError: the place cannot be written or the disk is full.
+    """
+    if not path.name.lower().endswith(SUFFIXES):
+        raise RegionError(f"QuPath does not open {path.name}: end the name in {', '.join(SUFFIXES)}.")
+    head = {"type": "FeatureCollection", **({"properties": dict(properties)} if properties else {})}
+    try:
+        opening = orjson.dumps(head, option=orjson.OPT_SERIALIZE_NUMPY)[:-1] + b',"features":['
+    except orjson.JSONEncodeError as error:
+        raise RegionError(
+            f"The properties of {path} are no plain JSON values ({error}): give text and numbers."
+        ) from None
+    objects = repaired = dropped = 0
+    with whole_file(path) as sink, _packed(sink, path.name.lower().endswith(".gz")) as out:
+        out.write(opening)
+        settled, batches = _settle(kind, canonical(regions))
+        style = _Style(classes, settled, legacy)
+        for batch in batches:
+            if len(batch):
+                out.write(b",\n" if objects else b"\n")
+                out.write(b",\n".join(style.features(batch, objects + dropped + 1)))
+            objects, repaired, dropped = objects + len(batch), repaired + batch.repaired, dropped + batch.dropped
+        out.write(b"\n]}\n")
+    return Written(objects, repaired, dropped)
+
+
+def _settle(kind: Kind, batches: Iterator[Batch]) -> tuple[Literal["annotation", "detection"], Iterable[Batch]]:
+    """What to call the objects, and all batches; for that, no more are held back than an annotation file may have."""
+    if kind != "auto":
+        return kind, batches
+    held: list[Batch] = []
+    while sum(map(len, held)) <= MOST_ANNOTATIONS:
+        batch = next(batches, None)
+        if batch is None:
+            return "annotation", held
+        held.append(batch)
+    return "detection", chain(held, batches)
+
+
+@contextlib.contextmanager
+def _packed(sink: _Takes, compress: bool) -> Iterator[_Takes]:
+    if not compress:
+        yield sink
+        return
+    # No time and no name in the header: the same outlines give the same bytes.
+    with gzip.GzipFile(filename="", mode="wb", compresslevel=6, fileobj=sink, mtime=0) as packed:  # type: ignore[call-overload]
+        yield packed
+
+
+class _Style:
+    """How the objects of one file are written."""
+
+    def __init__(self, classes: ClassMap, kind: Literal["annotation", "detection"], legacy: bool) -> None:
+        self.classes, self.kind, self.legacy = classes, kind, legacy
+        self.heads: dict[str | None, dict[str, Any]] = {}
+
+    def features(self, batch: Batch, start: int) -> Iterator[bytes]:
+        """One GeoJSON Feature for every object of the batch, the first of which is number `start` of the file."""
+        rows = zip(batch.regions, batch.ids, batch.coordinates, batch.multiple, strict=True)
+        for number, (region, uuid, coordinates, multiple) in enumerate(rows, start):
+            properties = self.head(region.label)
+            if measurements := self.measurements(region, number):
+                properties = {**properties, "measurements": measurements}
+            feature = {
+                "type": "Feature",
+                "id": uuid,
+                "geometry": {
+                    "type": "MultiPolygon" if multiple else "Polygon",
+                    "coordinates": orjson.Fragment(coordinates),
+                },
+                "properties": properties,
+            }
+            try:
+                yield orjson.dumps(feature)
+            except orjson.JSONEncodeError as error:
+                raise RegionError(f"Outline {number} has a name that is no proper text ({error}): rename it.") from None
+
+    def head(self, label: str | None) -> dict[str, Any]:
+        """The properties that all objects of a class share."""
+        if label not in self.heads:
+            head: dict[str, Any] = {"objectType": self.kind}
+            if self.legacy:
+                head["object_type"] = self.kind
+            if label is not None:
+                colour = colour_of(label, self.classes)
+                head["classification"] = {"name": class_name(label), "color": list(colour)}
+                if self.legacy:
+                    head["classification"]["colorRGB"] = packed_rgb(colour)
+            self.heads[label] = head
+        return self.heads[label]
+
+    def measurements(self, region: Region, number: int) -> dict[str, float] | list[dict[str, Any]]:
+        """What is finite, the score first."""
+        values = {name: float(value) for name, value in region.measurements.items() if math.isfinite(value)}
+        if region.score is not None and math.isfinite(region.score):
+            if SCORE in values:
+                raise RegionError(f"Outline {number} has a score and a measurement called {SCORE!r}: rename that one.")
+            values = {SCORE: float(region.score), **values}
+        if self.legacy:
+            return [{"name": name, "value": value} for name, value in values.items()]
+        return values
+
+
+def class_name(label: str) -> str:
+    """The label, or RegionError if QuPath could not hold it as a class; ":" joins a class and its parents."""
+    blank = any(not part.strip() for part in label.split(":"))
+    control = any(unicodedata.category(letter) == "Cc" for letter in label)
+    if blank or control or label != label.strip():
+        raise RegionError(f"QuPath cannot hold a class called {label!r}: take out blanks at its ends and line breaks.")
+    return label
+
+
+def colour_of(label: str, classes: ClassMap) -> Colour:
+    """The colour of a class; ClassError if the class map knows no such class."""
+    index = classes.index(label)
+    return IGNORE_COLOUR if index == IGNORE else classes.colours[index]
+
+
+def packed_rgb(colour: Colour) -> int:
+    """Opaque ARGB in one signed 32-bit integer, as QuPath up to 0.3 keeps colours."""
+    red, green, blue = colour
+    return (255 << 24 | red << 16 | green << 8 | blue) - (1 << 32)
