@@ -1,0 +1,182 @@
+"""What changes slowly over a slide: where the tissue lies, what state it is in, and what went wrong with the section.
+
+Each layer is one plane of a coarse grid, read bilinearly, so that a slide of any size costs a few megabytes.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
+
+PITCH = 16.0  # µm between two nodes of the coarse grid
+
+# Planes of the coarse grid.
+TISSUE = 0  # µm inside the tissue's mean edge, negative on glass; raggedness is added where it is read
+MEDULLA = 1  # µm inside an area of parallel, lengthwise cut tubules; negative elsewhere
+CROWD = 2  # 0 to 1, lymphoid infiltrate
+SCAR = 3  # 0 to 1, widened, fibrous interstitium
+FOLD = 4  # µm inside a fold of the section; negative elsewhere
+PEN = 5  # µm inside a pen stroke; negative elsewhere
+BLUR = 6  # standard deviation of the defocus in µm
+PLANES = 7
+
+FAR = 1e4  # µm: "nowhere near"
+
+
+@dataclass(frozen=True)
+class Ground:
+    """The coarse grid of one slide.
+
+    Attributes:
+        planes: float32 (rows, columns, PLANES); node (r, c) lies at (c·PITCH, r·PITCH) µm
+        fold, pen, blur: whether the slide has any
+    """
+
+    planes: NDArray[np.float32]
+    fold: bool
+    pen: bool
+    blur: bool
+
+    def at(self, plane: int, x: float, y: float) -> float:
+        """One plane at a place in µm."""
+        return float(level(self.planes, plane, x, y))
+
+
+@njit(cache=True, nogil=True)
+def level(planes, plane, x, y):
+    """A plane of the coarse grid at (x, y) µm, bilinear; beyond the grid its border goes on."""
+    rows, cols = planes.shape[0], planes.shape[1]
+    u = min(max(x / PITCH, 0.0), cols - 1.001)
+    v = min(max(y / PITCH, 0.0), rows - 1.001)
+    c, r = int(u), int(v)
+    fu, fv = u - c, v - r
+    above = planes[r, c, plane] * (1 - fu) + planes[r, c + 1, plane] * fu
+    below = planes[r + 1, c, plane] * (1 - fu) + planes[r + 1, c + 1, plane] * fu
+    return above * (1 - fv) + below * fv
+
+
+def lay_ground(rng: np.random.Generator, width_um: float, height_um: float, artefacts: tuple[str, ...]) -> Ground:
+    """Draws the coarse grid of a slide.
+
+    Args:
+        rng: where all chance comes from
+        width_um, height_um: size of the slide
+        artefacts: any of "fold", "pen", "blur"
+    """
+    rows, cols = math.ceil(height_um / PITCH) + 2, math.ceil(width_um / PITCH) + 2
+    planes = np.full((rows, cols, PLANES), -FAR, np.float32)
+    planes[..., (CROWD, SCAR, BLUR)] = 0
+    pieces = _pieces(rng, width_um, height_um)
+    for centres, radii in pieces:
+        _sweep(planes[..., TISSUE], centres, radii)
+    planes[..., MEDULLA] = 70 * _clouds(rng, (rows, cols), 350) - 75
+    crowd = _clouds(rng, (rows, cols), 90)
+    planes[..., CROWD] = np.clip((crowd - 1.35) / 0.5, 0, 1)
+    planes[..., SCAR] = np.clip((_clouds(rng, (rows, cols), 300) - 0.55) / 1.4, 0, 1)
+    if "fold" in artefacts:
+        for _ in range(int(rng.integers(1, 3))):
+            path, radii = pieces[int(rng.integers(len(pieces)))]
+            middle = path[int(rng.integers(len(path) // 4, 3 * len(path) // 4 + 1))]
+            _stroke(rng, planes[..., FOLD], middle, length=rng.uniform(700, 1400), radius=rng.uniform(14, 30))
+    if "pen" in artefacts:
+        path, radii = pieces[int(rng.integers(len(pieces)))]
+        edge = path[len(path) // 2] + radii[len(path) // 2] * _unit(rng.uniform(0, 2 * math.pi))
+        _stroke(rng, planes[..., PEN], edge, length=rng.uniform(1500, 3500), radius=rng.uniform(90, 220))
+    if "blur" in artefacts:
+        planes[..., BLUR] = 4.5 * np.clip((_clouds(rng, (rows, cols), 600) - 0.3) / 1.2, 0, 1)
+    return Ground(planes, "fold" in artefacts, "pen" in artefacts, "blur" in artefacts)
+
+
+Piece = tuple[NDArray[np.float64], NDArray[np.float64]]  # centres (n, 2) and radii (n,) of discs in µm
+
+
+def _pieces(rng: np.random.Generator, width: float, height: float) -> list[Piece]:
+    """Needle cores side by side across the longer side, or a wedge, or a wedge and a core."""
+    along, across = max(width, height), min(width, height)
+    if across < 1500:  # room for one piece only
+        lanes = ["core" if along > 1.6 * across else "wedge"]
+    else:
+        count = max(1, int(across / rng.uniform(1250, 1700)))
+        lanes = ["core"] * count
+        if count >= 2 and rng.uniform() < 0.4:
+            lanes = ["wedge", *["core"] * (count - 2)]
+            rng.shuffle(lanes)
+    shares = np.array([2.0 if lane == "wedge" else 1.0 for lane in lanes])
+    edges = np.concatenate([[0], np.cumsum(shares / shares.sum())]) * across
+    pieces = []
+    for kind, low, high in zip(lanes, edges[:-1], edges[1:], strict=True):
+        maker = _wedge if kind == "wedge" else _core
+        centres, radii = maker(rng, along, low, high)
+        pieces.append((centres if width >= height else centres[:, ::-1], radii))
+    return pieces
+
+
+def _core(rng: np.random.Generator, along: float, low: float, high: float) -> Piece:
+    room = high - low
+    half = min(rng.uniform(330, 560), 0.4 * room)
+    start, stop = rng.uniform(0.03, 0.15) * along + half, along * rng.uniform(0.85, 0.97) - half
+    x = np.arange(start, max(start + 1, stop), 20.0)
+    bend = min(0.5 * (room - 2.3 * half), 500) * rng.uniform(0.3, 1)
+    phase, period = rng.uniform(0, 2 * math.pi), rng.uniform(3000, 7000)
+    y = (low + high) / 2 + max(0, bend) * np.sin(2 * math.pi * x / period + phase)
+    radii = half * (1 + 0.12 * np.sin(x / 310 + phase) + 0.08 * np.sin(x / 97 + 2 * phase))
+    return np.stack([x, y], axis=1), radii
+
+
+def _wedge(rng: np.random.Generator, along: float, low: float, high: float) -> Piece:
+    room = high - low
+    start, stop = 0.06 * along, 0.94 * along
+    x = np.arange(start, stop, 20.0)
+    t = (x - start) / (stop - start)
+    profile = np.minimum(1, 3.5 * t) ** 0.6 * (1 - t) ** rng.uniform(0.45, 0.9) * 1.15
+    radii = np.maximum(60, 0.43 * room * profile * (1 + 0.06 * np.sin(x / 260 + rng.uniform(0, 6))))
+    y = (low + high) / 2 + 0.08 * room * np.sin(x / 900 + rng.uniform(0, 6))
+    if rng.uniform() < 0.5:
+        x = along - x
+    return np.stack([x, y], axis=1), radii
+
+
+def _unit(angle: float) -> NDArray[np.float64]:
+    return np.array([math.cos(angle), math.sin(angle)])
+
+
+def _stroke(
+    rng: np.random.Generator, plane: NDArray[np.float32], middle: NDArray[np.float64], length: float, radius: float
+) -> None:
+    """A wandering band of discs, drawn into a plane of distances."""
+    step = 0.5 * radius
+    angle, turn = rng.uniform(0, 2 * math.pi), 0.0
+    place = middle - 0.5 * length * _unit(angle)
+    centres = []
+    for _ in range(int(length / step)):
+        turn = 0.8 * turn + rng.normal(0, 0.05)
+        angle += turn
+        place = place + step * _unit(angle)
+        centres.append(place)
+    _sweep(plane, np.array(centres), radius * rng.uniform(0.8, 1.0, len(centres)))
+
+
+def _sweep(plane: NDArray[np.float32], centres: NDArray[np.float64], radii: NDArray[np.float64]) -> None:
+    """plane = max(plane, radius - distance) for discs in µm, on the part of the grid that they can reach."""
+    rows, cols = plane.shape
+    for (x, y), radius in zip(centres, radii, strict=True):
+        reach = 2 * radius + 200
+        left, right = max(0, int((x - reach) / PITCH)), min(cols, int((x + reach) / PITCH) + 1)
+        top, bottom = max(0, int((y - reach) / PITCH)), min(rows, int((y + reach) / PITCH) + 1)
+        if left >= right or top >= bottom:
+            continue
+        dx = np.arange(left, right) * PITCH - x
+        dy = np.arange(top, bottom) * PITCH - y
+        inside = radius - np.hypot(dx[None, :], dy[:, None])
+        np.maximum(plane[top:bottom, left:right], inside, out=plane[top:bottom, left:right])
+
+
+def _clouds(rng: np.random.Generator, shape: tuple[int, int], size_um: float) -> NDArray[np.float32]:
+    """Smooth noise, mean 0, standard deviation 1, features of about `size_um`."""
+    noise = gaussian_filter(rng.standard_normal(shape), 0.35 * size_um / PITCH, mode="wrap")
+    return (noise / max(float(noise.std()), 1e-9)).astype(np.float32)

@@ -1,0 +1,208 @@
+"""A generated slide: its specification, its pixels on demand, and its exact truth."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from contourpy import FillType, contour_generator
+from numba import njit
+from numpy.typing import NDArray
+from shapely import Polygon, get_parts
+from shapely.affinity import scale
+
+from wsiseg.errors import GeometryError, WsisegError
+from wsiseg.geometry import Box, Frame
+from wsiseg.regions.region import Region
+from wsiseg.synthetic import anatomy, optics
+from wsiseg.synthetic.ground import BLUR, PEN, PITCH, TISSUE, Ground, lay_ground
+from wsiseg.synthetic.locate import OUTSIDE, World, where
+from wsiseg.synthetic.nuclei import list_nuclei, stamp
+from wsiseg.synthetic.paint import paint
+from wsiseg.synthetic.stain import STAINS, Bath, develop, mix_bath
+from wsiseg.synthetic.texture import textures
+
+SAMPLE = 1.0  # µm: a coarser pixel is the mean of samples no farther apart than this
+ARTEFACTS = {"fold": 0.2, "pen": 0.15, "blur": 0.25}  # share of the slides that have one
+LABELS = {anatomy.GLOMERULUS: "Glomerulus", anatomy.SCLEROTIC: "Sclerotic glomerulus"}
+NUCLEUS_LABELS = ("Non-podocyte nucleus", "Podocyte")
+TISSUE_PITCH = 8.0  # µm: how finely the outline of the tissue is followed
+
+
+@dataclass(frozen=True, slots=True)
+class SlideSpec:
+    """All that a generated slide depends on.
+
+    Attributes:
+        seed: 0 or more; another seed is another patient
+        width_um, height_um: size of the slide in µm, 1000 or more each
+        stain: "pas" (periodic acid-Schiff) or "he" (haematoxylin and eosin)
+        mpp: µm per level-0 pixel; it changes how finely the slide is sampled and nothing else
+        artefacts: any of "fold", "pen" and "blur"; None lets the seed decide
+    """
+
+    seed: int
+    width_um: float
+    height_um: float
+    stain: str = "he"
+    mpp: float = 0.5
+    artefacts: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise WsisegError(f"The seed {self.seed} is below 0: give a whole number from 0 on.")
+        if min(self.width_um, self.height_um) < 1000:
+            raise GeometryError(
+                f"A slide of {self.width_um:g} × {self.height_um:g} µm has no room for tissue: "
+                "give 1000 µm or more for each side."
+            )
+        if self.stain not in STAINS:
+            raise WsisegError(f"The stain {self.stain!r} is unknown: choose one of {', '.join(sorted(STAINS))}.")
+        for name in self.artefacts or ():
+            if name not in ARTEFACTS:
+                raise WsisegError(f"The artefact {name!r} is unknown: choose from {', '.join(sorted(ARTEFACTS))}.")
+
+
+class SyntheticSlide:
+    """Pixels and truth of a specification; made by `generate`.
+
+    Attributes:
+        spec: what it was made from
+        frame: level 0
+        truth: exact outlines of all glomeruli, level-0 pixels, "Glomerulus" or "Sclerotic glomerulus"
+    """
+
+    def __init__(self, spec: SlideSpec, ground: Ground, world: World, bath: Bath) -> None:
+        self.spec = spec
+        self.frame = Frame(round(spec.width_um / spec.mpp), round(spec.height_um / spec.mpp), spec.mpp)
+        self._ground, self._world, self._bath = ground, world, bath
+        self._pen = np.array(optics.PENS[spec.seed % len(optics.PENS)])
+        self.truth = tuple(self._glomeruli())
+
+    def read(self, box: Box, frame: Frame) -> NDArray[np.uint8]:
+        """The pixels of a box, uint8 (h, w, 3).
+
+        Args:
+            box: in pixels of `frame`; beyond the frame lies glass
+            frame: `slide.frame`, or `slide.frame.at(mpp)` for another resolution
+
+        Raises:
+            GeometryError: the frame belongs to another slide
+        """
+        if frame not in (self.frame, self.frame.at(frame.mpp)):
+            raise GeometryError(f"{frame} is no frame of this slide: use `slide.frame.at({frame.mpp:g})`.")
+        factor = max(1, math.ceil(frame.mpp / SAMPLE - 1e-6))
+        if not box:
+            return np.empty((*box.shape, 3), np.uint8)
+        return optics.expose(self._light(box, factor, frame.mpp / factor), factor)
+
+    def _light(self, box: Box, factor: int, step: float) -> NDArray[np.float32]:
+        """Light (h·factor, w·factor, 3) of a box, in samples of `step` µm."""
+        left, top, rows, cols = box.x * factor, box.y * factor, box.h * factor, box.w * factor
+        near = self._nodes(left * step, top * step, cols * step, rows * step)
+        margin = math.ceil(optics.BLUR_MARGIN / step) if near[..., BLUR].max() > 0 else 0
+        left, top, rows, cols = left - margin, top - margin, rows + 2 * margin, cols + 2 * margin
+        if near[..., TISSUE].max() < OUTSIDE - 190:
+            light = np.empty((rows, cols, 3), np.float32)
+            light[:] = self._bath.white
+        else:
+            stains = paint(left, top, step, rows, cols, self._world, self._bath.amounts, self._ground.fold)
+            nuclei = list_nuclei(left * step, top * step, (left + cols) * step, (top + rows) * step, self._world)
+            stamp(stains, nuclei, left, top, step, self._world, self._bath.amounts)
+            light = develop(stains, self._bath.vectors, self._bath.white, self._bath.passing)
+        if margin:
+            light = optics.defocus(light, self._world.planes, left, top, step)[margin:-margin, margin:-margin].copy()
+            left, top = left + margin, top + margin
+        if near[..., PEN].max() > -40:
+            optics.draw_pen(light, self._world.planes, self._world.smooth, self._pen, left, top, step)
+        optics.drop_dust(light, self.spec.seed, left, top, step)
+        return light
+
+    def _nodes(self, x: float, y: float, w: float, h: float) -> NDArray[np.float32]:
+        """The nodes of the coarse grid that a box in µm can depend on."""
+        rows, cols = self._world.planes.shape[:2]
+        reach = optics.BLUR_MARGIN + PITCH
+        c0, r0 = min(cols - 2, max(0, int((x - reach) / PITCH))), min(rows - 2, max(0, int((y - reach) / PITCH)))
+        c1, r1 = max(c0 + 2, int((x + w + reach) / PITCH) + 2), max(r0 + 2, int((y + h + reach) / PITCH) + 2)
+        return self._world.planes[r0:r1, c0:c1]
+
+    def _glomeruli(self) -> Iterator[Region]:
+        for profile in self._world.profiles:
+            label = LABELS.get(int(profile["kind"]))
+            if label is None:
+                continue
+            polygon = Polygon(anatomy.outline(profile))
+            if profile["cut"] < anatomy.NO_CUT:
+                polygon = polygon.intersection(_kept_half(profile))
+            yield Region(scale(polygon, 1 / self.spec.mpp, 1 / self.spec.mpp, origin=(0, 0)), label)
+
+    @cached_property
+    def tissue(self) -> tuple[Region, ...]:
+        """Outlines of the tissue, holes included, level-0 pixels, followed to within about 8 µm."""
+        rows = math.ceil(self.spec.height_um / TISSUE_PITCH) + 1
+        cols = math.ceil(self.spec.width_um / TISSUE_PITCH) + 1
+        mask = np.pad(_tissue_mask(rows, cols, self._world), 1)
+        place = (np.arange(-1, max(rows, cols) + 1)) * TISSUE_PITCH / self.spec.mpp
+        generator = contour_generator(place[: cols + 2], place[: rows + 2], mask, fill_type=FillType.OuterOffset)
+        regions = []
+        for corners, starts in zip(*generator.filled(0.5, 2.0), strict=True):
+            rings = [corners[a:b] for a, b in zip(starts[:-1], starts[1:], strict=True)]
+            shape = Polygon(rings[0], rings[1:]).buffer(0)
+            regions += [Region(part, "Tissue") for part in get_parts(shape) if part.area * self.spec.mpp**2 > 400]
+        return tuple(regions)
+
+    @cached_property
+    def nuclei(self) -> tuple[Region, ...]:
+        """Outlines of all nuclei as drawn, "Podocyte" or "Non-podocyte nucleus", level-0 pixels."""
+        angle = np.arange(16) * (math.pi / 8)
+        ring = np.stack([np.cos(angle), np.sin(angle)], axis=1)
+        width, height = self.spec.width_um, self.spec.height_um
+        regions = []
+        for n in list_nuclei(0.0, 0.0, width, height, self._world):
+            if not (0 <= n["x"] < width and 0 <= n["y"] < height):
+                continue
+            turn = np.array([[n["c"], n["s"]], [-n["s"], n["c"]]])
+            corners = (ring * (n["a"], n["b"])) @ turn + (n["x"], n["y"])
+            regions.append(Region(Polygon(corners / self.spec.mpp), NUCLEUS_LABELS[int(n["podocyte"])]))
+        return tuple(regions)
+
+
+def generate(spec: SlideSpec) -> SyntheticSlide:
+    """Lays out a slide; its pixels are drawn when they are read."""
+    # One stream of chance per part: a change in one of them leaves the others as they are.
+    chance = [np.random.Generator(np.random.PCG64([spec.seed, part])) for part in range(4)]
+    artefacts = spec.artefacts
+    if artefacts is None:
+        artefacts = tuple(name for name, share in ARTEFACTS.items() if chance[0].uniform() < share)
+    size = (spec.width_um, spec.height_um)
+    ground = lay_ground(chance[1], *size, artefacts)
+    profiles = anatomy.place_profiles(chance[2], ground, size)
+    start, items, columns = anatomy.index_profiles(profiles, size)
+    angle, shift = chance[0].uniform(0, math.pi), chance[0].uniform(0, 512)
+    ragged = chance[0].uniform(9, 18)
+    world = World(
+        ground.planes, *textures(), profiles, start, items, columns,
+        shift, math.cos(angle), math.sin(angle), ragged, spec.seed,
+    )  # fmt: skip
+    return SyntheticSlide(spec, ground, world, mix_bath(chance[3], spec.stain))
+
+
+def _kept_half(profile: np.void) -> Polygon:
+    """The half plane, in µm and as far as it matters, on the kept side of a profile's cut."""
+    x, y, far = float(profile["x"]), float(profile["y"]), 4 * float(profile["r"])
+    along, depth = np.array([-profile["cut_y"], profile["cut_x"]]), np.array([profile["cut_x"], profile["cut_y"]])
+    edge = np.array([x, y]) + profile["cut"] * depth
+    return Polygon([edge - far * along, edge + far * along, edge + far * (along - depth), edge - far * (along + depth)])
+
+
+@njit(cache=True, nogil=True)
+def _tissue_mask(rows, cols, w):
+    mask = np.zeros((rows, cols), np.float64)
+    for r in range(rows):
+        for c in range(cols):
+            if where(c * TISSUE_PITCH, r * TISSUE_PITCH, w)[0] != anatomy.GLASS:
+                mask[r, c] = 1.0
+    return mask

@@ -1,0 +1,177 @@
+"""Generated slides as Aperio-style files: a pyramid of JPEG tiles in a TIFF.
+
+Layout as in Aperio's "SVS" files (Aperio, "Digital slides and third-party data interchange", 2008): the first page is
+level 0, the second a thumbnail in one strip, then one tiled page per coarser level. Tiles are drawn, encoded and
+written one after another; of the coarser levels one row of tiles is held, and their encoded tiles until their page is
+written, about a sixteenth of the file.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from imagecodecs import jpeg8_encode
+from numpy.typing import NDArray
+from tifffile import TiffWriter
+
+from wsiseg.errors import OutputError
+from wsiseg.geometry import Box
+from wsiseg.synthetic.slide import SyntheticSlide
+
+TILE = 512  # px
+SHRINK = 4  # from one level to the next
+THUMBNAIL = 1024  # px along the longer side at most
+
+Pixels = NDArray[np.uint8]
+
+
+def write_slide(
+    slide: SyntheticSlide, path: str | os.PathLike[str], quality: int = 80, workers: int | None = None
+) -> None:
+    """Writes a slide as a pyramidal TIFF with levels 1, 4 and 16.
+
+    Args:
+        slide: what to draw
+        path: the file, usually named `.svs`; it appears when it is complete, and replaces one that is there
+        quality: of the JPEG tiles, 1 to 100
+        workers: threads that draw and encode; None takes all cores
+
+    Raises:
+        OutputError: the place cannot be written, or the quality is impossible
+    """
+    target = Path(path)
+    if not 1 <= quality <= 100:
+        raise OutputError(f"A JPEG quality of {quality} does not exist: give 1 to 100.")
+    partial = target.with_name(f".{target.name}.{os.getpid()}.part")
+    try:
+        _write(slide, partial, quality, workers or os.cpu_count() or 1)
+        os.replace(partial, target)
+    except OSError as error:
+        raise OutputError(f"{target} cannot be written ({error.strerror}): choose another place.") from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _write(slide: SyntheticSlide, path: Path, quality: int, workers: int) -> None:
+    width, height = slide.frame.width, slide.frame.height
+    name = f"Aperio Image Library (written by wsiseg, generated image, seed {slide.spec.seed})\r\n{width}x{height}"
+    tail = f"|AppMag = {_magnification(slide.frame.mpp):g}|MPP = {slide.frame.mpp:.6g}|Stain = {slide.spec.stain}"
+    coarse = [_Level(width // SHRINK, height // SHRINK, quality)]
+    coarse.append(_Level(coarse[0].width // SHRINK, coarse[0].height // SHRINK, quality, keep=True))
+    coarse[0].above = coarse[1]
+
+    def page(w: int, h: int, tiles: Iterator[bytes], text: str) -> None:
+        file.write(
+            tiles, shape=(h, w, 3), dtype=np.uint8, tile=(TILE, TILE), photometric="ycbcr", compression="jpeg",
+            subsampling=(2, 2), description=text, metadata=None, software=False, contiguous=False,
+            resolution=(1e4 / slide.frame.mpp * w / width,) * 2, resolutionunit="CENTIMETER",
+        )  # fmt: skip
+
+    with TiffWriter(path, bigtiff=width * height > 4e9) as file:
+        kind = f"({TILE}x{TILE}) JPEG/RGB Q={quality}"
+        page(width, height, _tiles(slide, coarse[0], quality, workers), f"{name} [0,0 {width}x{height}] {kind}{tail}")
+        coarse[0].finish()  # here, because the writer takes no more than the last tile
+        small = coarse[1].picture()
+        small = small[:: 1 + max(small.shape) // THUMBNAIL, :: 1 + max(small.shape) // THUMBNAIL]
+        h, w = small.shape[:2]
+        strip = _encode(np.ascontiguousarray(small), quality)
+        file.write(
+            iter([strip]), shape=(h, w, 3), dtype=np.uint8, rowsperstrip=h, photometric="ycbcr", compression="jpeg",
+            subsampling=(2, 2), description=f"{name} -> {w}x{h} - {tail}", metadata=None, software=False,
+        )  # fmt: skip
+        for level in coarse:
+            size = f"{level.width}x{level.height}"
+            page(level.width, level.height, iter(level.tiles), f"{name} [0,0 {width}x{height}] -> {size} {kind}{tail}")
+
+
+def _magnification(mpp: float) -> float:
+    """The objective that goes with a resolution: 40 at 0.25 µm/px."""
+    return 10 / mpp
+
+
+def _tiles(slide: SyntheticSlide, above: _Level, quality: int, workers: int) -> Iterator[bytes]:
+    """The encoded tiles of level 0 in file order; shrunken copies go to the level above on the way."""
+    rows, cols = -(-slide.frame.height // TILE), -(-slide.frame.width // TILE)
+
+    def draw(row: int, col: int) -> tuple[int, int, bytes, Pixels]:
+        cell = Box(col * TILE, row * TILE, TILE, TILE)
+        part = slide.read(cell.overlap(slide.frame.box), slide.frame)
+        pixels = np.pad(part, ((0, TILE - part.shape[0]), (0, TILE - part.shape[1]), (0, 0)), mode="edge")
+        return row, col, _encode(pixels, quality), _shrink(pixels)
+
+    waiting: deque[Future[tuple[int, int, bytes, Pixels]]] = deque()
+    with ThreadPoolExecutor(workers) as pool:
+        for index in range(rows * cols + 2 * workers):
+            if index < rows * cols:
+                waiting.append(pool.submit(draw, *divmod(index, cols)))
+            if waiting and (len(waiting) > 2 * workers or index >= rows * cols):
+                row, col, code, small = waiting.popleft().result()
+                above.put(row, col, small)
+                yield code
+
+
+class _Level:
+    """A coarser level that grows tile by tile: one row of tiles as pixels, the rows before as encoded tiles."""
+
+    def __init__(self, width: int, height: int, quality: int, keep: bool = False) -> None:
+        self.width, self.height, self.quality = width, height, quality
+        self.tiles: list[bytes] = []
+        self.above: _Level | None = None
+        self._cols = -(-width // TILE)
+        self._rows = -(-height // TILE)
+        self._band = self._blank()
+        self._row = 0
+        self._kept: list[Pixels] | None = [] if keep else None  # the coarsest level makes the thumbnail
+
+    def _blank(self) -> Pixels:
+        return np.full((TILE, self._cols * TILE, 3), 255, np.uint8)
+
+    def put(self, row: int, col: int, small: Pixels) -> None:
+        """A shrunken tile (TILE / SHRINK wide) of the level below, given row by row."""
+        while row // SHRINK > self._row:
+            self._flush()
+        side = TILE // SHRINK
+        y, x = row % SHRINK * side, col * side
+        wide = min(side, self._band.shape[1] - x)
+        if wide > 0:
+            self._band[y : y + side, x : x + wide] = small[:, :wide]
+
+    def _flush(self) -> None:
+        if self._row < self._rows:
+            for col in range(self._cols):
+                pixels = np.ascontiguousarray(self._band[:, col * TILE : (col + 1) * TILE])
+                self.tiles.append(_encode(pixels, self.quality))
+                if self.above is not None:
+                    self.above.put(self._row, col, _shrink(pixels))
+            if self._kept is not None:
+                self._kept.append(self._band)
+        self._band = self._blank()
+        self._row += 1
+
+    def finish(self) -> None:
+        """Closes the last row of tiles, here and above."""
+        while self._row < self._rows:
+            self._flush()
+        if self.above is not None:
+            self.above.finish()
+
+    def picture(self) -> Pixels:
+        """The whole level, for one that was told to keep its pixels."""
+        assert self._kept is not None
+        return np.concatenate(self._kept)[: self.height, : self.width]
+
+
+def _encode(pixels: Pixels, quality: int) -> bytes:
+    return jpeg8_encode(pixels, level=quality, colorspace="RGB", outcolorspace="YCBCR", subsampling="420")
+
+
+def _shrink(pixels: Pixels) -> Pixels:
+    """Means of SHRINK × SHRINK pixels, rounded."""
+    h, w = pixels.shape[0] // SHRINK, pixels.shape[1] // SHRINK
+    total = pixels.reshape(h, SHRINK, w, SHRINK, 3).sum(axis=(1, 3), dtype=np.uint16)
+    return ((total + SHRINK * SHRINK // 2) // (SHRINK * SHRINK)).astype(np.uint8)
