@@ -1,0 +1,47 @@
+# make demo and make test do everything from a fresh clone: a .venv in this folder first, then the work.
+
+PYTHON ?= python3
+BIN := .venv/bin
+# One call with the constraints: see the note in constraints.txt.
+INSTALL := $(BIN)/pip install --disable-pip-version-check -q -c constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint bench docs clean
+
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: .venv/installed ## create .venv and install wsiseg with its pinned dependencies (PYTHON=python3.12 for another Python)
+
+# Redone when the dependencies change; the stamp is written last, so an interrupted installation is done again.
+.venv/installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "wsiseg needs Python 3.11 or newer: make PYTHON=python3.11 setup")'
+	$(PYTHON) -m venv .venv
+	$(INSTALL) -e '.[dev]'
+	@touch $@
+
+.venv/installed-bench: .venv/installed
+	$(INSTALL) -e '.[dev,bench]'
+	@touch $@
+
+demo: setup ## make a slide, segment it with the bundled model, compare with the truth: results in demo/
+	$(BIN)/wsiseg demo --out demo
+
+test: setup ## run all tests (WSISEG_TEST_DATA names the folder of real slides; without it their tests are skipped)
+	$(BIN)/pytest
+
+lint: setup ## run ruff, mypy and import-linter (make test does so too)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: .venv/installed-bench ## run every program in benchmarks/, one after the other
+	@set -e; for program in benchmarks/*.py; do echo "== $$program"; $(BIN)/python "$$program"; done
+
+docs: setup ## check the links of the documentation
+	$(BIN)/pytest tests/test_docs.py
+
+clean: ## remove caches, builds and the demo's results, but not .venv
+	rm -rf demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -not -path './.venv/*' -prune -exec rm -rf {} +
