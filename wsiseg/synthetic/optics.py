@@ -66,7 +66,7 @@ def drop_dust(light, seed, left, top, step):
         for i in range(
             int(math.floor((left * step - 20) / DUST)), int(math.ceil(((left + cols) * step + 20) / DUST)) + 1
         ):
-            if dice(i, j, seed, 11) > 0.3:
+            if dice(i, j, seed, 11) > 0.1:
                 continue
             x, y = (i + dice(i, j, seed, 12)) * DUST, (j + dice(i, j, seed, 13)) * DUST
             size, strength = 1.5 + 7 * dice(i, j, seed, 14) ** 4, 0.25 + 0.4 * dice(i, j, seed, 15)
