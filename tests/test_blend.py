@@ -13,7 +13,9 @@ from wsiseg.grid import Grid, Tile
 @st.composite
 def cases(draw: st.DrawFn) -> tuple[Grid, list[Tile], int]:
     size = draw(st.integers(2, 12))
-    grid = Grid(Frame(draw(st.integers(1, 40)), draw(st.integers(1, 40)), 1.0), size, 2 * draw(st.integers(0, size // 4)))
+    grid = Grid(
+        Frame(draw(st.integers(1, 40)), draw(st.integers(1, 40)), 1.0), size, 2 * draw(st.integers(0, size // 4))
+    )
     keep = draw(st.lists(st.booleans(), min_size=len(grid), max_size=len(grid)))
     return grid, [t for t, k in zip(grid, keep, strict=True) if k], draw(st.integers(0, 10_000))
 

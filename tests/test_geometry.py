@@ -36,7 +36,9 @@ def test_a_box_of_negative_size_is_refused(size: tuple[int, int]) -> None:
 
 
 @given(boxes, mpps, mpps, mpps)
-def test_a_mapped_box_covers_the_same_micrometres_and_no_pixel_more(box: Box, mpp: float, mpp_y: float, to: float) -> None:
+def test_a_mapped_box_covers_the_same_micrometres_and_no_pixel_more(
+    box: Box, mpp: float, mpp_y: float, to: float
+) -> None:
     frame = Frame(1000, 1000, mpp, mpp_y)
     other = frame.at(to)
     mapped = frame.map(box, to=other)

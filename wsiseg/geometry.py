@@ -28,7 +28,9 @@ class Box:
 
     def __post_init__(self) -> None:
         if self.w < 0 or self.h < 0:
-            raise GeometryError(f"A box cannot have the size {self.w} × {self.h}: give a width and height of 0 or more.")
+            raise GeometryError(
+                f"A box cannot have the size {self.w} × {self.h}: give a width and height of 0 or more."
+            )
 
     @classmethod
     def from_bounds(cls, left: int, top: int, right: int, bottom: int) -> Box:

@@ -21,12 +21,12 @@ from wsiseg.engines.engine import Engine
 from wsiseg.errors import BundleError, MismatchError, RegionError
 from wsiseg.geometry import Box
 from wsiseg.grid import Grid, Tile
-from wsiseg.regions.formats import file_hash, read_outlines, write_outlines
+from wsiseg.regions.formats import read_outlines, write_outlines
 from wsiseg.regions.rasterise import Rasteriser
 from wsiseg.regions.region import Region
 from wsiseg.regions.vectorise import vectorise
 from wsiseg.slides.slide import Slide
-from wsiseg.stores.claim import Manifest, claim, differences
+from wsiseg.stores.claim import Manifest, claim, differences, file_hash
 from wsiseg.stores.labels import FORMAT, LabelMap, LabelWriter, row_box
 from wsiseg.tiling import Progress, no_progress, select_tiles
 from wsiseg.tissue import tissue_of

@@ -36,11 +36,16 @@ def test_an_output_gets_its_name_when_it_is_whole(tmp_path: Path) -> None:
 
 def test_what_an_interrupted_run_made_is_there_for_the_next(tmp_path: Path) -> None:
     final = tmp_path / "out.zarr"
-    with pytest.raises(KeyboardInterrupt), claim(final, MANIFEST) as folder:
-        assert folder is not None
-        (folder / "first").write_text("kept")
-        (folder / "torn.0123.partial").write_text("half")
-        raise KeyboardInterrupt
+
+    def interrupted() -> None:
+        with claim(final, MANIFEST) as folder:
+            assert folder is not None
+            (folder / "first").write_text("kept")
+            (folder / "torn.0123.partial").write_text("half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     assert not final.exists()
     with claim(final, MANIFEST) as folder:
         assert folder is not None
@@ -108,7 +113,7 @@ def test_other_failures_keep_their_own_words() -> None:
 
 def test_a_file_in_the_way_of_the_folder(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError, match="file is in the way|is a file"):
+    with pytest.raises(OutputError, match="a file is in the way"):
         make(tmp_path / "file" / "out.zarr")
 
 

@@ -38,5 +38,7 @@ def main() -> None:
         print(f"wsiseg: {error}", file=sys.stderr)
         sys.exit(2)
     except MemoryError:
-        print("wsiseg: there is not enough memory; finished work is kept. Take smaller tiles or batches.", file=sys.stderr)
+        print(
+            "wsiseg: there is not enough memory; finished work is kept. Take smaller tiles or batches.", file=sys.stderr
+        )
         sys.exit(2)

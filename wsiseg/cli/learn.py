@@ -16,7 +16,13 @@ PATH = click.Path(path_type=Path)
 @click.argument("recipe", type=PATH)
 @click.option("--out", type=PATH, metavar="RUN", help="The run's folder; runs/RECIPE-NAME by default.")
 @click.option("--resume", is_flag=True, help="Go on from the checkpoint of an interrupted run.")
-@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a value of the recipe, as training.steps=500.")
+@click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Change a value of the recipe, as training.steps=500.",
+)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, …")
 @overwrite_option
 @quiet_option
@@ -45,7 +51,14 @@ def train(
 @click.option("--slide", type=PATH, required=True, help="The slide, for its size and µm/px.")
 @click.option("--truth", type=PATH, required=True, help="Outlines to judge by.")
 @click.option("--prediction", type=PATH, required=True, help="Outlines, or a label map (.zarr).")
-@click.option("--resolution", type=float, default=1.0, show_default=True, metavar="µM/PX", help="At which pixels are compared; a label map brings its own.")
+@click.option(
+    "--resolution",
+    type=float,
+    default=1.0,
+    show_default=True,
+    metavar="µM/PX",
+    help="At which pixels are compared; a label map brings its own.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @slide_mpp_option
 def evaluate(
@@ -67,7 +80,9 @@ def evaluate(
 
         labels = LabelMap(prediction)
         if labels.level0 != level0:
-            raise MismatchError(f"{prediction} was made from a slide of another size or µm/px than {slide}: name its own.")
+            raise MismatchError(
+                f"{prediction} was made from a slide of another size or µm/px than {slide}: name its own."
+            )
         classes, frame = labels.classes, labels.frame
         said, read = tuple(outlines_of(labels)), labels.read
     else:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from wsiseg.cli.screen import overwrite_option, progress_bar, quiet_option, slide_mpp_option
+
+if TYPE_CHECKING:
+    from wsiseg.slides.slide import Slide
 
 PATH = click.Path(path_type=Path)
 
@@ -17,14 +21,16 @@ PATH = click.Path(path_type=Path)
 @click.argument("slide", type=PATH)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--thumbnail", type=PATH, metavar="FILE", help="Write a picture of the whole slide too (PNG or JPEG).")
-@click.option("--thumbnail-size", type=click.IntRange(16, 8192), default=1024, show_default=True, help="Its longer side in px.")
+@click.option(
+    "--thumbnail-size", type=click.IntRange(16, 8192), default=1024, show_default=True, help="Its longer side in px."
+)
 @slide_mpp_option
 def info(slide: Path, as_json: bool, thumbnail: Path | None, thumbnail_size: int, slide_mpp: float | None) -> None:
     """Size, µm/px, levels, bounds, vendor, backend and hash of SLIDE."""
     from wsiseg.slides.open import open_slide
 
     with open_slide(slide, mpp=slide_mpp) as opened:
-        facts = opened.describe()
+        facts = _facts(opened)
         if thumbnail is not None:
             from wsiseg.pictures import save_picture
 
@@ -36,6 +42,24 @@ def info(slide: Path, as_json: bool, thumbnail: Path | None, thumbnail_size: int
             click.echo(f"{name:<14}{_plain(value)}")
     if thumbnail is not None and not as_json:
         click.echo(f"{'thumbnail':<14}{thumbnail}")
+
+
+def _facts(slide: Slide) -> dict[str, Any]:
+    frame = slide.frame
+    return {
+        "slide": slide.name,
+        "width": frame.width,
+        "height": frame.height,
+        "mpp": [frame.mpp, frame.mpp_y],
+        "levels": [list(size) for size in slide.levels],
+        "downsamples": [scale[0] for scale in slide.downsamples],
+        "bounds": asdict(slide.bounds),
+        "vendor": slide.vendor,
+        "backend": slide.backend_name,
+        "bytes": slide.identity["size"],
+        "hash": slide.identity["hash"],
+        "notes": list(slide.notes),
+    }
 
 
 def _plain(value: Any) -> str:
@@ -51,7 +75,9 @@ def _plain(value: Any) -> str:
 @click.command()
 @click.argument("slide", type=PATH)
 @click.option("--out", type=PATH, required=True, metavar="FILE", help="mask.png, or outlines as .geojson.")
-@click.option("--resolution", type=float, default=8.0, show_default=True, metavar="µM/PX", help="Resolution of the mask.")
+@click.option(
+    "--resolution", type=float, default=8.0, show_default=True, metavar="µM/PX", help="Resolution of the mask."
+)
 @click.option("--min-tissue", type=float, metavar="µM²", help="Leave smaller pieces out.")
 @click.option("--min-hole", type=float, metavar="µM²", help="Fill smaller holes.")
 @slide_mpp_option
@@ -94,12 +120,14 @@ def tissue(
 @click.option("--annotations", type=PATH, metavar="FILE", help="Outlines to store as label rasters.")
 @click.option(
     "--classes", metavar="A,B,…",
-    help="Classes of the outlines, later ones painted over earlier ones; those of the file in alphabetical order by default.",
+    help="Classes of the outlines, later ones painted over earlier ones; by default those of the file from A to Z.",
 )  # fmt: skip
 @click.option("--within", type=PATH, metavar="REGIONS", help="Only tiles that meet these outlines.")
 @click.option("--no-tissue", is_flag=True, help="Store every tile, not only those with tissue.")
 @click.option("--workers", type=click.IntRange(1, 256), default=2, show_default=True, help="Threads that read.")
-@click.option("--slide-mpp", type=float, metavar="µM/PX", help="Resolution of the slide, where the file does not state it.")
+@click.option(
+    "--slide-mpp", type=float, metavar="µM/PX", help="Resolution of the slide, where the file does not state it."
+)
 @overwrite_option
 @quiet_option
 def tile(
@@ -108,8 +136,9 @@ def tile(
 ) -> None:  # fmt: skip
     """Store the tissue of SLIDE as tiles in Zarr."""
     from wsiseg.grid import Grid
-    from wsiseg.regions.formats import file_hash, read_outlines
+    from wsiseg.regions.formats import read_outlines
     from wsiseg.slides.open import open_slide
+    from wsiseg.stores.claim import file_hash
     from wsiseg.stores.tiles import describe
     from wsiseg.tiling import select_tiles, tile_slide
     from wsiseg.tissue import tissue_of

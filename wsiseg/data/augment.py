@@ -1,7 +1,7 @@
 """Random changes of a batch of crops, in one go, on the device that trains.
 
-All randomness comes from torch's generator on the CPU, which the training loop seeds by (seed, step): a resumed run does
-the same, and so does every device.
+All randomness comes from torch's generator on the CPU, which the training loop seeds by (seed, step): a resumed run
+does the same, and so does every device.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 
 from wsiseg.classes import IGNORE
 
@@ -76,7 +76,9 @@ class Augmenter:
         change = torch.linalg.inv(stains) @ torch.diag_embed(factor) @ stains
         shift = offset @ stains - (1 + spread(self.brightness, 1)).log()
         density = -(image.clamp_min(1 / 255)).log()
-        mixed = torch.einsum("nchw,ncd->ndhw", density, change.to(image.device)) + shift.to(image.device)[:, :, None, None]
+        mixed = (
+            torch.einsum("nchw,ncd->ndhw", density, change.to(image.device)) + shift.to(image.device)[:, :, None, None]
+        )
         return (-mixed).exp().clamp(0, 1)
 
 

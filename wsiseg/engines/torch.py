@@ -53,7 +53,11 @@ class TorchEngine:
         return {
             "name": "torch",
             "version": torch.__version__,
-            "device": "cpu" if cpu else torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "mps",
+            "device": "cpu"
+            if cpu
+            else torch.cuda.get_device_name(self.device)
+            if self.device.type == "cuda"
+            else "mps",
             "precision": str(self.dtype).removeprefix("torch."),
             "threads": torch.get_num_threads() if cpu else 0,
         }

@@ -48,4 +48,3 @@ def rate(progress: float, schedule: str, warmup: float) -> float:
         return progress / warmup
     t = (progress - warmup) / (1 - warmup)
     return 0.5 * (1 + math.cos(math.pi * t)) if schedule == "cosine" else (1 - t) ** 0.9
-

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 
 from wsiseg.classes import ClassMap
 from wsiseg.data.augment import Augmenter
@@ -47,9 +47,8 @@ class Supervised:
         known = {id(p) for p in encoder}
         head = [p for p in generator.parameters() if id(p) not in known]
         base = self.options.learning_rate
-        return [{"params": head, "lr": base, "top": base}] + [
-            {"params": encoder, "lr": base * self.options.encoder_rate, "top": base * self.options.encoder_rate}
-        ]
+        slow = base * self.options.encoder_rate
+        return [{"params": head, "lr": base, "top": base}, {"params": encoder, "lr": slow, "top": slow}]
 
     def update(self, labelled: Batch, unlabelled: Batch | None, progress: float) -> dict[str, float]:
         """One step; `unlabelled` is not used. Returns the losses, the learning rate and the share forgiven."""

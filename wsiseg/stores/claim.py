@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import hashlib
 import json
 import os
 import shutil
@@ -38,7 +39,9 @@ def read_claim(folder: Path) -> Manifest:
     except FileNotFoundError:
         raise StoreError(f"{folder} was not made by wsiseg (it has no {CLAIM}): choose another place.") from None
     except (OSError, ValueError) as error:
-        raise StoreError(f"{folder / CLAIM} cannot be read ({error}): make the output anew with --overwrite.") from error
+        raise StoreError(
+            f"{folder / CLAIM} cannot be read ({error}): make the output anew with --overwrite."
+        ) from error
     if not isinstance(value, dict):
         raise StoreError(f"{folder / CLAIM} is damaged: make the output anew with --overwrite.")
     return value
@@ -66,6 +69,12 @@ def require_same(folder: Path, manifest: Manifest) -> None:
             f"{folder} was made from something else ({'; '.join(found[:4])}{'; …' if len(found) > 4 else ''}): "
             "choose another output or start anew with --overwrite."
         )
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file, for manifests."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager

@@ -170,9 +170,7 @@ class TileWriter:
                 name, shape=(n, *shape), chunks=(1, *shape), shards=(k, *shape), dtype="uint8",
                 compressors=[ZstdCodec(level=1)], overwrite=True,
             )  # fmt: skip
-        group.create_array(
-            "counts", shape=(n, self.columns), chunks=(k, self.columns), dtype="int64", overwrite=True
-        )
+        group.create_array("counts", shape=(n, self.columns), chunks=(k, self.columns), dtype="int64", overwrite=True)
 
     def shards(self) -> list[range]:
         """The tiles of each shard."""

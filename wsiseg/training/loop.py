@@ -83,11 +83,11 @@ def fit(
     """
     second = iter(unlabelled) if unlabelled is not None else None
     sums: dict[str, float] = {}
-    count, waited, began = 0, 0.0, time.perf_counter()
-    asked = began
+    count, waited, busy = 0, 0.0, 0.0  # seconds spent waiting for batches and learning from them
+    asked = time.perf_counter()
     for step, batch in zip(steps, labelled, strict=True):
         extra = next(second) if second is not None else None
-        waited += time.perf_counter() - asked
+        got = time.perf_counter()
         # Dropout and augmentation of a step depend on nothing before it, so there is no random state to save.
         torch.manual_seed((seed << 32) + step)
         figures = method.update(batch, extra, step / total)
@@ -97,11 +97,12 @@ def fit(
         for name, value in figures.items():
             sums[name] = sums.get(name, 0.0) + value
         done, count = step + 1, count + 1
+        waited, busy = waited + got - asked, busy + time.perf_counter() - got
         if done % LOG_EVERY == 0 or done == total:
-            elapsed = time.perf_counter() - began
             means = {name: value / count for name, value in sums.items()}
-            log.write(done, {**means, "waiting": waited / elapsed, "steps_per_second": count / elapsed})
-            sums, count, waited, began = {}, 0, 0.0, time.perf_counter()
+            pace = {"waiting": waited / (waited + busy), "steps_per_second": count / (waited + busy)}
+            log.write(done, means | pace)
+            sums, count, waited, busy = {}, 0, 0.0, 0.0
         progress(done, figures)
         if done % evaluate_every == 0 or done == total:
             evaluate(done)

@@ -1,18 +1,17 @@
 """A training run from a recipe: tile the slides, train, evaluate, write the bundle.
 
-    RUN/
-      recipe.json         the recipe with all defaults filled in
-      tiles/NAME.zarr     one TileStore per slide
-      log.csv             every figure: step, name, value
-      tensorboard/        the same for TensorBoard
-      pictures/           image, truth and prediction of some validation tiles at each evaluation
-      checkpoint/         the newest state; `--resume` goes on from it
-      model/              the bundle, written at the end
+RUN/
+  recipe.json         the recipe with all defaults filled in
+  tiles/NAME.zarr     one TileStore per slide
+  log.csv             every figure: step, name, value
+  tensorboard/        the same for TensorBoard
+  pictures/           image, truth and prediction of some validation tiles at each evaluation
+  checkpoint/         the newest state; `--resume` goes on from it
+  model/              the bundle, written at the end
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import platform
 from collections.abc import Callable, Sequence
@@ -42,7 +41,7 @@ from wsiseg.recipe import Recipe
 from wsiseg.regions.formats import read_outlines
 from wsiseg.regions.region import Region
 from wsiseg.slides.open import open_slide
-from wsiseg.stores.claim import differences, writing
+from wsiseg.stores.claim import differences, file_hash, writing
 from wsiseg.stores.tiles import TileStore
 from wsiseg.tiling import select_tiles, tile_slide
 from wsiseg.tissue import tissue_of
@@ -85,7 +84,9 @@ def train(recipe: Recipe, out: Path, *, device: str, resume: bool, overwrite: bo
     rows = read_slides(Path(recipe.data.slides), Path(recipe.data.root) if recipe.data.root else None)
     about = json.loads(json.dumps({"recipe": recipe.model_dump(mode="json"), "wsiseg": __version__}))
     found = _earlier(out, about, resume, overwrite)
-    stores = {row.name: tile_row(row, recipe, classes, out / "tiles", report.say) for row in rows if row.split != "test"}
+    stores = {
+        row.name: tile_row(row, recipe, classes, out / "tiles", report.say) for row in rows if row.split != "test"
+    }
     labelled, unlabelled, validation = _sides(rows, stores)
     with writing(out):
         (out / "pictures").mkdir(parents=True, exist_ok=True)
@@ -153,9 +154,7 @@ def build_generator(recipe: Recipe, classes: int) -> tuple[Generator, str]:
     """The recipe's network with its starting weights, and where those come from."""
     model = recipe.model
     mean, std = normalisation(model.encoder)
-    generator = Generator(
-        Architecture(model.encoder, classes, mean, std, model.decoder_channels, model.output_stride)
-    )
+    generator = Generator(Architecture(model.encoder, classes, mean, std, model.decoder_channels, model.output_stride))
     if model.weights == "none":
         return generator, "random"
     file = None if model.weights == "imagenet" else Path(model.weights)
@@ -172,7 +171,7 @@ def tile_row(row: SlideRow, recipe: Recipe, classes: ClassMap, folder: Path, say
         regions = [r for r in known if r.label is not None]
         if len(regions) < len(known):
             say(f"{row.annotations.name}: {len(known) - len(regions)} outlines without a class are left out.")
-        sources["annotations"] = hashlib.sha256(row.annotations.read_bytes()).hexdigest()
+        sources["annotations"] = file_hash(row.annotations)
         sources["rename"] = recipe.data.rename
     out = folder / f"{row.name}.zarr"
     with open_slide(row.slide, mpp=row.mpp) as slide:
@@ -192,7 +191,9 @@ def _earlier(out: Path, about: Any, resume: bool, overwrite: bool) -> tuple[int,
         raise OutputError(f"There is a run in {out}: go on with --resume, start anew with --overwrite, or say --out.")
     changed = differences(found[2], about)
     if changed:
-        raise MismatchError(f"The run in {out} has another recipe ({'; '.join(changed[:4])}): say --overwrite or --out.")
+        raise MismatchError(
+            f"The run in {out} has another recipe ({'; '.join(changed[:4])}): say --overwrite or --out."
+        )
     return found[0], found[1]
 
 
