@@ -6,6 +6,7 @@ Because all writers start from here, their files agree to the last digit: the sa
 from __future__ import annotations
 
 import hashlib
+import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice, pairwise
@@ -20,6 +21,7 @@ from wsiseg.errors import RegionError
 from wsiseg.regions.geojson_read import UUID
 from wsiseg.regions.region import Region
 from wsiseg.regions.repair import mend, only_areas
+from wsiseg.regions.whole_file import Written
 
 # QuPath writes two decimals, and since 0.6 snaps to them on reading.
 STEPS_PER_PX = 100
@@ -47,7 +49,7 @@ class Batch:
         ids: UUIDs, all different within one file
         coordinates: JSON of the `coordinates` of a GeoJSON Polygon, or of a MultiPolygon where `multiple`
         multiple: whether an object has more than one part
-        repaired, dropped: as in `Written`, for this batch
+        written: how many of this batch are there, repaired, and dropped
     """
 
     regions: list[Region]
@@ -55,8 +57,7 @@ class Batch:
     ids: list[str]
     coordinates: list[bytes]
     multiple: list[bool]
-    repaired: int
-    dropped: int
+    written: Written
 
     def __len__(self) -> int:
         return len(self.regions)
@@ -72,10 +73,15 @@ def canonical(regions: Iterable[Region]) -> Iterator[Batch]:
         batches in order; a batch may be empty if nothing in it had an area
 
     Raises:
-        RegionError: an outline is no polygon, or has a coordinate that is not finite or absurdly far away.
+        RegionError: an outline is no polygon, has a class of an impossible name, or has a coordinate that is not
+            finite or absurdly far away
     """
     stream, seen, start = iter(regions), SeenIds(), 1
+    names: set[str | None] = {None}
     while chunk := list(islice(stream, BATCH)):
+        for label in dict.fromkeys(region.label for region in chunk if region.label not in names):
+            _check_name(label)
+            names.add(label)
         yield _batch(chunk, start, seen)
         start += len(chunk)
 
@@ -92,7 +98,17 @@ def _batch(chunk: list[Region], start: int, seen: SeenIds) -> Batch:
         seen.fresh(region.id.lower() if region.id and UUID.fullmatch(region.id) else None, region.label, text)
         for region, text in zip(regions, coordinates, strict=True)
     ]
-    return Batch(regions, shapes, ids, coordinates, multiple, repaired, len(chunk) - len(kept))
+    return Batch(regions, shapes, ids, coordinates, multiple, Written(len(kept), repaired, len(chunk) - len(kept)))
+
+
+def _check_name(label: str | None) -> None:
+    """RegionError for a class that QuPath or XML cannot hold; ":" joins a class to its parents."""
+    if label is None:
+        return
+    blank = any(not part.strip() for part in label.split(":"))
+    control = any(unicodedata.category(letter) in ("Cc", "Cs") for letter in label)
+    if blank or control or label != label.strip():
+        raise RegionError(f"A class cannot be called {label!r}: take out blanks at its ends and line breaks.")
 
 
 def _check(shapes: NDArray[Any], start: int) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import re
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,15 +19,13 @@ from numpy.typing import NDArray
 from shapely import Polygon
 
 from wsiseg.errors import RegionError
+from wsiseg.regions.gather import Gathering, closed, ellipse
 from wsiseg.regions.json_file import load_bytes, parse_json
-from wsiseg.regions.region import Outlines, Region
-from wsiseg.regions.repair import Area, mend
+from wsiseg.regions.region import Outlines
+from wsiseg.regions.repair import Area
 
 # The name under which `Region.score` travels among the measurements of a feature.
 SCORE = "score"
-
-# An ellipse becomes a polygon that is nowhere further than this from the curve.
-ELLIPSE_ERROR_PX = 0.02
 
 UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.IGNORECASE)
 NO_AREA = ("Point", "MultiPoint", "LineString", "MultiLineString")
@@ -53,7 +50,7 @@ def read_geojson(path: Path) -> Outlines:
     reader = _Reader(path)
     reader.root(tree)
     origin = tree.get("properties") if isinstance(tree, dict) and tree.get("type") == "FeatureCollection" else None
-    return reader.outlines(origin if isinstance(origin, dict) else {})
+    return reader.found.outlines(origin if isinstance(origin, dict) else {})
 
 
 class _Reader:
@@ -61,10 +58,7 @@ class _Reader:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.shapes: list[Area] = []
-        self.facts: list[tuple[str | None, str | None, dict[str, float]]] = []
-        self.patched: list[bool] = []
-        self.skipped: Counter[str] = Counter()
+        self.found = Gathering()
 
     def fail(self, where: str, what: str) -> RegionError:
         return RegionError(f"{self.path}: {where} {what}; correct it there or export the outlines again.")
@@ -97,16 +91,16 @@ class _Reader:
         if not isinstance(properties, dict):
             raise self.fail(where, "has properties that are no JSON object")
         if feature.get("geometry") is None:  # allowed by RFC 7946, and what the root of a hierarchy looks like
-            self.skipped["without geometry"] += 1
+            self.found.skip("without geometry")
         else:
             shape, patched = self.geometry(feature["geometry"], where)
             if shape is not None:
                 name = feature.get("id")
                 uuid = name.lower() if isinstance(name, str) and UUID.fullmatch(name) else None
                 label = self.label(properties.get("classification"), where)
-                self.facts.append((label, uuid, self.measurements(properties.get("measurements"), where)))
-                self.shapes.append(shape)
-                self.patched.append(patched)
+                measured = self.measurements(properties.get("measurements"), where)
+                score = measured.pop(SCORE) if 0 <= measured.get(SCORE, -1) <= 1 else None
+                self.found.add(shape, label, score=score, uuid=uuid, measurements=measured, patched=patched)
         children = properties.get("childObjects", feature.get("childObjects")) or []
         if not isinstance(children, list):
             raise self.fail(where, "has childObjects that are no list")
@@ -154,7 +148,7 @@ class _Reader:
         """The area of a geometry (None and a count if it has none), and whether a ring had to be patched."""
         kind = value.get("type") if isinstance(value, dict) else None
         if kind in NO_AREA:
-            self.skipped[kind] += 1
+            self.found.skip(kind)
             return None, False
         parts: list[Polygon] = []
         patched = False
@@ -165,10 +159,10 @@ class _Reader:
                 parts.append(polygon)
         if not parts:
             if kind != "GeometryCollection":
-                self.skipped["collapsed" if value["coordinates"] else "empty"] += 1
+                self.found.skip("collapsed" if value["coordinates"] else "empty")
             return None, False
         area = parts[0] if len(parts) == 1 else shapely.multipolygons(parts)
-        return (_ellipse(area) if value.get("isEllipse") is True else area), patched
+        return (ellipse(*area.bounds) if value.get("isEllipse") is True else area), patched
 
     def polygons(self, value: Any, where: str) -> Iterator[Any]:
         """The ring lists of all polygons of a geometry; what else a collection holds is counted."""
@@ -187,7 +181,7 @@ class _Reader:
             if value[field]:
                 yield value[field]
         else:
-            self.skipped[kind] += 1
+            self.found.skip(kind)
 
     def polygon(self, rings: Any, where: str) -> tuple[Polygon | None, bool]:
         """A polygon, not yet known to be valid, of a shell and holes; None if the shell has under three corners."""
@@ -195,9 +189,9 @@ class _Reader:
             raise self.fail(where, "has a polygon that is no list of rings")
         patched, lines = False, []
         for number, ring in enumerate(rings):
-            points = self.ring(ring, where)
-            if len(points) and (points[0] != points[-1]).any():
-                points, patched = np.concatenate([points, points[:1]]), True
+            given = self.ring(ring, where)
+            points = closed(given)
+            patched |= len(points) != len(given)
             if len(points) >= 4:
                 lines.append(shapely.linearrings(points))
             elif number == 0:
@@ -222,32 +216,6 @@ class _Reader:
             raise self.fail(where, "has a coordinate that is no finite number")
         return points
 
-    def outlines(self, properties: dict[str, Any]) -> Outlines:
-        """All that was gathered, made valid in one go."""
-        shapes = np.empty(len(self.shapes), dtype=object)
-        shapes[:] = self.shapes
-        mended, changed = mend(shapes)
-        empty = shapely.is_empty(mended)
-        self.skipped["collapsed"] += int(empty.sum())
-        repaired = (changed | np.array(self.patched, dtype=bool)) & ~empty
-        regions = []
-        for i in np.flatnonzero(~empty):
-            label, uuid, measurements = self.facts[i]
-            score = measurements.pop(SCORE) if 0 <= measurements.get(SCORE, -1) <= 1 else None
-            regions.append(Region(mended[i], label, score, uuid, measurements))
-        return Outlines(tuple(regions), dict(+self.skipped), int(repaired.sum()), properties)
-
 
 def _all_numbers(points: NDArray[Any]) -> bool:
     return points.ndim == 2 and all(isinstance(v, int | float) for v in points.flat)
-
-
-def _ellipse(area: Area) -> Polygon:
-    """The ellipse inside the bounding box of a shape, which is what QuPath means by `isEllipse`."""
-    left, top, right, bottom = area.bounds
-    a, b = (right - left) / 2, (bottom - top) / 2
-    # A chord over the angle t stays within r·(1 - cos(t/2)) of its circle.
-    step = 2 * math.acos(max(0.5, 1 - ELLIPSE_ERROR_PX / max(a, b, ELLIPSE_ERROR_PX)))
-    corners = 4 * math.ceil(2 * math.pi / step / 4)
-    angle = 2 * np.pi * np.arange(corners) / corners
-    return Polygon(np.stack([left + a + a * np.cos(angle), top + b + b * np.sin(angle)], axis=1))

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import gzip
 import math
-import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
 from pathlib import Path
@@ -81,18 +80,18 @@ def write_geojson(
         raise RegionError(
             f"The properties of {path} are no plain JSON values ({error}): give text and numbers."
         ) from None
-    objects = repaired = dropped = 0
+    written = Written()
     with whole_file(path) as sink, _packed(sink, path.name.lower().endswith(".gz")) as out:
         out.write(opening)
         settled, batches = _settle(kind, canonical(regions))
         style = _Style(classes, settled, legacy)
         for batch in batches:
             if len(batch):
-                out.write(b",\n" if objects else b"\n")
-                out.write(b",\n".join(style.features(batch, objects + dropped + 1)))
-            objects, repaired, dropped = objects + len(batch), repaired + batch.repaired, dropped + batch.dropped
+                out.write(b",\n" if written.objects else b"\n")
+                out.write(b",\n".join(style.features(batch, written.objects + written.dropped + 1)))
+            written += batch.written
         out.write(b"\n]}\n")
-    return Written(objects, repaired, dropped)
+    return written
 
 
 def _settle(kind: Kind, batches: Iterator[Batch]) -> tuple[Literal["annotation", "detection"], Iterable[Batch]]:
@@ -154,7 +153,7 @@ class _Style:
                 head["object_type"] = self.kind
             if label is not None:
                 colour = colour_of(label, self.classes)
-                head["classification"] = {"name": class_name(label), "color": list(colour)}
+                head["classification"] = {"name": label, "color": list(colour)}
                 if self.legacy:
                     head["classification"]["colorRGB"] = packed_rgb(colour)
             self.heads[label] = head
@@ -170,15 +169,6 @@ class _Style:
         if self.legacy:
             return [{"name": name, "value": value} for name, value in values.items()]
         return values
-
-
-def class_name(label: str) -> str:
-    """The label, or RegionError if QuPath could not hold it as a class; ":" joins a class and its parents."""
-    blank = any(not part.strip() for part in label.split(":"))
-    control = any(unicodedata.category(letter) == "Cc" for letter in label)
-    if blank or control or label != label.strip():
-        raise RegionError(f"QuPath cannot hold a class called {label!r}: take out blanks at its ends and line breaks.")
-    return label
 
 
 def colour_of(label: str, classes: ClassMap) -> Colour:

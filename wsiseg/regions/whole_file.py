@@ -23,9 +23,12 @@ class Written:
         dropped: how many had no area left and are not in the file
     """
 
-    objects: int
+    objects: int = 0
     repaired: int = 0
     dropped: int = 0
+
+    def __add__(self, other: Written) -> Written:
+        return Written(self.objects + other.objects, self.repaired + other.repaired, self.dropped + other.dropped)
 
     def __str__(self) -> str:
         notes = [f"{self.objects} outlines"]
