@@ -8,13 +8,13 @@ writes, for every slide,
     slide-000.geojson   outlines of "Glomerulus" and "Sclerotic glomerulus", as QuPath reads them
     slides.csv          slide, annotations, patient, split; the split is train, validation or test
 
-Seeds run from `--first-seed` on, one per slide, and every slide is its own patient. Stains alternate between H&E and PAS
-unless `--stain` names one; strength and colour, folds, pen marks and defocus follow from the seed. A slide that is
-already there is drawn again. About a sixth of the slides is kept for validation and a sixth for testing, at least one
-of each from three slides on.
+Seeds run from `--first-seed` on, one per slide, and every slide is its own patient. Stains alternate between H&E and
+PAS unless `--stain` names one; strength and colour, folds, pen marks and defocus follow from the seed. A slide that
+is already there is drawn again. About a sixth of the slides is kept for validation and a sixth for testing, at least
+one of each from three slides on.
 
-The same seed gives the same slide at every `--mpp`, so that a demonstration at 0.5 µm/px can show a training slide's
-relatives: take other seeds for it. Figures from generated slides say nothing about real kidneys.
+The same seed gives the same slide at every `--mpp`: take other seeds for slides on which a trained model is shown.
+Figures from generated slides say nothing about real kidneys.
 """
 
 from __future__ import annotations

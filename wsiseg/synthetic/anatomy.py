@@ -80,8 +80,8 @@ def place_profiles(rng: np.random.Generator, ground: Ground, size_um: tuple[floa
     area = width * height / 1e6  # mm²
     sclerosed = rng.choice([0.05, 0.15, 0.4])
     tries = (  # kind, throws per mm² of slide
-        (ARTERY, 1.5), (GLOMERULUS, 14.0 * (1 - sclerosed)), (SCLEROTIC, 14.0 * sclerosed),
-        (DILATED, 4.0), (VEIN, 2.0), (ARTERY, 5.0),
+        (ARTERY, 1.5), (GLOMERULUS, 10.0 * (1 - sclerosed)), (SCLEROTIC, 10.0 * sclerosed),
+        (DILATED, 5.0), (VEIN, 1.5), (ARTERY, 5.0),
     )  # fmt: skip
     placed = _Placed(width, height)
     for round_, (kind, per_mm2) in enumerate(tries):
@@ -135,7 +135,7 @@ def _draw(rng: np.random.Generator, kind: int, x: float, y: float, small: bool) 
         pole = rng.uniform() < 0.12  # cut near its pole: a small profile, hardly any space
         p["r"] = rng.uniform(36, 48) if pole else np.clip(rng.normal(86, 16), 52, 122)
         p["wall"] = rng.uniform(1.4, 3.0)
-        space = rng.uniform(2, 6) if pole else p["r"] * rng.uniform(0.05, 0.22)
+        space = rng.uniform(2, 6) if pole else p["r"] * rng.uniform(0.1, 0.46) ** 2 + 1
         p["core_r"], p["lobe_size"] = p["r"] - p["wall"] - space, rng.uniform(0.02, 0.07)
         offset = rng.uniform(0.3, 1.1) * space  # the tuft hangs on its vascular pole
     elif kind == SCLEROTIC:

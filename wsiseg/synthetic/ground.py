@@ -60,6 +60,14 @@ def level(planes, plane, x, y):
     return above * (1 - fv) + below * fv
 
 
+def nodes(planes: NDArray[np.float32], left: float, top: float, right: float, bottom: float) -> NDArray[np.float32]:
+    """The nodes between which `level` interpolates for the places of a box in µm."""
+    rows, cols = planes.shape[:2]
+    c0, r0 = min(cols - 2, max(0, int(left / PITCH) - 1)), min(rows - 2, max(0, int(top / PITCH) - 1))
+    c1, r1 = max(c0 + 2, int(right / PITCH) + 3), max(r0 + 2, int(bottom / PITCH) + 3)
+    return planes[r0:r1, c0:c1]
+
+
 def lay_ground(rng: np.random.Generator, width_um: float, height_um: float, artefacts: tuple[str, ...]) -> Ground:
     """Draws the coarse grid of a slide.
 
@@ -74,7 +82,8 @@ def lay_ground(rng: np.random.Generator, width_um: float, height_um: float, arte
     pieces = _pieces(rng, width_um, height_um)
     for centres, radii in pieces:
         _sweep(planes[..., TISSUE], centres, radii)
-    planes[..., MEDULLA] = 70 * _clouds(rng, (rows, cols), 350) - 75
+    pieces = [piece for piece in pieces if len(piece[0]) > 12]  # folds and pen marks are on no scraps
+    planes[..., MEDULLA] = 90 * _clouds(rng, (rows, cols), 500) - 105
     crowd = _clouds(rng, (rows, cols), 90)
     planes[..., CROWD] = np.clip((crowd - 1.35) / 0.5, 0, 1)
     planes[..., SCAR] = np.clip((_clouds(rng, (rows, cols), 300) - 0.55) / 1.4, 0, 1)
@@ -88,7 +97,7 @@ def lay_ground(rng: np.random.Generator, width_um: float, height_um: float, arte
         edge = path[len(path) // 2] + radii[len(path) // 2] * _unit(rng.uniform(0, 2 * math.pi))
         _stroke(rng, planes[..., PEN], edge, length=rng.uniform(1500, 3500), radius=rng.uniform(90, 220))
     if "blur" in artefacts:
-        planes[..., BLUR] = 4.5 * np.clip((_clouds(rng, (rows, cols), 600) - 0.3) / 1.2, 0, 1)
+        planes[..., BLUR] = 4.5 * np.clip((_clouds(rng, (rows, cols), 600) - 0.8) / 1.2, 0, 1)
     return Ground(planes, "fold" in artefacts, "pen" in artefacts, "blur" in artefacts)
 
 
@@ -113,28 +122,41 @@ def _pieces(rng: np.random.Generator, width: float, height: float) -> list[Piece
         maker = _wedge if kind == "wedge" else _core
         centres, radii = maker(rng, along, low, high)
         pieces.append((centres if width >= height else centres[:, ::-1], radii))
+        if kind == "core":
+            pieces.append(_crumbs(rng, *pieces[-1]))
     return pieces
+
+
+def _crumbs(rng: np.random.Generator, centres: NDArray[np.float64], radii: NDArray[np.float64]) -> Piece:
+    """A few scraps that came off a core."""
+    at = rng.integers(0, len(centres), int(rng.integers(1, 7)))
+    away = np.array([_unit(angle) for angle in rng.uniform(0, 2 * math.pi, len(at))])
+    size = rng.uniform(15, 70, len(at))
+    return centres[at] + away * (radii[at] * rng.uniform(1.0, 1.25, len(at)) + size)[:, None], size
 
 
 def _core(rng: np.random.Generator, along: float, low: float, high: float) -> Piece:
     room = high - low
-    half = min(rng.uniform(330, 560), 0.4 * room)
+    half = min(rng.uniform(280, 500), 0.4 * room)
     start, stop = rng.uniform(0.03, 0.15) * along + half, along * rng.uniform(0.85, 0.97) - half
     x = np.arange(start, max(start + 1, stop), 20.0)
     bend = min(0.5 * (room - 2.3 * half), 500) * rng.uniform(0.3, 1)
     phase, period = rng.uniform(0, 2 * math.pi), rng.uniform(3000, 7000)
     y = (low + high) / 2 + max(0, bend) * np.sin(2 * math.pi * x / period + phase)
     radii = half * (1 + 0.12 * np.sin(x / 310 + phase) + 0.08 * np.sin(x / 97 + 2 * phase))
+    for tip in (x - x[0], x[-1] - x):  # torn ends: narrower, and cut short at once
+        radii *= 1 - rng.uniform(0.1, 0.75) * np.exp(-tip / rng.uniform(80, 400))
     return np.stack([x, y], axis=1), radii
 
 
 def _wedge(rng: np.random.Generator, along: float, low: float, high: float) -> Piece:
     room = high - low
-    start, stop = 0.06 * along, 0.94 * along
+    start, stop = 0.03 * along + 100, 0.97 * along - 100
     x = np.arange(start, stop, 20.0)
     t = (x - start) / (stop - start)
     profile = np.minimum(1, 3.5 * t) ** 0.6 * (1 - t) ** rng.uniform(0.45, 0.9) * 1.15
     radii = np.maximum(60, 0.43 * room * profile * (1 + 0.06 * np.sin(x / 260 + rng.uniform(0, 6))))
+    radii = np.minimum(radii, np.minimum(x, along - x) - 60)
     y = (low + high) / 2 + 0.08 * room * np.sin(x / 900 + rng.uniform(0, 6))
     if rng.uniform() < 0.5:
         x = along - x

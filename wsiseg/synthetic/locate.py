@@ -20,7 +20,7 @@ from wsiseg.synthetic.texture import LATTICE, FloatTable, sample
 SPACING = 50.0  # µm between the middles of two tubules
 ROUND = 9.0  # µm over which the corners of a lattice cell are rounded off
 STRETCH = 4.5  # how much longer than wide the tubules of the medulla are
-OUTSIDE = -60.0  # µm: raggedness reaches no farther from the tissue's mean edge
+OUTSIDE = -90.0  # µm: raggedness reaches no farther from the tissue's mean edge
 
 
 class World(NamedTuple):
@@ -57,7 +57,7 @@ class World(NamedTuple):
 def profile_at(x, y, w):
     """(profile, µm inside its outline, µm to the nearest outline outside); -1 outside all, -2 on a cut-off part."""
     near = 1e3
-    col, row = int(math.floor(x / BIN)), int(math.floor(y / BIN))
+    col, row = math.floor(x / BIN), math.floor(y / BIN)
     if col < 0 or row < 0 or col >= w.columns or (row + 1) * w.columns >= w.start.shape[0]:
         return -1, 0.0, near
     cell = row * w.columns + col
@@ -82,14 +82,15 @@ def profile_at(x, y, w):
 @njit(cache=True, nogil=True)
 def tubule_at(x, y, w):
     """(lattice cell, µm inside its rounded border) at a place between the profiles."""
-    ray = level(w.planes, MEDULLA, x, y)
+    # the border is ragged, or cortex and medulla would meet in a drawn line
+    ray = level(w.planes, MEDULLA, x, y) + 22 * sample(w.smooth, x / 5 - w.shift, y / 5)
     u = x + 15 * sample(w.smooth, x / 14 + w.shift, y / 14)
     v = y + 15 * sample(w.smooth, y / 14 + 77, x / 14 - w.shift)
     squeeze = 1.0
     if ray > 0:
         u, v = (u * w.ray_x + v * w.ray_y) / STRETCH, (v * w.ray_x - u * w.ray_y) * 1.25
         squeeze = 0.8
-    col, row = int(math.floor(u / SPACING)), int(math.floor(v / SPACING))
+    col, row = math.floor(u / SPACING), math.floor(v / SPACING)
     first, second, third, cell = 1e9, 1e9, 1e9, 0
     for r in range(row - 1, row + 2):
         for c in range(col - 1, col + 2):
@@ -106,7 +107,7 @@ def tubule_at(x, y, w):
     a, b = (second - first) / 2, (third - first) / 2
     h = max(ROUND - (b - a), 0.0) / ROUND
     inside = (a - h * h * ROUND / 4) * squeeze
-    return cell, min(inside, abs(ray) - 2)  # cortex and medulla meet in a seam of stroma
+    return cell, min(inside, 0.7 * abs(ray))
 
 
 @njit(cache=True, nogil=True)
@@ -127,19 +128,22 @@ def where(x, y, w):
         return GLASS, -50.0, 0
     coarse = sample(w.smooth, x / 6.1 + w.shift, y / 6.1)
     fine = sample(w.smooth, x / 1.2, y / 1.2 + w.shift)
-    depth += w.ragged * (coarse + 0.3 * fine)
+    depth += w.ragged * (coarse + 0.3 * fine + 1.2 * sample(w.smooth, x / 21, y / 21 - w.shift))
     if near < 12:  # stroma clings to a profile that stands out of the tissue
         depth = max(depth, 5 + 2 * fine - near)
     if depth < 0:
         return GLASS, depth, 0
-    tear = sample(w.smooth, x / 31 + 3 * w.shift, y / 31)  # cracks: thin lines in a few places
-    if tear > 1.5 and abs(sample(w.smooth, x / 17 - w.shift, y / 17)) < 0.07 * (tear - 1.5) * 2 and near > 4:
-        return GLASS, -1.0, 0
     cell, s = tubule_at(x, y, w)
     crowd, scar = level(w.planes, CROWD, x, y), level(w.planes, SCAR, x, y)
     s = min(s, near - 1.5) - (0.8 + 0.7 * coarse + 0.5 * fine + 8 * scar + 9 * crowd)
     if near < 9:
         s -= 0.25 * (9 - near)
+    loose = sample(w.smooth, x / 31 + 3 * w.shift, y / 31) - 1.4  # in a few places the section falls apart
+    if loose > 0:
+        s -= 4 * loose
+        crack = abs(sample(w.smooth, x / 17 - w.shift, y / 17) + 0.2 * fine) - 0.5 * loose
+        if crack < 0 and s < 1.5 and near > 4:
+            return GLASS, -1.0, 0
     if s <= 0:
         return STROMA, s, cell
     return TUBULE, s, cell

@@ -48,10 +48,10 @@ def measure(x, y, w):
 @njit(cache=True, nogil=True)
 def slope(x, y, w):
     """Unit vector that points inwards; (1, 0) where that has no meaning."""
-    kind, left, i = measure(x - 1, y, w)
-    kind_r, right, j = measure(x + 1, y, w)
-    kind_t, above, k = measure(x, y - 1, w)
-    kind_b, below, m = measure(x, y + 1, w)
+    kind, left, _ = measure(x - 1, y, w)
+    kind_r, right, _ = measure(x + 1, y, w)
+    kind_t, above, _ = measure(x, y - 1, w)
+    kind_b, below, _ = measure(x, y + 1, w)
     if kind != kind_r or kind_t != kind_b or kind != kind_t:
         return 1.0, 0.0
     gx, gy = right - left, below - above
@@ -74,8 +74,8 @@ def settle(kind, s, i, x, y, roll, w):
         if wall > 50:
             return roll < 0.42, no, 3.5, 3.1, 0.4, 0, 0
         ring = 5.2 if wall > 10 else (4.2 if wall > 6 else 3.4)
-        kept = abs(s - ring) < 3.4 and roll < (0.55 if wall > 10 else 0.72)
-        return kept, ring, 3.5, 3.0, 0.35 if wall > 10 else 0.2, 0, 0
+        kept = abs(s - ring) < 3.4 and roll < (0.42 if wall > 10 else 0.55)
+        return kept, ring + 3 * roll - 0.8, 3.4, 2.9, 0.35 if wall > 10 else 0.25, 0, 0
     if kind == STROMA:
         crowd, scar = level(w.planes, CROWD, x, y), level(w.planes, SCAR, x, y)
         if roll < 0.85 * crowd:
@@ -85,11 +85,11 @@ def settle(kind, s, i, x, y, roll, w):
         if s < -0.5:  # the capsule's own cells, flat
             return abs(-s - w.profiles[i].wall - 1.2) < 2.5 and roll < 0.22, no, 4.6, 1.5, 0.1, 0, 1
         if s < 6.5:
-            return roll < 0.52, 3.1, 4.2, 3.1, 0.75, 1, 1
-        return roll < 0.50 + 0.2 * (1 - w.profiles[i].mood), no, 3.3, 2.6, 0.15, 0, 0
+            return roll < 0.42, 3.1, 4.2, 3.1, 0.75, 1, 1
+        return roll < 0.30 + 0.22 * (1 - w.profiles[i].mood), no, 3.2, 2.4, 0.2, 0, 0
     if kind == SCLEROTIC:
         return roll < 0.09, no, 3.2, 2.2, 0.1, 0, 0
-    if kind == ARTERY or kind == VEIN:
+    if kind in (ARTERY, VEIN):
         wall = w.profiles[i].wall
         if s < wall - 2:
             return roll < 0.26, no, 5.2, 1.7, 0.25, 0, 1
@@ -98,15 +98,15 @@ def settle(kind, s, i, x, y, roll, w):
         p = w.profiles[i]
         if s < p.wall:
             return roll < 0.6, 0.55 * p.wall, 3.4, 2.9, 0.3, 0, 0
-        return p.mood >= 0.6 and roll < 0.6 and tuft_depth(x, y, p, w) > 2, no, 3.3, 2.8, 0.3, 0, 0
+        return p.mood >= 0.6 and roll < 0.42 and tuft_depth(x, y, p, w) > 2, no, 3.3, 2.8, 0.3, 0, 0
     return False, no, 0.0, 0.0, 0.0, 0, 0
 
 
 @njit(cache=True, nogil=True)
 def list_nuclei(x0, y0, x1, y1, w):
     """The nuclei that can touch the box [x0, x1) × [y0, y1) in µm, always in the order of their lattice cells."""
-    left, right = int(math.floor((x0 - REACH) / RASTER)), int(math.ceil((x1 + REACH) / RASTER))
-    top, bottom = int(math.floor((y0 - REACH) / RASTER)), int(math.ceil((y1 + REACH) / RASTER))
+    left, right = math.floor((x0 - REACH) / RASTER), math.ceil((x1 + REACH) / RASTER)
+    top, bottom = math.floor((y0 - REACH) / RASTER), math.ceil((y1 + REACH) / RASTER)
     found = np.empty(max(0, (right - left) * (bottom - top)), NUCLEI)
     n = 0
     for j in range(top, bottom):
@@ -120,7 +120,7 @@ def list_nuclei(x0, y0, x1, y1, w):
             gx, gy = slope(x, y, w)
             if not math.isnan(ring) and (gx != 1.0 or gy != 0.0):
                 x, y = x + gx * (ring - s), y + gy * (ring - s)
-            size = 0.78 + 0.44 * dice(i, j, w.seed, 4)
+            size = 0.74 + 0.5 * dice(i, j, w.seed, 4)
             if along == 0:
                 turn = 6.2831853 * dice(i, j, w.seed, 5)
                 gx, gy = math.cos(turn), math.sin(turn)
@@ -142,10 +142,10 @@ def stamp(out, nuclei, left, top, step, w, amounts):
     for n in range(nuclei.shape[0]):
         p = nuclei[n]
         reach = p.a + edge
-        r0 = max(0, int(math.floor((p.y - reach) / step)) - top)
-        r1 = min(rows, int(math.floor((p.y + reach) / step)) + 2 - top)
-        c0 = max(0, int(math.floor((p.x - reach) / step)) - left)
-        c1 = min(cols, int(math.floor((p.x + reach) / step)) + 2 - left)
+        r0 = max(0, math.floor((p.y - reach) / step) - top)
+        r1 = min(rows, math.floor((p.y + reach) / step) + 2 - top)
+        c0 = max(0, math.floor((p.x - reach) / step) - left)
+        c1 = min(cols, math.floor((p.x + reach) / step) + 2 - left)
         for r in range(r0, r1):
             dy = (top + r + 0.5) * step - p.y
             for c in range(c0, c1):

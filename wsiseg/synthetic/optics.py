@@ -9,7 +9,7 @@ from numba import njit
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from wsiseg.synthetic.ground import BLUR, PEN, level
+from wsiseg.synthetic.ground import BLUR, PEN, level, nodes
 from wsiseg.synthetic.texture import dice, ramp, sample
 
 DEFOCUS = (0.0, 1.5, 3.0, 4.5)  # µm, standard deviations between which a place's own is interpolated
@@ -22,10 +22,17 @@ def defocus(
     light: NDArray[np.float32], planes: NDArray[np.float32], left: int, top: int, step: float
 ) -> NDArray[np.float32]:
     """Blurs light (h, w, 3) by as much as the coarse grid says at each place."""
-    stack = [light] + [
-        np.stack([gaussian_filter(light[..., k], sigma / step, truncate=4) for k in range(3)], axis=-1)
-        for sigma in DEFOCUS[1:]
-    ]
+    rows, cols = light.shape[:2]
+    most = nodes(planes, left * step, top * step, (left + cols) * step, (top + rows) * step)[..., BLUR].max()
+    stack = [light]
+    for sigma in DEFOCUS[1:]:
+        # No place is blurred by more than the next step above `most`; coarser ones would be multiplied by 0.
+        if DEFOCUS[len(stack) - 1] < most:
+            stack.append(
+                np.stack([gaussian_filter(light[..., k], sigma / step, truncate=4) for k in range(3)], axis=-1)
+            )
+        else:
+            stack.append(light)
     return _between(np.stack(stack), planes, left, top, step)
 
 
@@ -62,17 +69,15 @@ def draw_pen(light, planes, smooth, colour, left, top, step):
 def drop_dust(light, seed, left, top, step):
     """Darkens the light under specks, in place. A speck depends on its place and the seed alone."""
     rows, cols = light.shape[0], light.shape[1]
-    for j in range(int(math.floor((top * step - 20) / DUST)), int(math.ceil(((top + rows) * step + 20) / DUST)) + 1):
-        for i in range(
-            int(math.floor((left * step - 20) / DUST)), int(math.ceil(((left + cols) * step + 20) / DUST)) + 1
-        ):
+    for j in range(math.floor((top * step - 20) / DUST), math.ceil(((top + rows) * step + 20) / DUST) + 1):
+        for i in range(math.floor((left * step - 20) / DUST), math.ceil(((left + cols) * step + 20) / DUST) + 1):
             if dice(i, j, seed, 11) > 0.1:
                 continue
             x, y = (i + dice(i, j, seed, 12)) * DUST, (j + dice(i, j, seed, 13)) * DUST
             size, strength = 1.5 + 7 * dice(i, j, seed, 14) ** 4, 0.25 + 0.4 * dice(i, j, seed, 15)
             long = size * (1 + 2 * dice(i, j, seed, 16) ** 3)
-            reach = int(math.ceil((long + 2) / step))
-            col, row = int(math.floor(x / step)) - left, int(math.floor(y / step)) - top
+            reach = math.ceil((long + 2) / step)
+            col, row = math.floor(x / step) - left, math.floor(y / step) - top
             for r in range(max(0, row - reach), min(rows, row + reach + 1)):
                 for c in range(max(0, col - reach), min(cols, col + reach + 1)):
                     dx, dy = ((left + c + 0.5) * step - x) / long, ((top + r + 0.5) * step - y) / size

@@ -70,12 +70,12 @@ def tuft(x, y, p, w, amounts, edge):
     border = sample(w.edge, u, v) + 0.05 * sample(w.smooth, u / 1.6, v / 1.6)
     tint = pick(w.tint, u, v)
     stalk = sample(w.smooth, x / 3.1 - p.shift, y / 3.1)  # where the mesangium is broad
-    open_ = 0.15 + 0.16 * p.mood + 0.05 * stalk
+    open_ = 0.11 + 0.14 * p.mood + 0.05 * stalk
     solid = blend(stuff(amounts, MESANGIUM), stuff(amounts, LOOP_WALL), ramp(border - open_ + 0.10, 0.06))
-    if tint < 0.10 + 0.55 * p.mood * p.mood and stalk > -0.9:
+    if tint < 0.06 + 0.4 * p.mood * p.mood and stalk > -0.9:
         inner = stuff(amounts, RED_CELL)
     else:
-        inner = blend(stuff(amounts, LOOP), stuff(amounts, MESANGIUM), 0.55 * tint)
+        inner = blend(stuff(amounts, LOOP), stuff(amounts, MESANGIUM), 0.45 * tint)
     return blend(solid, inner, ramp(border - open_, 0.05 + 0.05 * edge))
 
 
@@ -96,9 +96,10 @@ def glomerulus(x, y, s, p, w, amounts, edge):
 def sclerotic(x, y, s, p, w, amounts, edge):
     fibre = sample(w.smooth, x / 1.3 + p.shift, y / 2.4)
     broad = sample(w.smooth, x / 4.5, y / 4.5 + p.shift)
-    body = blend(stuff(amounts, HYALINE), stuff(amounts, COLLAGEN), ramp(0.6 * broad + 0.5 * fibre, 2.2))
+    body = blend(stuff(amounts, HYALINE), stuff(amounts, COLLAGEN), ramp(0.7 * broad + 0.7 * fibre, 2.0))
+    body = blend(body, stuff(amounts, LUMEN), 0.10 + 0.12 * ramp(fibre, 2.0))
     ghost = sample(w.edge, x / 0.9 + p.shift, y / 0.9)  # folded remains of the loops
-    body = blend(body, stuff(amounts, MEMBRANE), 0.5 * ramp(0.05 - ghost, 0.06))
+    body = blend(body, stuff(amounts, MEMBRANE), (0.10 + 0.15 * p.mood) * ramp(0.09 - ghost + 0.03 * fibre, 0.16))
     crack = sample(w.smooth, x / 1.7 - p.shift, y / 1.7) - 2.0 - p.mood
     body = blend(body, stuff(amounts, LUMEN), ramp(crack, 0.3))
     ring = abs(s - p.wall - 1.5 - 2 * p.mood)  # a slit is sometimes left of the space
@@ -117,8 +118,10 @@ def vessel(x, y, s, p, w, amounts, edge):
         body = blend(body, stuff(amounts, HYALINE), ramp(s - 0.55 * p.wall, 6))
     lumen = stuff(amounts, LUMEN)
     if p.mood < 0.5:
-        cells = pick(w.tint, x / 0.45 + p.shift, y / 0.45)
-        lumen = blend(lumen, stuff(amounts, RED_CELL), ramp(cells - 0.25 - p.mood, 0.2))
+        u, v = x / 0.4 + p.shift, y / 0.4
+        crowded = sample(w.smooth, x / 4 + p.shift, y / 4) + 1.5 - 4 * p.mood
+        cell = ramp(sample(w.edge, u, v) - 0.06, 0.05 + 0.06 * edge) * (0.55 + 0.45 * pick(w.tint, u, v))
+        lumen = blend(lumen, stuff(amounts, RED_CELL), cell * ramp(crowded, 1.0))
     elastic = ramp(1.2 - abs(s - wall + 1.5), 1.0 + edge)
     body = blend(body, stuff(amounts, MEMBRANE), 0.6 * elastic)
     return blend(body, lumen, ramp(s - wall, edge))
@@ -136,9 +139,9 @@ def dilated(x, y, s, p, w, amounts, edge):
     elif p.mood < 0.6:
         content = blend(stuff(amounts, CAST), stuff(amounts, HYALINE), 0.4 + 0.2 * grain)
     else:
-        clump = sample(w.edge, x / 0.62 + p.shift, y / 0.62)
-        content = blend(stuff(amounts, DISTAL), stuff(amounts, LUMEN), 0.8 * ramp(0.06 - clump, 0.08))
-        content = blend(content, stuff(amounts, PROXIMAL), 0.4 * ramp(grain, 2.0))
+        clump = sample(w.edge, x / 0.7 + p.shift, y / 0.7) + 0.06 * grain
+        content = blend(stuff(amounts, MESANGIUM), stuff(amounts, LUMEN), 0.75 * ramp(0.07 - clump, 0.14))
+        content = blend(content, stuff(amounts, PROXIMAL), 0.35 * ramp(grain, 2.0))
     inside = blend(stuff(amounts, LUMEN), content, ramp(depth, edge + 0.5))
     return blend(body, inside, ramp(s - p.wall - grain, edge))
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 from contourpy import FillType, contour_generator
@@ -18,7 +19,7 @@ from wsiseg.errors import GeometryError, WsisegError
 from wsiseg.geometry import Box, Frame
 from wsiseg.regions.region import Region
 from wsiseg.synthetic import anatomy, optics
-from wsiseg.synthetic.ground import BLUR, PEN, PITCH, TISSUE, Ground, lay_ground
+from wsiseg.synthetic.ground import BLUR, PEN, TISSUE, Ground, lay_ground, nodes
 from wsiseg.synthetic.locate import OUTSIDE, World, where
 from wsiseg.synthetic.nuclei import list_nuclei, stamp
 from wsiseg.synthetic.paint import paint
@@ -59,6 +60,8 @@ class SlideSpec:
                 f"A slide of {self.width_um:g} × {self.height_um:g} µm has no room for tissue: "
                 "give 1000 µm or more for each side."
             )
+        if not 0.05 <= self.mpp <= 8:
+            raise GeometryError(f"A generated slide cannot have {self.mpp:g} µm/px: give 0.05 to 8.")
         if self.stain not in STAINS:
             raise WsisegError(f"The stain {self.stain!r} is unknown: choose one of {', '.join(sorted(STAINS))}.")
         for name in self.artefacts or ():
@@ -102,10 +105,14 @@ class SyntheticSlide:
     def _light(self, box: Box, factor: int, step: float) -> NDArray[np.float32]:
         """Light (h·factor, w·factor, 3) of a box, in samples of `step` µm."""
         left, top, rows, cols = box.x * factor, box.y * factor, box.h * factor, box.w * factor
-        near = self._nodes(left * step, top * step, cols * step, rows * step)
+        reach = optics.BLUR_MARGIN
+        near = nodes(
+            self._world.planes, left * step - reach, top * step - reach,
+            (left + cols) * step + reach, (top + rows) * step + reach,
+        )  # fmt: skip
         margin = math.ceil(optics.BLUR_MARGIN / step) if near[..., BLUR].max() > 0 else 0
         left, top, rows, cols = left - margin, top - margin, rows + 2 * margin, cols + 2 * margin
-        if near[..., TISSUE].max() < OUTSIDE - 190:
+        if near[..., TISSUE].max() < OUTSIDE - 150:
             light = np.empty((rows, cols, 3), np.float32)
             light[:] = self._bath.white
         else:
@@ -120,14 +127,6 @@ class SyntheticSlide:
             optics.draw_pen(light, self._world.planes, self._world.smooth, self._pen, left, top, step)
         optics.drop_dust(light, self.spec.seed, left, top, step)
         return light
-
-    def _nodes(self, x: float, y: float, w: float, h: float) -> NDArray[np.float32]:
-        """The nodes of the coarse grid that a box in µm can depend on."""
-        rows, cols = self._world.planes.shape[:2]
-        reach = optics.BLUR_MARGIN + PITCH
-        c0, r0 = min(cols - 2, max(0, int((x - reach) / PITCH))), min(rows - 2, max(0, int((y - reach) / PITCH)))
-        c1, r1 = max(c0 + 2, int((x + w + reach) / PITCH) + 2), max(r0 + 2, int((y + h + reach) / PITCH) + 2)
-        return self._world.planes[r0:r1, c0:c1]
 
     def _glomeruli(self) -> Iterator[Region]:
         for profile in self._world.profiles:
@@ -149,7 +148,7 @@ class SyntheticSlide:
         generator = contour_generator(place[: cols + 2], place[: rows + 2], mask, fill_type=FillType.OuterOffset)
         regions = []
         for corners, starts in zip(*generator.filled(0.5, 2.0), strict=True):
-            rings = [corners[a:b] for a, b in zip(starts[:-1], starts[1:], strict=True)]
+            rings = [corners[a:b] for a, b in pairwise(starts)]
             shape = Polygon(rings[0], rings[1:]).buffer(0)
             regions += [Region(part, "Tissue") for part in get_parts(shape) if part.area * self.spec.mpp**2 > 400]
         return tuple(regions)

@@ -25,8 +25,8 @@ from wsiseg.errors import WsisegError
 
 #                 haematoxylin, counterstain, red; in optical density of a section of 3 µm
 _HE = {
-    LUMEN: (0.00, 0.015, 0), INTERSTITIUM: (0.11, 0.19, 0), COLLAGEN: (0.09, 0.27, 0), PROXIMAL: (0.15, 0.52, 0.02),
-    DISTAL: (0.16, 0.30, 0), MEMBRANE: (0.15, 0.34, 0), BRUSH: (0.10, 0.42, 0), CAPSULE: (0.17, 0.30, 0),
+    LUMEN: (0.00, 0.015, 0), INTERSTITIUM: (0.09, 0.17, 0), COLLAGEN: (0.07, 0.26, 0), PROXIMAL: (0.09, 0.46, 0.03),
+    DISTAL: (0.12, 0.28, 0), MEMBRANE: (0.13, 0.32, 0), BRUSH: (0.07, 0.36, 0.02), CAPSULE: (0.17, 0.30, 0),
     MESANGIUM: (0.18, 0.28, 0), LOOP_WALL: (0.17, 0.30, 0), LOOP: (0.02, 0.05, 0), RED_CELL: (0.0, 0.20, 0.42),
     HYALINE: (0.13, 0.33, 0), MUSCLE: (0.16, 0.36, 0), CAST: (0.05, 0.40, 0.03), INFILTRATE: (0.24, 0.16, 0),
     NUCLEUS: (0.78, 0.14, 0), PALE_NUCLEUS: (0.46, 0.16, 0),
@@ -39,7 +39,7 @@ _PAS = {
     NUCLEUS: (0.68, 0.10, 0), PALE_NUCLEUS: (0.40, 0.12, 0),
 }  # fmt: skip
 _VECTORS = {  # red, green, blue; each becomes a unit vector
-    "he": ((0.62, 0.72, 0.31), (0.24, 0.86, 0.44), (0.08, 0.72, 0.69)),
+    "he": ((0.62, 0.71, 0.33), (0.15, 0.88, 0.45), (0.06, 0.72, 0.69)),
     "pas": ((0.67, 0.66, 0.33), (0.22, 0.88, 0.42), (0.12, 0.68, 0.72)),
 }
 STAINS = {"he": _HE, "pas": _PAS}

@@ -167,7 +167,7 @@ class _Level:
 
 
 def _encode(pixels: Pixels, quality: int) -> bytes:
-    return jpeg8_encode(pixels, level=quality, colorspace="RGB", outcolorspace="YCBCR", subsampling="420")
+    return bytes(jpeg8_encode(pixels, level=quality, colorspace="RGB", outcolorspace="YCBCR", subsampling="420"))
 
 
 def _shrink(pixels: Pixels) -> Pixels:

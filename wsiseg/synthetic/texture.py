@@ -73,7 +73,7 @@ def sample(texture, u, v):
     """The texture at column u, row v (texels, any real number), bilinear."""
     left, top = math.floor(u), math.floor(v)
     fu, fv = u - left, v - top
-    c0, r0 = int(left) & WRAP, int(top) & WRAP
+    c0, r0 = left & WRAP, top & WRAP
     c1, r1 = (c0 + 1) & WRAP, (r0 + 1) & WRAP
     above = texture[r0, c0] * (1 - fu) + texture[r0, c1] * fu
     below = texture[r1, c0] * (1 - fu) + texture[r1, c1] * fu
@@ -83,7 +83,7 @@ def sample(texture, u, v):
 @njit(cache=True, nogil=True)
 def pick(texture, u, v):
     """The texel at column u, row v."""
-    return texture[int(math.floor(v)) & WRAP, int(math.floor(u)) & WRAP]
+    return texture[math.floor(v) & WRAP, math.floor(u) & WRAP]
 
 
 @njit(cache=True, nogil=True)
