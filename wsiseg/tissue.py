@@ -10,15 +10,16 @@ is colourfulness in transmitted light, the spread of the three channels after di
 There is no threshold fitted to the histogram (Otsu and the like always split it, also where it is nothing but noise):
 a mask grows from clearly coloured pixels over faintly coloured ones, and a slide without colour has an empty mask.
 
-What this means for other slides: grey images have no tissue here, silver stains are found by their counterstain and by
-the filling of holes; in fluorescence on black, coloured signal counts as tissue and black as glass, so that a DAPI
-slide gives its groups of nuclei. Where it does not serve, tile without a tissue mask.
+What this means for other slides: grey images have no tissue here; silver stains are found by their counterstain and by
+the filling of holes; in fluorescence on black, coloured signal counts as tissue and black as glass, so that DAPI gives
+the areas where nuclei lie close together, and grey fluorescence gives nothing. Where it does not serve, tile without
+a tissue mask.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,8 +30,8 @@ from wsiseg.geometry import Box, Frame
 Mask = NDArray[np.bool_]
 Colours = NDArray[np.float32]  # (h, w, 3), transmittance 0 to 1
 
-# Colour (see above) that is surely a stain, and that still belongs to one when it touches such a pixel. Glass on 75
-# slides of eight scanners stays below 0.03 after smoothing; eosin thinned to a quarter reaches 0.07.
+# Colour (see above) that is surely a stain, and that still belongs to one when it touches such a pixel. On 61 kidney
+# biopsies the median of the glass is 0.001 to 0.005 after smoothing; eosin thinned to a quarter reaches 0.07.
 SURE, FAINT = 0.06, 0.03
 SMOOTH_UM = 8.0
 # Glass is bright and nearly colourless; padding is whiter than any glass.
@@ -69,7 +70,7 @@ def find_tissue(
         return np.zeros(thumbnail.shape[:2], np.bool_)
     um = (frame.mpp_y, frame.mpp)
     light = _transmittance(thumbnail, um)
-    colour = light.max(-1) - light.min(-1)
+    colour = _spread(light)
     mask = _touching(colour > FAINT, colour > SURE)
     if without_pen and not _is_dark(thumbnail):
         pen = _pen(light, um)
@@ -185,11 +186,30 @@ def _transmittance(thumbnail: NDArray[np.uint8], um: tuple[float, float]) -> Col
     return np.minimum(smooth / _glass(smooth, thumbnail), np.float32(1))
 
 
+def _channels(colours: NDArray[Any]) -> list[NDArray[Any]]:
+    # Comparing three planes is many times faster than reducing along an axis of length three.
+    return [colours[..., i] for i in range(3)]
+
+
+def _most(colours: NDArray[Any]) -> NDArray[Any]:
+    red, green, blue = _channels(colours)
+    return np.maximum(np.maximum(red, green), blue)
+
+
+def _least(colours: NDArray[Any]) -> NDArray[Any]:
+    red, green, blue = _channels(colours)
+    return np.minimum(np.minimum(red, green), blue)
+
+
+def _spread(colours: Colours) -> NDArray[np.float32]:
+    return _most(colours) - _least(colours)
+
+
 def _glass(smooth: Colours, thumbnail: NDArray[np.uint8]) -> NDArray[np.float32]:
     """The colour of the glass: the most frequent brightness of bright, colourless pixels that are not padding."""
-    bright = smooth.mean(-1)
-    plain = (bright > GLASS_BRIGHT) & (smooth.max(-1) - smooth.min(-1) < GLASS_COLOUR)
-    plain &= ~(thumbnail >= PADDING).all(-1)
+    bright = smooth @ np.full(3, 1 / 3, np.float32)
+    plain = (bright > GLASS_BRIGHT) & (_spread(smooth) < GLASS_COLOUR)
+    plain &= _least(thumbnail) < PADDING
     if plain.sum() < 0.005 * plain.size:
         return np.full(3, PALE_GLASS, np.float32)
     counts = np.bincount(bright[plain].astype(np.int64), minlength=256)
@@ -200,7 +220,7 @@ def _glass(smooth: Colours, thumbnail: NDArray[np.uint8]) -> NDArray[np.float32]
 
 def _is_dark(thumbnail: NDArray[np.uint8]) -> bool:
     """Fluorescence or dark field: mostly black. Blue is no pen there."""
-    return float(np.median(thumbnail.max(-1))) < 60
+    return float(np.median(_most(thumbnail))) < 60
 
 
 def _pen(light: Colours, um: tuple[float, float]) -> Mask:
@@ -208,7 +228,7 @@ def _pen(light: Colours, um: tuple[float, float]) -> Mask:
 
     Blue and green inks let red through least, haematoxylin and eosin green; red ink swallows blue as much as green.
     """
-    red, green, blue = light[..., 0], light[..., 1], light[..., 2]
+    red, green, blue = _channels(light)
     inks = (
         # sure                                                                    rim
         ((blue - red > 0.40) & (green > red - 0.05), (blue - red > 0.12) & (green > red)),

@@ -61,5 +61,5 @@ class Backend(Protocol):
         ...
 
     def close(self) -> None:
-        """Lets go of the file. May be called twice."""
+        """Lets go of the file. Called once; nothing is read afterwards."""
         ...

@@ -16,6 +16,10 @@ def downsample(full: tuple[int, int], level: tuple[int, int]) -> Scale:
     pixel of full / n on both axes is taken to have the downsample n. Only for small levels do several n fit: then
     a power of two is preferred, else the one nearest to the ratio.
 
+    A program that squeezes the whole image into the rounded size instead makes levels whose downsample is the ratio.
+    The sizes do not tell the two apart; for such a file positions at its far edge are off by less than one px of that
+    level, and by nothing where the sizes divide.
+
     Args:
         full: (width, height) of level 0 in px
         level: (width, height) of the level in px

@@ -12,6 +12,8 @@ import math
 from typing import Any
 from xml.etree import ElementTree
 
+from wsiseg.errors import ResolutionError
+
 Resolution = tuple[tuple[float, float] | None, str]  # (µm/px along x and y, or None; why a stated one is not believed)
 
 FINEST, COARSEST = 0.05, 20.0
@@ -26,6 +28,24 @@ MICROMETRES = {
 
 # TIFF 6.0 ResolutionUnit (2 inch, 3 centimetre; 4 and 5 are extensions) -> µm
 TIFF_UNITS = {2: 25400.0, 3: 10000.0, 4: 1000.0, 5: 1.0}
+
+
+def chosen(header: tuple[float, float] | None, doubt: str, override: float | None, name: str) -> tuple[float, float]:
+    """What counts: the person's word, else the header's.
+
+    Raises:
+        ResolutionError: there is neither, or the person's word is no resolution.
+    """
+    if override is not None:
+        if not (math.isfinite(override) and override > 0):
+            raise ResolutionError(f"{override} is no resolution: --mpp takes a number of µm/px above 0, such as 0.25.")
+        return override, override
+    if header is None:
+        why = f" ({doubt})" if doubt else ""
+        raise ResolutionError(
+            f"{name} does not say how many µm a pixel is{why}: give it with --mpp, for instance --mpp 0.25."
+        )
+    return header
 
 
 def stated(x: Any, y: Any) -> Resolution:

@@ -22,26 +22,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
-from wsiseg.errors import ResolutionError, SlideError, WsisegError
+from wsiseg.errors import SlideError, WsisegError
 from wsiseg.geometry import Box, Frame
 from wsiseg.slides.backend import Backend, Pixels
 from wsiseg.slides.pyramid import Scale, downsample
+from wsiseg.slides.resample import reach, resample
+from wsiseg.slides.resolution import chosen
 
 WHITE = 255
 
 # A larger piece of a level is read in parts: 2**24 px are 50 MB as RGB, and Pillow takes the box in 32-bit floats,
 # which are exact to 1/1000 px only up to about 8000 px.
 PART_PX = 2**24
-
-# Measured on a linear gradient and on real slides (tests/slides/test_resampling.py). Whole-number shrinking with BOX
-# is the exact mean, which is also how scanners make their levels. For other factors BOX takes or leaves whole pixels
-# and shifts edges by up to half a pixel; HAMMING weighs them, and is sharper than BILINEAR at the same reach.
-# Enlarging with BOX or HAMMING gives steps; BILINEAR is exact on a gradient.
-SHRINK_WHOLE = Image.Resampling.BOX
-SHRINK = Image.Resampling.HAMMING
-ENLARGE = Image.Resampling.BILINEAR
 
 
 class Slide:
@@ -72,7 +65,7 @@ class Slide:
         self._identity: dict[str, Any] | None = None
         self._closed = False
         width, height = backend.levels[0]
-        x, y = _resolution(backend, mpp)
+        x, y = chosen(backend.mpp, backend.mpp_doubt, mpp, Path(backend.path).name)
         self.frame = Frame(width, height, x, y)
         self._scales = tuple(downsample((width, height), size) for size in backend.levels)
 
@@ -159,14 +152,18 @@ class Slide:
 
     def close(self) -> None:
         """Lets go of the file; reading afterwards raises SlideError."""
-        self._closed = True
-        self._backend.close()
+        if not self._closed:
+            self._closed = True
+            self._backend.close()
 
     def __enter__(self) -> Slide:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def __copy__(self) -> Slide:
+        return Slide(copy.copy(self._backend), self._override, self.notes)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Slide, (self._backend, self._override, self.notes)
@@ -192,14 +189,13 @@ class Slide:
         if scale == (1.0, 1.0):
             out[:] = self._level_pixels(level, box)
             return
-        margin_x, margin_y = (math.ceil(max(1.0, s)) + 1 for s in scale)
+        margin_x, margin_y = (reach(s) for s in scale)
         region = Box.from_bounds(
             math.floor(left) - margin_x, math.floor(top) - margin_y,
             math.ceil(right) + margin_x, math.ceil(bottom) + margin_y,
         )  # fmt: skip
-        source = Image.fromarray(self._level_pixels(level, region))
         crop = (left - region.x, top - region.y, right - region.x, bottom - region.y)
-        out[:] = np.asarray(source.resize((box.w, box.h), _filter(scale), box=crop))
+        out[:] = resample(self._level_pixels(level, region), crop, (box.w, box.h), scale)
 
     def _level_for(self, frame: Frame) -> tuple[int, Scale]:
         """The coarsest level that is not coarser than the frame, and its px per px of the frame along x and y."""
@@ -257,26 +253,6 @@ def unreadable(backend: Backend, level: int, box: Box, reason: object) -> SlideE
         f"{Path(backend.path).name}: level-0 pixels x {left} to {right}, y {top} to {bottom} cannot be read "
         f"({backend.name}: {said}): the file is damaged there, so copy it again or leave the slide out."
     )
-
-
-def _resolution(backend: Backend, override: float | None) -> Scale:
-    name = Path(backend.path).name
-    if override is not None:
-        if not (math.isfinite(override) and override > 0):
-            raise ResolutionError(f"{override} is no resolution: --mpp takes a number of µm/px above 0, such as 0.25.")
-        return override, override
-    if backend.mpp is None:
-        doubt = f" ({backend.mpp_doubt})" if backend.mpp_doubt else ""
-        raise ResolutionError(
-            f"{name} does not say how many µm a pixel is{doubt}: give it with --mpp, for instance --mpp 0.25."
-        )
-    return backend.mpp
-
-
-def _filter(scale: Scale) -> Image.Resampling:
-    if min(scale) < 1:
-        return ENLARGE
-    return SHRINK_WHOLE if scale[0].is_integer() and scale[1].is_integer() else SHRINK
 
 
 def _whole(value: float) -> float:
