@@ -1,12 +1,12 @@
 """The one tiling of a frame, used by the tiler and by the stitcher alike.
 
-    stride = size - overlap, margin = overlap / 2
+stride = size - overlap, margin = overlap / 2
 
-    ┌─────────────┐  read box of a tile: size × size, what the network sees; it may reach beyond the frame
-    │   ┌─────┐   │
-    │   │keep │   │  keep box: the stride × stride cell in its middle, cut at the frame's edge;
-    │   └─────┘   │  all keep boxes together cover every pixel of the frame exactly once
-    └─────────────┘
+┌─────────────┐  read box of a tile: size × size, what the network sees; it may reach beyond the frame
+│   ┌─────┐   │
+│   │keep │   │  keep box: the stride × stride cell in its middle, cut at the frame's edge;
+│   └─────┘   │  all keep boxes together cover every pixel of the frame exactly once
+└─────────────┘
 """
 
 from __future__ import annotations

@@ -1,0 +1,86 @@
+"""Recipes say what is wrong with them."""
+
+from pathlib import Path
+
+import pytest
+
+from wsiseg.errors import RecipeError
+from wsiseg.recipe import load_recipe
+
+GOOD = """
+name = "test"
+[classes]
+names = ["Background", "A"]
+[data]
+slides = "slides.csv"
+mpp = 2.0
+[training]
+steps = 10
+"""
+
+
+def recipe(folder: Path, text: str = GOOD) -> Path:
+    path = folder / "recipe.toml"
+    path.write_text(text)
+    return path
+
+
+def test_defaults_are_filled_in_and_paths_start_at_the_recipe(tmp_path: Path) -> None:
+    loaded = load_recipe(recipe(tmp_path))
+    assert loaded.method.name == "supervised"
+    assert loaded.data.slides == str(tmp_path / "slides.csv")
+    assert loaded.classes.class_map().names == ("Background", "A")
+
+
+def test_values_can_be_set_from_the_command_line(tmp_path: Path) -> None:
+    loaded = load_recipe(recipe(tmp_path), ("training.steps=25", "model.encoder=resnet34", "method.forgive = 0.5"))
+    assert (loaded.training.steps, loaded.model.encoder, loaded.method.forgive) == (25, "resnet34", 0.5)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("training.stepz=5", "'training.stepz' is unknown; did you mean 'steps'"),
+        ("trainning.steps=5", "'trainning' is unknown; did you mean 'training'"),
+        ("training.steps=none", "training.steps = 'none' will not do"),
+        ("training.steps=0", "training.steps = 0 will not do: input should be greater than 0"),
+        ("method.name=magic", "method.name = 'magic' will not do"),
+        ("training", "not of the form"),
+        ("name.first=1", "'name' is no table"),
+        ('classes.names=["Background","Background"]', "Class names must be different"),
+    ],
+)
+def test_what_will_not_do_is_named(tmp_path: Path, override: str, message: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(recipe(tmp_path), (override,))
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_key_is_named(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"'data\.mpp' is missing"):
+        load_recipe(recipe(tmp_path, GOOD.replace("mpp = 2.0", "")))
+
+
+@pytest.mark.parametrize("text", ["name = ", "\x00\x01", 'name = "a"\nname = "b"'])
+def test_what_is_no_toml_says_so(tmp_path: Path, text: str) -> None:
+    with pytest.raises(RecipeError, match="no readable TOML"):
+        load_recipe(recipe(tmp_path, text))
+    with pytest.raises(RecipeError, match="no recipe at"):
+        load_recipe(tmp_path / "nothing.toml")
+
+
+def test_environment_variables_stand_in_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = recipe(tmp_path, GOOD.replace("slides.csv", "${SLIDE_FOLDER}/slides.csv"))
+    monkeypatch.setenv("SLIDE_FOLDER", "/somewhere")
+    assert load_recipe(path).data.slides == "/somewhere/slides.csv"
+    monkeypatch.delenv("SLIDE_FOLDER")
+    with pytest.raises(RecipeError, match="SLIDE_FOLDER, which is not set"):
+        load_recipe(path)
+
+
+@pytest.mark.parametrize("path", sorted(Path(__file__).parents[1].glob("pipelines/*.toml")), ids=lambda p: p.stem)
+def test_the_recipes_that_come_along_are_valid(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WSISEG_TEST_DATA", "/data")
+    monkeypatch.setenv("WSISEG_DEMO_SLIDES", "/data")
+    assert load_recipe(path).name == path.stem
