@@ -82,5 +82,4 @@ def test_environment_variables_stand_in_paths(tmp_path: Path, monkeypatch: pytes
 @pytest.mark.parametrize("path", sorted(Path(__file__).parents[1].glob("pipelines/*.toml")), ids=lambda p: p.stem)
 def test_the_recipes_that_come_along_are_valid(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WSISEG_TEST_DATA", "/data")
-    monkeypatch.setenv("WSISEG_DEMO_SLIDES", "/data")
     assert load_recipe(path).name == path.stem

@@ -22,7 +22,7 @@ PATH = click.Path(path_type=Path)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--thumbnail", type=PATH, metavar="FILE", help="Write a picture of the whole slide too (PNG or JPEG).")
 @click.option(
-    "--thumbnail-size", type=click.IntRange(16, 8192), default=1024, show_default=True, help="Its longer side in px."
+    "--thumbnail-size", type=click.IntRange(16, 8192), metavar="PX", default=1024, show_default=True, help="Its longer side in px."
 )
 @slide_mpp_option
 def info(slide: Path, as_json: bool, thumbnail: Path | None, thumbnail_size: int, slide_mpp: float | None) -> None:
@@ -124,7 +124,7 @@ def tissue(
 )  # fmt: skip
 @click.option("--within", type=PATH, metavar="REGIONS", help="Only tiles that meet these outlines.")
 @click.option("--no-tissue", is_flag=True, help="Store every tile, not only those with tissue.")
-@click.option("--workers", type=click.IntRange(1, 256), default=2, show_default=True, help="Threads that read.")
+@click.option("--workers", type=click.IntRange(1, 256), metavar="N", default=2, show_default=True, help="Threads that read.")
 @click.option(
     "--slide-mpp", type=float, metavar="µM/PX", help="Resolution of the slide, where the file does not state it."
 )

@@ -140,7 +140,7 @@ def train(recipe: Recipe, out: Path, *, device: str, resume: bool, overwrite: bo
     assert isinstance(net, Generator)
     return save_bundle(
         out / "model", net, name=recipe.name, classes=classes, usage=usage_of(recipe), provenance=provenance,
-        metrics=dict(metrics),
+        metrics=dict(metrics), half=recipe.predict.half_weights,
     )  # fmt: skip
 
 
