@@ -37,7 +37,7 @@ lint: setup ## run ruff, mypy and import-linter (make test does so too)
 	$(BIN)/lint-imports
 
 bench: .venv/installed-bench ## run every program in benchmarks/, one after the other
-	@set -e; for program in benchmarks/*.py; do echo "== $$program"; $(BIN)/python "$$program"; done
+	@set -e; for program in $(sort $(wildcard benchmarks/*.py)); do echo "== $$program"; $(BIN)/python "$$program"; done
 
 docs: setup ## check the links of the documentation
 	$(BIN)/pytest tests/test_docs.py

@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from importlib import metadata
 from pathlib import Path
 
@@ -188,12 +189,16 @@ def pins() -> dict[str, str]:
     return {canonicalize_name(name): version for name, version in rows}
 
 
-def installed_with(extras: tuple[str, ...]) -> dict[str, str]:
-    """Package -> version, for wsiseg and all that it pulls in here, less the packages that are not installed."""
+def pulled_in() -> dict[str, str]:
+    """Package -> version, for all that pyproject.toml pulls in here, less the packages that are not installed."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    waiting = [Requirement(text) for text in project["dependencies"] + extras["dev"] + extras["bench"]]
     versions: dict[str, str] = {}
-    seen, waiting = set(), [("wsiseg", extras)]
+    seen: set[tuple[str, frozenset[str]]] = set()
     while waiting:
-        name, wanted = waiting.pop()
+        asked = waiting.pop()
+        name, wanted = canonicalize_name(asked.name), frozenset(asked.extras)
         if (name, wanted) in seen:
             continue
         seen.add((name, wanted))
@@ -202,17 +207,15 @@ def installed_with(extras: tuple[str, ...]) -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
         versions[name] = distribution.version
-        for text in distribution.requires or ():
-            needed = Requirement(text)
-            if needed.marker is None or any(needed.marker.evaluate({"extra": e}) for e in ("", *wanted)):
-                waiting.append((canonicalize_name(needed.name), tuple(sorted(needed.extras))))
-    del versions["wsiseg"]
+        for needed in map(Requirement, distribution.requires or ()):
+            if needed.marker is None or any(needed.marker.evaluate({"extra": extra}) for extra in ("", *wanted)):
+                waiting.append(needed)
     return versions
 
 
 @pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="constraints.txt was made with Python 3.11")
 def test_everything_is_pinned_and_installed_as_pinned() -> None:
-    pinned, found = pins(), installed_with(("bench", "dev"))
+    pinned, found = pins(), pulled_in()
     # torch pins the packages of CUDA itself, and they are there only where CUDA is
     found = {n: v for n, v in found.items() if not n.startswith(("nvidia-", "cuda-", "triton"))}
     assert set(found) - set(pinned) == set(), "missing from constraints.txt"
