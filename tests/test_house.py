@@ -39,6 +39,12 @@ WITHOUT_TORCH = (
     "wsiseg.stores.labels",
     "wsiseg.regions.region",
     "wsiseg.regions.rasterise",
+    "wsiseg.regions.formats",
+    "wsiseg.tissue",
+    "wsiseg.evaluate",
+    "wsiseg.recipe",
+    "wsiseg.pictures",
+    "wsiseg.synthetic",
     "wsiseg.doctor",
 )
 
@@ -207,9 +213,11 @@ def pulled_in() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
         versions[name] = distribution.version
-        for needed in map(Requirement, distribution.requires or ()):
-            if needed.marker is None or any(needed.marker.evaluate({"extra": extra}) for extra in ("", *wanted)):
-                waiting.append(needed)
+        waiting += [
+            needed
+            for needed in map(Requirement, distribution.requires or ())
+            if needed.marker is None or any(needed.marker.evaluate({"extra": extra}) for extra in ("", *wanted))
+        ]
     return versions
 
 
