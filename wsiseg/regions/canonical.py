@@ -26,6 +26,10 @@ from wsiseg.regions.whole_file import Written
 # QuPath writes two decimals, and since 0.6 snaps to them on reading.
 STEPS_PER_PX = 100
 
+# Snapping moves an edge by less than this. Only an outline that is thinner on average can vanish by it, so only such
+# outlines (and invalid ones) need the slow way through GEOS; all others are valid once their corners are rounded.
+THIN_PX = 0.02
+
 # Beyond this, in px, a coordinate is a mistake; up to it, 0.01 px is far above the precision of a double.
 FARTHEST = 1e9
 
@@ -133,11 +137,10 @@ def _snap(shapes: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64], Offset
     kept = np.flatnonzero(~shapely.is_empty(shapes))
     snapped, grid, offsets = _round(shapes[kept])
     bad = ~shapely.is_valid(snapped)
-    if not bad.any():
+    slow = bad | (shapely.area(snapped) < THIN_PX * shapely.length(snapped))
+    if not slow.any():
         return snapped, grid, offsets, kept, 0
-    mended, _ = mend(shapes[kept][bad])
-    mended = shapely.set_precision(mended, 1 / STEPS_PER_PX)
-    snapped[bad] = [only_areas(shape) for shape in mended]
+    snapped[slow] = _onto_grid(mend(shapes[kept][slow])[0])
     alive = ~shapely.is_empty(snapped)
     kept, repaired = kept[alive], int((bad & alive).sum())
     snapped, grid, offsets = _round(snapped[alive])
@@ -146,6 +149,20 @@ def _snap(shapes: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64], Offset
         reason = shapely.is_valid_reason(snapped[worst])
         raise RegionError(f"An outline could not be made valid ({reason}): draw it again or leave it out.")
     return snapped, grid, offsets, kept, repaired
+
+
+def _onto_grid(shapes: NDArray[Any]) -> NDArray[Any]:
+    """Valid shapes, or empty ones, that the snapping of another reader leaves as they are."""
+    with np.errstate(all="ignore"):  # GEOS computes with infinities on its way
+        for _ in range(4):  # the first round nearly always settles it
+            before = shapes
+            # A shape remembers its grid and is not snapped to it twice, unless it is taken off it in between.
+            # Snapping turns the rings; the normal form makes a second writing give the same bytes.
+            free = shapely.set_precision(shapes, 0)
+            shapes = shapely.normalize(shapely.set_precision(free, 1 / STEPS_PER_PX))
+            if shapely.equals_exact(before, shapes).all():
+                break
+    return np.array([only_areas(shape) for shape in shapes], dtype=object)
 
 
 def _round(shapes: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64], Offsets]:

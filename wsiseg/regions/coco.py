@@ -24,6 +24,7 @@ from wsiseg.classes import ClassMap
 from wsiseg.errors import RegionError
 from wsiseg.geometry import Box, Frame
 from wsiseg.regions.canonical import Batch, canonical
+from wsiseg.regions.geojson_write import compact
 from wsiseg.regions.rasterise import rasterise
 from wsiseg.regions.region import Region
 from wsiseg.regions.whole_file import Written, whole_file
@@ -88,7 +89,7 @@ def _rows(
             "category_id": index,
             "segmentation": _segmentation(batch.shapes[i], frame),
             "area": round(areas[i], 4),  # hundredths of a px squared, so this is exact
-            "bbox": [_compact(v) for v in (left, top, round(right - left, 2), round(bottom - top, 2))],
+            "bbox": [compact(v) for v in (left, top, round(right - left, 2), round(bottom - top, 2))],
             "iscrowd": 0,
             "uuid": batch.ids[i],
         }
@@ -102,7 +103,7 @@ def _segmentation(shape: MultiPolygon, frame: Frame) -> list[list[float]] | dict
     if any(part.interiors for part in shape.geoms):
         return run_lengths(shape, frame)
     rings = [shapely.get_coordinates(part.exterior)[:-1].ravel().tolist() for part in shape.geoms]
-    return [[_compact(value) for value in ring] for ring in rings]
+    return [[compact(value) for value in ring] for ring in rings]
 
 
 def run_lengths(shape: MultiPolygon, frame: Frame) -> dict[str, Any]:
@@ -136,10 +137,6 @@ def _runs(mask: NDArray[np.uint8], box: Box, height: int) -> tuple[NDArray[np.in
     apart = starts[1:] != ends[:-1]
     first, last = np.concatenate([[True], apart]), np.concatenate([apart, [True]])
     return starts[first[: len(starts)]], ends[last[: len(ends)]]
-
-
-def _compact(value: float) -> float:
-    return int(value) if value.is_integer() else value
 
 
 def _json(value: Any, path: Path) -> bytes:

@@ -20,7 +20,7 @@ from shapely import Polygon
 
 from wsiseg.errors import RegionError
 from wsiseg.regions.gather import Gathering, closed, ellipse
-from wsiseg.regions.json_file import load_bytes, parse_json
+from wsiseg.regions.json_file import load_bytes, no_collection, parse_json
 from wsiseg.regions.region import Outlines
 from wsiseg.regions.repair import Area
 
@@ -46,9 +46,10 @@ def read_geojson(path: Path) -> Outlines:
     Raises:
         RegionError: the file is missing, cut short, no JSON, no GeoJSON, or has values of the wrong type.
     """
-    tree = parse_json(path, load_bytes(path))
     reader = _Reader(path)
-    reader.root(tree)
+    with no_collection():
+        tree = parse_json(path, load_bytes(path))
+        reader.root(tree)
     origin = tree.get("properties") if isinstance(tree, dict) and tree.get("type") == "FeatureCollection" else None
     return reader.found.outlines(origin if isinstance(origin, dict) else {})
 

@@ -161,14 +161,20 @@ class _Style:
 
     def measurements(self, region: Region, number: int) -> dict[str, float] | list[dict[str, Any]]:
         """What is finite, the score first."""
-        values = {name: float(value) for name, value in region.measurements.items() if math.isfinite(value)}
+        values = {name: compact(value) for name, value in region.measurements.items() if math.isfinite(value)}
         if region.score is not None and math.isfinite(region.score):
             if SCORE in values:
                 raise RegionError(f"Outline {number} has a score and a measurement called {SCORE!r}: rename that one.")
-            values = {SCORE: float(region.score), **values}
+            values = {SCORE: compact(region.score), **values}
         if self.legacy:
             return [{"name": name, "value": value} for name, value in values.items()]
         return values
+
+
+def compact(value: float) -> float:
+    """The same number without ".0" where it is whole and a double still holds it exactly."""
+    value = float(value)
+    return int(value) if value.is_integer() and abs(value) < 2**53 else value
 
 
 def colour_of(label: str, classes: ClassMap) -> Colour:

