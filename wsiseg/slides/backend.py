@@ -16,6 +16,12 @@ from wsiseg.geometry import Box
 Pixels = NDArray[np.uint8]
 
 
+def reason(error: BaseException, path: str) -> str:
+    """What a library says is wrong, fit to stand inside a sentence that names the file itself."""
+    said = str(error).replace(path, "the file").strip().rstrip(".")
+    return " ".join(said.split()) or type(error).__name__
+
+
 @runtime_checkable
 class Backend(Protocol):
     """One open slide. `Slide` is the only user.

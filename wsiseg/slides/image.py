@@ -11,7 +11,7 @@ from PIL import Image
 
 from wsiseg.errors import SlideError
 from wsiseg.geometry import Box
-from wsiseg.slides.backend import Pixels
+from wsiseg.slides.backend import Pixels, reason
 from wsiseg.slides.identity import identity_of
 from wsiseg.slides.pixels import bit_depth, to_rgb
 from wsiseg.slides.resolution import Resolution, from_tiff, plain
@@ -39,7 +39,7 @@ class ImageBackend:
         except (SlideError, MemoryError):
             raise
         except Exception as error:  # Pillow, tifffile and imagecodecs raise anything
-            raise SlideError(f"it cannot be decoded as an image ({error or type(error).__name__})") from error
+            raise SlideError(f"it cannot be decoded as an image ({reason(error, path)})") from error
         self._pixels.flags.writeable = False
         self.levels: tuple[tuple[int, int], ...] = ((self._pixels.shape[1], self._pixels.shape[0]),)
 

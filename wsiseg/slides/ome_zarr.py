@@ -15,7 +15,7 @@ import numpy as np
 
 from wsiseg.errors import SlideError
 from wsiseg.geometry import Box
-from wsiseg.slides.backend import Pixels
+from wsiseg.slides.backend import Pixels, reason
 from wsiseg.slides.identity import identity_of
 from wsiseg.slides.pixels import bit_depth, to_rgb
 from wsiseg.slides.resolution import MICROMETRES, Resolution, stated
@@ -38,7 +38,7 @@ class OmeZarrBackend:
         except SlideError:
             raise
         except Exception as error:  # zarr and its codecs raise anything; so does metadata of the wrong shape
-            raise SlideError(f"it cannot be read as OME-Zarr ({type(error).__name__}: {error})") from error
+            raise SlideError(f"it cannot be read as OME-Zarr ({reason(error, path)})") from error
         self._bits = bit_depth(sample)
         to_rgb(sample[:1, :1], self._bits)
 

@@ -11,10 +11,11 @@ import numpy as np
 
 from wsiseg.errors import SlideError
 from wsiseg.geometry import Box
-from wsiseg.slides.backend import Pixels
+from wsiseg.slides.backend import Pixels, reason
 from wsiseg.slides.identity import identity_of
 from wsiseg.slides.pixels import over_white
 from wsiseg.slides.resolution import plain, stated
+from wsiseg.slides.tiff_layout import BITS_PER_SAMPLE, ORIENTATION, first_tags, tiff_damage
 
 # px of a level; about the size of the slides' own tiles, so that OpenSlide's tile cache serves the overlaps
 CELL = 512
@@ -40,6 +41,8 @@ class OpenSlideBackend:
         self.levels = tuple((int(w), int(h)) for w, h in self._handle.level_dimensions)
         self._ratios = tuple(float(r) for r in self._handle.level_downsamples)
         self.vendor = said.get("openslide.vendor", "unknown")
+        if self.vendor in ("generic-tiff", "aperio"):
+            _check_tiff(path)
         # A generic TIFF has nothing but its resolution tags; every other vendor states µm/px on purpose.
         judge = _plain_text if self.vendor == "generic-tiff" else stated
         self.mpp, self.mpp_doubt = judge(said.get("openslide.mpp-x"), said.get("openslide.mpp-y"))
@@ -79,7 +82,7 @@ class OpenSlideBackend:
         except openslide.OpenSlideUnsupportedFormatError as error:
             raise SlideError("it does not know the format") from error
         except (openslide.OpenSlideError, OSError) as error:
-            raise SlideError(str(error).replace(self.path, "the file")) from error
+            raise SlideError(reason(error, self.path)) from error
 
     def _region(self, level: int, box: Box) -> Pixels:
         """uint8 (h, w, 4), colours not multiplied by alpha."""
@@ -111,6 +114,19 @@ def _cells(box: Box, width: int, height: int) -> Iterator[Box]:
     cols = range(box.x // CELL, -(-box.right // CELL))
     level = Box(0, 0, width, height)
     return (Box(col * CELL, row * CELL, CELL, CELL).overlap(level) for row, col in itertools.product(rows, cols))
+
+
+def _check_tiff(path: str) -> None:
+    """OpenSlide goes on without levels whose directory was cut off, turns every tile of an oriented TIFF about itself,
+    and gives the high bytes of 16-bit samples."""
+    damage = tiff_damage(path)
+    if damage:
+        raise SlideError(damage)
+    tags = first_tags(path, (BITS_PER_SAMPLE, ORIENTATION))
+    if tags.get(ORIENTATION, [1]) != [1]:
+        raise SlideError("it would turn each tile of an image with an orientation tag")
+    if any(bits != 8 for bits in tags.get(BITS_PER_SAMPLE, ())):
+        raise SlideError("it does not say how many of 16 bits are used")
 
 
 def _plain_text(x: str | None, y: str | None) -> tuple[tuple[float, float] | None, str]:

@@ -61,7 +61,7 @@ def plain(x: float | None, y: float | None) -> Resolution:
     if mpp is None or all(FINEST <= v <= COARSEST for v in mpp):
         return mpp, ""
     dpi = 25400 / mpp[0]
-    return None, f"its resolution field says {mpp[0]:.4g} µm/px ({dpi:.4g} dpi), which no microscope wrote"
+    return None, f"its resolution field says {mpp[0]:.4g} µm/px ({dpi:.0f} dpi), which no microscope wrote"
 
 
 def from_tiff(page: Any) -> Resolution:

@@ -25,7 +25,7 @@ import numpy as np
 
 from wsiseg.errors import SlideError, WsisegError
 from wsiseg.geometry import Box, Frame
-from wsiseg.slides.backend import Backend, Pixels
+from wsiseg.slides.backend import Backend, Pixels, reason
 from wsiseg.slides.pyramid import Scale, downsample
 from wsiseg.slides.resample import reach, resample
 from wsiseg.slides.resolution import chosen
@@ -229,7 +229,7 @@ class Slide:
         except (WsisegError, MemoryError):
             raise
         except Exception as error:  # the readers' own libraries raise anything, from ValueError to zlib.error
-            raise unreadable(self._backend, level, box, error) from error
+            raise unreadable(self._backend, level, box, reason(error, self.path)) from error
         if pixels.shape != (*box.shape, 3) or pixels.dtype != np.uint8:
             raise SlideError(f"{self.name}: {self.backend_name} gave {pixels.dtype} {pixels.shape} for {box}.")
         return pixels
@@ -244,11 +244,10 @@ class Slide:
         return self._backend
 
 
-def unreadable(backend: Backend, level: int, box: Box, reason: object) -> SlideError:
+def unreadable(backend: Backend, level: int, box: Box, said: str) -> SlideError:
     """The error for pixels that cannot be had, with the box in px of level 0."""
     sx, sy = downsample(backend.levels[0], backend.levels[level])
     left, top, right, bottom = (round(v) for v in (box.x * sx, box.y * sy, box.right * sx, box.bottom * sy))
-    said = str(reason).strip().rstrip(".") or type(reason).__name__
     return SlideError(
         f"{Path(backend.path).name}: level-0 pixels x {left} to {right}, y {top} to {bottom} cannot be read "
         f"({backend.name}: {said}): the file is damaged there, so copy it again or leave the slide out."

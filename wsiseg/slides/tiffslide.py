@@ -11,7 +11,7 @@ import numpy as np
 
 from wsiseg.errors import SlideError
 from wsiseg.geometry import Box
-from wsiseg.slides.backend import Pixels
+from wsiseg.slides.backend import Pixels, reason
 from wsiseg.slides.identity import identity_of
 from wsiseg.slides.pixels import bit_depth, to_rgb
 from wsiseg.slides.resolution import from_tiff, stated
@@ -40,7 +40,7 @@ class TiffSlideBackend:
         except SlideError:
             raise
         except Exception as error:  # tiffslide, tifffile, zarr and imagecodecs raise anything
-            raise SlideError(str(error) or type(error).__name__) from error
+            raise SlideError(reason(error, path)) from error
         self._bits = bit_depth(sample)
         to_rgb(sample[:1, :1], self._bits)
 
