@@ -27,7 +27,7 @@ from pathlib import Path
 
 from wsiseg.classes import ClassMap
 from wsiseg.errors import WsisegError
-from wsiseg.regions.geojson_write import write_geojson
+from wsiseg.regions.formats import write_outlines
 from wsiseg.synthetic import SlideSpec, generate, write_slide
 
 CLASSES = ClassMap(("Background", "Glomerulus", "Sclerotic glomerulus"))
@@ -66,7 +66,7 @@ def main() -> None:
         slide = generate(SlideSpec(seed, 1000 * width_mm, 1000 * height_mm, stain, args.mpp))
         name = f"slide-{index:03d}"
         write_slide(slide, args.out / f"{name}.svs", quality=args.quality)
-        write_geojson(
+        write_outlines(
             args.out / f"{name}.geojson",
             slide.truth,
             classes=CLASSES,

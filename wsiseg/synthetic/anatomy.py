@@ -167,13 +167,15 @@ def _fit(rng: np.random.Generator, p: np.void, ground: Ground, depth: float) -> 
         return True
     if p["kind"] not in (GLOMERULUS, SCLEROTIC) or depth < 0.15 * p["r"] or rng.uniform() < 0.5:
         return False
+    if p["r"] < 48:  # cut as well, it would be too small for anybody to outline
+        return False
     x, y, step = float(p["x"]), float(p["y"]), 30.0
     gx = ground.at(TISSUE, x - step, y) - ground.at(TISSUE, x + step, y)
     gy = ground.at(TISSUE, x, y - step) - ground.at(TISSUE, x, y + step)
     steep = math.hypot(gx, gy)
     if steep < step:  # a ridge: the edge is not one straight line here
         return False
-    p["cut_x"], p["cut_y"], p["cut"] = gx / steep, gy / steep, max(depth, 0.2 * p["r"])
+    p["cut_x"], p["cut_y"], p["cut"] = gx / steep, gy / steep, max(depth, 0.25 * p["r"])
     return True
 
 

@@ -91,11 +91,12 @@ def lay_ground(rng: np.random.Generator, width_um: float, height_um: float, arte
         for _ in range(int(rng.integers(1, 3))):
             path, radii = pieces[int(rng.integers(len(pieces)))]
             middle = path[int(rng.integers(len(path) // 4, 3 * len(path) // 4 + 1))]
-            _stroke(rng, planes[..., FOLD], middle, length=rng.uniform(700, 1400), radius=rng.uniform(14, 30))
+            _stroke(rng, planes[..., FOLD], middle, length=rng.uniform(700, 1400), radius=rng.uniform(22, 40))
     if "pen" in artefacts:
         path, radii = pieces[int(rng.integers(len(pieces)))]
-        edge = path[len(path) // 2] + radii[len(path) // 2] * _unit(rng.uniform(0, 2 * math.pi))
-        _stroke(rng, planes[..., PEN], edge, length=rng.uniform(1500, 3500), radius=rng.uniform(90, 220))
+        # beside the tissue rather than on it: what a pen hides nobody can outline
+        beside = path[len(path) // 2] + (radii[len(path) // 2] + 250) * _unit(rng.uniform(0, 2 * math.pi))
+        _stroke(rng, planes[..., PEN], beside, length=rng.uniform(1500, 3500), radius=rng.uniform(80, 160))
     if "blur" in artefacts:
         planes[..., BLUR] = 4.5 * np.clip((_clouds(rng, (rows, cols), 600) - 0.8) / 1.2, 0, 1)
     return Ground(planes, "fold" in artefacts, "pen" in artefacts, "blur" in artefacts)
@@ -156,8 +157,8 @@ def _wedge(rng: np.random.Generator, along: float, low: float, high: float) -> P
     t = (x - start) / (stop - start)
     profile = np.minimum(1, 3.5 * t) ** 0.6 * (1 - t) ** rng.uniform(0.45, 0.9) * 1.15
     radii = np.maximum(60, 0.43 * room * profile * (1 + 0.06 * np.sin(x / 260 + rng.uniform(0, 6))))
-    radii = np.minimum(radii, np.minimum(x, along - x) - 60)
-    y = (low + high) / 2 + 0.08 * room * np.sin(x / 900 + rng.uniform(0, 6))
+    radii = np.minimum(radii, np.minimum(0.42 * room, np.minimum(x, along - x) - 60))
+    y = (low + high) / 2 + 0.05 * room * np.sin(x / 900 + rng.uniform(0, 6))
     if rng.uniform() < 0.5:
         x = along - x
     return np.stack([x, y], axis=1), radii

@@ -13,9 +13,9 @@ from wsiseg.synthetic.ground import BLUR, PEN, level, nodes
 from wsiseg.synthetic.texture import dice, ramp, sample
 
 DEFOCUS = (0.0, 1.5, 3.0, 4.5)  # µm, standard deviations between which a place's own is interpolated
-BLUR_MARGIN = 20.0  # µm that a box needs around it before it is blurred: the filter ends at 4 standard deviations
+BLUR_MARGIN = 15.0  # µm that a box needs around it before it is blurred: the filter ends at 3 standard deviations
 DUST = 260.0  # µm between two places where a speck may lie
-PENS = ((0.75, 0.45, 0.10), (0.80, 0.35, 0.75), (0.90, 0.95, 0.95))  # blue, green and black, in optical density
+PENS = ((0.60, 0.34, 0.08), (0.62, 0.24, 0.55), (0.62, 0.64, 0.64))  # blue, green and black, in optical density
 
 
 def defocus(
@@ -29,7 +29,7 @@ def defocus(
         # No place is blurred by more than the next step above `most`; coarser ones would be multiplied by 0.
         if DEFOCUS[len(stack) - 1] < most:
             stack.append(
-                np.stack([gaussian_filter(light[..., k], sigma / step, truncate=4) for k in range(3)], axis=-1)
+                np.stack([gaussian_filter(light[..., k], sigma / step, truncate=3) for k in range(3)], axis=-1)
             )
         else:
             stack.append(light)

@@ -6,13 +6,12 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
 
 import numpy as np
-from contourpy import FillType, contour_generator
 from numba import njit
 from numpy.typing import NDArray
-from shapely import Polygon, get_parts
+from shapely import Polygon, get_parts, union_all
+from shapely import box as rectangles
 from shapely.affinity import scale
 
 from wsiseg.errors import GeometryError, WsisegError
@@ -140,18 +139,14 @@ class SyntheticSlide:
 
     @cached_property
     def tissue(self) -> tuple[Region, ...]:
-        """Outlines of the tissue, holes included, level-0 pixels, followed to within about 8 µm."""
-        rows = math.ceil(self.spec.height_um / TISSUE_PITCH) + 1
-        cols = math.ceil(self.spec.width_um / TISSUE_PITCH) + 1
-        mask = np.pad(_tissue_mask(rows, cols, self._world), 1)
-        place = (np.arange(-1, max(rows, cols) + 1)) * TISSUE_PITCH / self.spec.mpp
-        generator = contour_generator(place[: cols + 2], place[: rows + 2], mask, fill_type=FillType.OuterOffset)
-        regions = []
-        for corners, starts in zip(*generator.filled(0.5, 2.0), strict=True):
-            rings = [corners[a:b] for a, b in pairwise(starts)]
-            shape = Polygon(rings[0], rings[1:]).buffer(0)
-            regions += [Region(part, "Tissue") for part in get_parts(shape) if part.area * self.spec.mpp**2 > 400]
-        return tuple(regions)
+        """Outlines of the tissue, holes included, level-0 pixels, in steps of 8 µm."""
+        rows, cols = (math.ceil(um / TISSUE_PITCH) for um in (self.spec.height_um, self.spec.width_um))
+        steps = np.diff(np.pad(_tissue_mask(rows, cols, self._world), ((0, 0), (1, 1))), axis=1)
+        row, left = np.nonzero(steps == 1)
+        _, right = np.nonzero(steps == -1)
+        side = TISSUE_PITCH / self.spec.mpp
+        shape = union_all(rectangles(left * side, row * side, right * side, (row + 1) * side))
+        return tuple(Region(part, "Tissue") for part in get_parts(shape) if part.area * self.spec.mpp**2 > 400)
 
     @cached_property
     def nuclei(self) -> tuple[Region, ...]:
@@ -199,9 +194,9 @@ def _kept_half(profile: np.void) -> Polygon:
 
 @njit(cache=True, nogil=True)
 def _tissue_mask(rows, cols, w):
-    mask = np.zeros((rows, cols), np.float64)
+    mask = np.zeros((rows, cols), np.int8)
     for r in range(rows):
         for c in range(cols):
-            if where(c * TISSUE_PITCH, r * TISSUE_PITCH, w)[0] != anatomy.GLASS:
-                mask[r, c] = 1.0
+            if where((c + 0.5) * TISSUE_PITCH, (r + 0.5) * TISSUE_PITCH, w)[0] != anatomy.GLASS:
+                mask[r, c] = 1
     return mask

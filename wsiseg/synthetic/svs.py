@@ -21,6 +21,7 @@ from tifffile import TiffWriter
 
 from wsiseg.errors import OutputError
 from wsiseg.geometry import Box
+from wsiseg.stores.claim import writing
 from wsiseg.synthetic.slide import SyntheticSlide
 
 TILE = 512  # px
@@ -30,9 +31,7 @@ THUMBNAIL = 1024  # px along the longer side at most
 Pixels = NDArray[np.uint8]
 
 
-def write_slide(
-    slide: SyntheticSlide, path: str | os.PathLike[str], quality: int = 80, workers: int | None = None
-) -> None:
+def write_slide(slide: SyntheticSlide, path: Path, quality: int = 80, workers: int | None = None) -> None:
     """Writes a slide as a pyramidal TIFF with levels 1, 4 and 16.
 
     Args:
@@ -44,17 +43,17 @@ def write_slide(
     Raises:
         OutputError: the place cannot be written, or the quality is impossible
     """
-    target = Path(path)
     if not 1 <= quality <= 100:
         raise OutputError(f"A JPEG quality of {quality} does not exist: give 1 to 100.")
-    partial = target.with_name(f".{target.name}.{os.getpid()}.part")
-    try:
-        _write(slide, partial, quality, workers or os.cpu_count() or 1)
-        os.replace(partial, target)
-    except OSError as error:
-        raise OutputError(f"{target} cannot be written ({error.strerror}): choose another place.") from error
-    finally:
-        partial.unlink(missing_ok=True)
+    if not path.parent.is_dir():
+        raise OutputError(f"The folder {path.parent} does not exist: create it or choose another.")
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    with writing(path):
+        try:
+            _write(slide, partial, quality, workers or os.cpu_count() or 1)
+            os.replace(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
 
 
 def _write(slide: SyntheticSlide, path: Path, quality: int, workers: int) -> None:

@@ -1,0 +1,366 @@
+"""Generated slides: the same always and everywhere, with a truth that lies where the pixels are, and not too easy."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import os
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import openslide
+import pytest
+import tiffslide
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from shapely import STRtree, line_interpolate_point, union_all
+
+from wsiseg.classes import ClassMap
+from wsiseg.errors import GeometryError, OutputError, WsisegError
+from wsiseg.geometry import Box, Frame
+from wsiseg.regions.formats import read_outlines
+from wsiseg.regions.rasterise import Rasteriser
+from wsiseg.synthetic import SlideSpec, SyntheticSlide, generate, svs, write_slide
+from wsiseg.synthetic.anatomy import ARTERY, DILATED, VEIN
+
+ROOT = Path(__file__).resolve().parent.parent
+STALE = "if nothing should have changed, delete wsiseg/synthetic/__pycache__: numba may have kept old kernels"
+
+
+@cache
+def slide(seed: int, stain: str = "pas", mpp: float = 1.0, artefacts: tuple[str, ...] | None = ()) -> SyntheticSlide:
+    return generate(SlideSpec(seed, 3200, 2400, stain, mpp, artefacts))
+
+
+def digest(pixels: NDArray[np.uint8]) -> str:
+    return hashlib.sha256(pixels.tobytes()).hexdigest()[:16]
+
+
+# The same always and everywhere -------------------------------------------------------------------------------------
+
+
+def test_a_seed_gives_the_same_slide() -> None:
+    one, other = (generate(SlideSpec(5, 1600, 1200, "he", 1.0)) for _ in range(2))
+    assert (one.read(one.frame.box, one.frame) == other.read(other.frame.box, other.frame)).all()
+    assert [r.polygon for r in one.truth] == [r.polygon for r in other.truth]
+    third = generate(SlideSpec(6, 1600, 1200, "he", 1.0))
+    assert (one.read(one.frame.box, one.frame) != third.read(third.frame.box, third.frame)).any()
+
+
+@pytest.mark.parametrize(("seed", "stain", "golden"), [(1, "pas", "6ddb982bf00e82b0"), (2, "he", "93e6df0e03d6fff7")])
+def test_the_generator_is_frozen(seed: int, stain: str, golden: str) -> None:
+    made = slide(seed, stain, artefacts=None)
+    x, y = (int(v) for v in made.truth[0].polygon.centroid.coords[0])
+    pixels = made.read(Box(x - 160, y - 160, 320, 320), made.frame)
+    assert pixels.std() > 20
+    assert digest(pixels) == golden, STALE
+
+
+@settings(max_examples=25)
+@given(
+    x=st.integers(-20, 3000), y=st.integers(-20, 2200), w=st.integers(1, 150), h=st.integers(1, 150),
+    cut=st.floats(0, 1), mpp=st.sampled_from([0.5, 1.0, 1.7, 4.0]),
+)  # fmt: skip
+def test_boxes_that_meet_make_their_union(x: int, y: int, w: int, h: int, cut: float, mpp: float) -> None:
+    made = slide(8, artefacts=("blur", "fold", "pen"))
+    frame = made.frame.at(mpp)
+    box = Box(int(x / mpp), int(y / mpp), w, h)
+    whole = made.read(box, frame)
+    assert whole.shape == (h, w, 3)
+    assert whole.dtype == np.uint8
+    left = int(cut * w)
+    halves = [made.read(Box(box.x, box.y, left, h), frame), made.read(Box(box.x + left, box.y, w - left, h), frame)]
+    assert (np.concatenate(halves, axis=1) == whole).all()
+    top = int(cut * h)
+    halves = [made.read(Box(box.x, box.y, w, top), frame), made.read(Box(box.x, box.y + top, w, h - top), frame)]
+    assert (np.concatenate(halves) == whole).all()
+
+
+def test_micrometres_decide_and_not_the_resolution() -> None:
+    fine, coarse = slide(3, mpp=0.5), slide(3, mpp=1.0)
+    box = Box(700, 500, 400, 300)
+    assert (fine.read(box, fine.frame.at(1.0)) == coarse.read(box, coarse.frame)).all()
+    for one, other in zip(fine.truth, coarse.truth, strict=True):
+        assert one.label == other.label
+        assert one.polygon.area / 4 == pytest.approx(other.polygon.area)
+
+
+def test_glass_lies_beyond_the_frame() -> None:
+    made = slide(3)
+    assert made.read(Box(-50, -50, 20, 20), made.frame).min() > 200
+
+
+# The truth ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_outlines_are_sound(seed: int) -> None:
+    made = slide(seed)
+    shapes = [region.polygon for region in made.truth]
+    assert len(shapes) >= 3
+    assert {region.label for region in made.truth} <= {"Glomerulus", "Sclerotic glomerulus"}
+    for shape in shapes:
+        assert shape.geom_type == "Polygon"
+        assert shape.is_valid
+        assert 60 < 2 * (shape.area / np.pi) ** 0.5 * made.spec.mpp < 300  # diameter of a circle as large, µm
+        left, top, right, bottom = shape.bounds
+        assert left >= 0
+        assert top >= 0
+        assert right <= made.frame.width
+        assert bottom <= made.frame.height
+    one, other = STRtree(shapes).query(shapes, predicate="intersects")
+    assert (one == other).all()
+
+
+@pytest.mark.parametrize("stain", ["pas", "he"])
+def test_the_truth_lies_on_the_pixels(stain: str) -> None:
+    """Along the true outline, and nowhere else, runs the capsule: stained, with the pale space inside it.
+
+    Every outline is moved by up to 4 µm; the step from capsule to space must be the largest where it was not moved.
+    """
+    made = slide(2, stain, mpp=0.5)
+    pixels = made.read(made.frame.box, made.frame)[..., 1].astype(float)
+    inner, outer = [], []
+    for region in made.truth:
+        if region.label != "Glomerulus":
+            continue
+        for depth, places in ((1.0, outer), (4.5, inner)):
+            ring = region.polygon.buffer(-depth / made.spec.mpp).exterior
+            places += [p.coords[0] for p in line_interpolate_point(ring, np.linspace(0, 1, 400), normalized=True)]
+    assert len(outer) > 2000
+
+    def step(dx: int, dy: int) -> float:
+        def mean(places: list[tuple[float, float]]) -> float:
+            x, y = np.floor(np.array(places)).astype(int).T + np.array([[dx], [dy]])
+            return float(pixels[np.clip(y, 0, pixels.shape[0] - 1), np.clip(x, 0, pixels.shape[1] - 1)].mean())
+
+        return mean(inner) - mean(outer)
+
+    steps = {(dx, dy): step(dx, dy) for dx in range(-8, 9) for dy in range(-8, 9)}
+    best = max(steps, key=lambda move: steps[move])
+    assert max(abs(best[0]), abs(best[1])) <= 1, best
+    assert steps[0, 0] > 20
+
+
+def test_an_open_tuft_is_full_of_nuclei_and_a_sclerotic_one_is_not() -> None:
+    dark: dict[str, list[float]] = {"Glomerulus": [], "Sclerotic glomerulus": []}
+    for seed in range(6):
+        made = slide(seed)
+        for region in made.truth:
+            x, y = (int(v) for v in region.polygon.centroid.coords[0])
+            pixels = made.read(Box(x - 20, y - 20, 40, 40), made.frame).astype(float)
+            assert pixels.min(axis=2).mean() < 200  # tissue, not glass
+            dark[str(region.label)].append((pixels[..., 0] < 130).mean())
+    assert min(len(shares) for shares in dark.values()) >= 5
+    assert np.mean(dark["Glomerulus"]) > np.mean(dark["Sclerotic glomerulus"]) + 0.08
+
+
+def test_there_is_what_a_glomerulus_can_be_taken_for() -> None:
+    kinds = np.concatenate([slide(seed)._world.profiles["kind"] for seed in range(6)])
+    assert min((kinds == kind).sum() for kind in (ARTERY, VEIN, DILATED)) >= 5
+
+
+def test_podocytes_are_where_they_belong() -> None:
+    made = slide(2)
+    glomeruli = union_all([r.polygon for r in made.truth if r.label == "Glomerulus"])
+    podocytes = [r.polygon for r in made.nuclei if r.label == "Podocyte"]
+    others = [r.polygon for r in made.nuclei if r.label == "Non-podocyte nucleus"]
+    assert len(podocytes) > 100
+    assert len(others) > 10 * len(podocytes)
+    assert len(podocytes) + len(others) == len(made.nuclei)
+    for shape in podocytes:
+        assert shape.is_valid
+        assert glomeruli.contains(shape.centroid)
+        left, top, right, bottom = shape.minimum_rotated_rectangle.bounds
+        assert 4 < max(right - left, bottom - top) < 16  # µm, as mpp is 1
+
+
+def test_nuclei_are_dark_where_they_are_said_to_be() -> None:
+    made = slide(2, mpp=0.5)
+    red = made.read(made.frame.box, made.frame)[..., 0]
+    middles = np.array([r.polygon.centroid.coords[0] for r in made.nuclei])
+    x, y = np.floor(middles).astype(int).T
+    inside = (x < red.shape[1]) & (y < red.shape[0])
+    at = red[y[inside], x[inside]]
+    assert np.median(at) < np.median(red[red < 215]) - 40
+    assert np.quantile(at, 0.98) < 215
+
+
+def test_the_tissue_holds_the_glomeruli() -> None:
+    made = slide(2)
+    tissue = union_all([region.polygon for region in made.tissue])
+    assert all(region.polygon.is_valid and region.label == "Tissue" for region in made.tissue)
+    assert 0.1 < tissue.area / made.frame.box.area < 0.8
+    for region in made.truth:
+        assert tissue.intersection(region.polygon).area > 0.9 * region.polygon.area
+    painted = Rasteriser(made.tissue, ClassMap(("Glass", "Tissue")), made.frame, made.frame).read(made.frame.box) == 1
+    stained = made.read(made.frame.box, made.frame).min(axis=2) < 180
+    assert (stained & painted).sum() > 0.97 * stained.sum()
+    assert stained[painted].mean() > 0.6
+
+
+# Not too easy -------------------------------------------------------------------------------------------------------
+
+
+def pixels_and_labels(seed: int, stain: str) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Colours and their powers (pixels, 9), and whether each pixel belongs to a glomerulus, at 2 µm/px."""
+    made = slide(seed, stain)
+    frame = made.frame.at(2.0)
+    classes = ClassMap(("Background", "Glomerulus", "Sclerotic glomerulus"))
+    outlines = Rasteriser(made.truth, classes, frame, made.frame)
+    boxes = [Box(x, y, 80, 80) for x in range(0, frame.width, 160) for y in range(0, frame.height, 160)]  # a quarter
+    truth = np.concatenate([outlines.read(box).ravel() > 0 for box in boxes])
+    colour = np.concatenate([made.read(box, frame).reshape(-1, 3) for box in boxes]) / 255
+    density = -np.log10(np.maximum(colour, 1 / 255))
+    return np.concatenate([colour, density, density**2], axis=1), truth
+
+
+def f1(found: NDArray[np.bool_], truth: NDArray[np.bool_]) -> float:
+    return 2 * float((found & truth).sum()) / float(found.sum() + truth.sum())
+
+
+@pytest.mark.parametrize("stain", ["pas", "he"])
+def test_colour_alone_does_badly(stain: str) -> None:
+    """Logistic regression on colour, fitted on four slides with its best threshold, tested on three others."""
+    learnt, asked = (
+        [np.concatenate(parts) for parts in zip(*(pixels_and_labels(seed, stain) for seed in seeds), strict=True)]
+        for seeds in (range(4), range(4, 7))
+    )
+    middle, spread = learnt[0].mean(axis=0), learnt[0].std(axis=0)
+
+    def features(values: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.concatenate([(values - middle) / spread, np.ones((len(values), 1))], axis=1)
+
+    x, y = features(learnt[0][::2]), learnt[1][::2]
+    weights = np.zeros(x.shape[1])
+    for _ in range(15):  # Newton's method
+        p = 1 / (1 + np.exp(-np.clip(x @ weights, -30, 30)))
+        slope = x.T @ (p - y) + 1e-2 * weights
+        weights -= np.linalg.solve((x * (p * (1 - p))[:, None]).T @ x + 1e-2 * np.eye(len(weights)), slope)
+    score = x @ weights
+    threshold = max(np.quantile(score, np.linspace(0.3, 0.99, 60)), key=lambda t: f1(score > t, y))
+    result = f1(features(asked[0]) @ weights > threshold, asked[1])
+    print(f"F1 of colour alone, {stain}: {result:.3f}")
+    assert result < 0.35
+    assert 0.01 < asked[1].mean() < 0.2  # a class that is there
+
+
+# The file -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("slides") / "made.svs"
+    write_slide(slide(1, mpp=0.5), path, workers=2)
+    return path
+
+
+def test_openslide_reads_it(written: Path) -> None:
+    made = slide(1, mpp=0.5)
+    with openslide.OpenSlide(written) as file:
+        assert file.properties["openslide.vendor"] == "aperio"
+        assert float(file.properties["openslide.mpp-x"]) == float(file.properties["openslide.mpp-y"]) == 0.5
+        assert float(file.properties["openslide.objective-power"]) == 20
+        assert file.dimensions == (made.frame.width, made.frame.height)
+        assert file.level_dimensions[1:] == ((1600, 1200), (400, 300))
+        assert "thumbnail" in file.associated_images
+        x, y = (int(v) for v in made.truth[0].polygon.centroid.coords[0])
+        box = Box(x - 300, y - 300, 600, 600)
+        read = np.asarray(file.read_region((box.x, box.y), 0, (600, 600)).convert("RGB")).astype(int)
+        assert abs(read - made.read(box, made.frame)).mean() < 8  # JPEG
+        for level, shrink in ((1, 4), (2, 16)):
+            place = (x // shrink * shrink - 20 * shrink, y // shrink * shrink - 20 * shrink)
+            coarse = np.asarray(file.read_region(place, level, (40, 40)).convert("RGB")).astype(int)
+            box = Box(*place, 40 * shrink, 40 * shrink)
+            wanted = made.read(box, made.frame).reshape(40, shrink, 40, shrink, 3).mean(axis=(1, 3))
+            off = [abs(np.roll(wanted, move, (0, 1)) - coarse)[2:-2, 2:-2].mean() for move in ((0, 0), (0, 1), (1, 0))]
+            assert off[0] < 8, level  # JPEG, whose colour is coarser than its light
+            assert off[0] < 0.6 * min(off[1:]), level
+
+
+def test_tiffslide_reads_it(written: Path) -> None:
+    with tiffslide.TiffSlide(written) as file:
+        assert file.level_dimensions == ((6400, 4800), (1600, 1200), (400, 300))
+        assert float(file.properties["tiffslide.mpp-x"]) == 0.5
+
+
+def test_workers_change_no_byte(tmp_path: Path) -> None:
+    made = generate(SlideSpec(3, 1300, 1100, "he", 1.0))  # sides that are no multiple of a tile
+    for workers in (1, 3):
+        write_slide(made, tmp_path / f"{workers}.svs", workers=workers)
+    assert (tmp_path / "1.svs").read_bytes() == (tmp_path / "3.svs").read_bytes()
+    with openslide.OpenSlide(tmp_path / "1.svs") as file:
+        assert file.level_dimensions == ((1300, 1100), (325, 275), (81, 68))
+
+
+def test_a_failure_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = generate(SlideSpec(3, 1300, 1100, "he", 2.0))
+    path = tmp_path / "made.svs"
+    path.write_bytes(b"before")
+
+    def fail(*_: object) -> bytes:
+        raise RuntimeError("no ink")
+
+    monkeypatch.setattr(svs, "_encode", fail)
+    with pytest.raises(RuntimeError, match="no ink"):
+        write_slide(made, path)
+    assert path.read_bytes() == b"before"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_cannot_be_written_is_told(tmp_path: Path) -> None:
+    made = generate(SlideSpec(3, 1300, 1100, "he", 2.0))
+    with pytest.raises(OutputError, match="does not exist"):
+        write_slide(made, tmp_path / "nowhere" / "made.svs")
+    with pytest.raises(OutputError, match="1 to 100"):
+        write_slide(made, tmp_path / "made.svs", quality=0)
+
+
+# What is asked for --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "told"),
+    [
+        ({"seed": -1}, WsisegError, "whole number from 0"),
+        ({"width_um": 400}, GeometryError, "1000 µm or more"),
+        ({"mpp": 0.0}, GeometryError, "0.05 to 8"),
+        ({"stain": "silver"}, WsisegError, "he, pas"),
+        ({"artefacts": ("bubble",)}, WsisegError, "blur, fold, pen"),
+    ],
+)
+def test_an_impossible_slide_is_refused(change: dict[str, object], error: type[WsisegError], told: str) -> None:
+    given_ = {"seed": 1, "width_um": 2000.0, "height_um": 1500.0, **change}
+    with pytest.raises(error, match=told):
+        SlideSpec(**given_)  # type: ignore[arg-type]
+
+
+def test_a_frame_of_another_slide_is_refused() -> None:
+    with pytest.raises(GeometryError, match="no frame of this slide"):
+        slide(3).read(Box(0, 0, 10, 10), Frame(3200, 2401, 1.0))
+
+
+def test_the_script_makes_slides_for_training(tmp_path: Path) -> None:
+    script = ROOT / "pipelines" / "make_demo_slides.py"
+    command = [sys.executable, str(script), "--out", str(tmp_path), "--slides", "3", "--first-seed", "7"]
+    done = subprocess.run(
+        [*command, "--size-mm", "1.6x1.2"],
+        env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    with open(tmp_path / "slides.csv", newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["split"] for row in rows] == ["train", "validation", "test"]
+    assert len({row["patient"] for row in rows}) == 3
+    for seed, row in enumerate(rows, 7):
+        with openslide.OpenSlide(tmp_path / row["slide"]) as slide_file:
+            assert slide_file.dimensions == (1600, 1200)
+        outlines = read_outlines(tmp_path / row["annotations"])
+        truth = generate(SlideSpec(seed, 1600, 1200, ("he", "pas", "he")[seed - 7], 1.0)).truth
+        assert [r.label for r in outlines.regions] == [r.label for r in truth]
+        for one, other in zip(outlines.regions, truth, strict=True):
+            assert one.polygon.symmetric_difference(other.polygon).area < 0.01 * other.polygon.area
