@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import shutil
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tifffile
-from PIL import Image
 
-from tests.slides.make import pyramid, texture, write_ome_zarr, write_tiff
+from tests.slides.make import texture, write_tiff
 from wsiseg.errors import ResolutionError, SlideError
 from wsiseg.geometry import Box
 from wsiseg.slides.open import BACKENDS, SUFFIXES, open_slide, suffix_of
@@ -284,161 +282,6 @@ def test_errors_of_a_closed_handle_do_not_leak(tmp_path: Path) -> None:
     slide.close()
     with pytest.raises(SlideError, match="closed"):
         slide.read(Box(0, 0, 5, 5), slide.frame)
-
-
-def test_identity_of_a_large_file_is_quick(tmp_path: Path) -> None:
-    path = tmp_path / "large.svs"
-    with path.open("wb") as file:
-        file.truncate(40 * 2**30)  # sparse
-    from wsiseg.slides.identity import identity_of
-
-    begin = time.perf_counter()
-    first = identity_of(path)
-    assert time.perf_counter() - begin < 2
-    assert first["size"] == 40 * 2**30
-    with path.open("r+b") as file:
-        file.truncate(40 * 2**30 - 1)
-    assert identity_of(path)["hash"] != first["hash"]
-
-
-def test_identity_follows_the_content(tmp_path: Path) -> None:
-    from wsiseg.slides.identity import identity_of
-
-    a, b, c = tmp_path / "a.tif", tmp_path / "b.tif", tmp_path / "c.tif"
-    write_tiff(a, pyramid(texture(700, 500), (2,)))
-    shutil.copyfile(a, b)
-    write_tiff(c, pyramid(texture(700, 501), (2,)))
-    assert identity_of(a)["hash"] == identity_of(b)["hash"] != identity_of(c)["hash"]
-    z = write_ome_zarr(tmp_path / "z.zarr", pyramid(texture(300, 200), (2,)))
-    before = identity_of(z)
-    chunk = next(p for p in z.rglob("*") if p.is_file() and p.suffix != ".json")
-    chunk.write_bytes(chunk.read_bytes() + b"x")
-    assert identity_of(z)["hash"] != before["hash"]
-    with pytest.raises(SlideError, match="cannot be read"):
-        identity_of(tmp_path / "nothing")
-
-
-class TestImages:
-    def test_transparent_is_white(self, tmp_path: Path) -> None:
-        pixels = np.zeros((20, 30, 4), np.uint8)
-        pixels[:, 10:20, 3] = 128
-        pixels[:, 20:, 3] = 255
-        Image.fromarray(pixels, "RGBA").save(tmp_path / "a.png")
-        with open_slide(tmp_path / "a.png", mpp=1) as slide:
-            row = slide.read(slide.frame.box, slide.frame)[0, :, 0]
-        assert row[[0, 15, 25]].tolist() == [255, 127, 0]
-
-    @pytest.mark.parametrize(("top", "bits"), [(255, 8), (4095, 12), (40000, 16)])
-    def test_sixteen_bits(self, tmp_path: Path, top: int, bits: int) -> None:
-        ramp = np.linspace(0, top, 64 * 64).astype(np.uint16).reshape(64, 64)
-        Image.fromarray(ramp).save(tmp_path / "a.png")
-        tifffile.imwrite(tmp_path / "a.tif", ramp)
-        tifffile.imwrite(tmp_path / "t.tif", ramp, tile=(16, 16))
-        for name in ("a.png", "a.tif", "t.tif"):
-            with open_slide(tmp_path / name, mpp=1) as slide:
-                grey = slide.read(slide.frame.box, slide.frame)[..., 1].astype(float)
-            assert np.abs(grey - ramp.astype(float) * 255 / (2**bits - 1)).max() <= 0.5 + 1e-9
-
-    def test_white_is_zero(self, tmp_path: Path) -> None:
-        ramp = np.arange(256, dtype=np.uint8).repeat(16).reshape(64, 64)
-        tifffile.imwrite(tmp_path / "a.tif", ramp, photometric="miniswhite")
-        tifffile.imwrite(tmp_path / "t.tif", ramp, photometric="miniswhite", tile=(16, 16))
-        for name, backend in (("a.tif", "image"), ("t.tif", "tiffslide")):
-            with open_slide(tmp_path / name, mpp=1, backend=backend) as slide:
-                assert np.array_equal(slide.read(slide.frame.box, slide.frame)[..., 0], 255 - ramp)
-
-    @pytest.mark.parametrize("dtype", [np.float32, np.int16, np.uint32])
-    def test_unknown_ranges_are_refused(self, tmp_path: Path, dtype: type) -> None:
-        tifffile.imwrite(tmp_path / "a.tif", np.zeros((30, 30), dtype))
-        with pytest.raises(SlideError, match=np.dtype(dtype).name):
-            open_slide(tmp_path / "a.tif", mpp=1)
-
-    def test_a_stack_is_refused(self, tmp_path: Path) -> None:
-        tifffile.imwrite(tmp_path / "a.tif", np.zeros((5, 30, 30), np.uint8), photometric="minisblack")
-        with pytest.raises(SlideError, match="stack of 5"):
-            open_slide(tmp_path / "a.tif", mpp=1)
-
-    def test_a_huge_flat_image_is_refused_undecoded(self, tmp_path: Path) -> None:
-        Image.new("1", (20_000, 20_000)).save(tmp_path / "a.png")
-        tifffile.imwrite(tmp_path / "a.tif", np.zeros((20_000, 20_000), np.uint8), compression="zlib", rowsperstrip=500)
-        for name in ("a.png", "a.tif"):
-            begin = time.perf_counter()
-            with pytest.raises(SlideError, match="pyramid"):
-                open_slide(tmp_path / name, mpp=1, backend="image")
-            assert time.perf_counter() - begin < 2
-
-    def test_resolution(self, tmp_path: Path) -> None:
-        pixels = texture(40, 30)
-        for dpi, expected in ((50_800, 0.5), (300, None), (72, None)):
-            Image.fromarray(pixels).save(tmp_path / "a.png", dpi=(dpi, dpi))
-            Image.fromarray(pixels).save(tmp_path / "a.jpg", dpi=(dpi, dpi))
-            tifffile.imwrite(tmp_path / "a.tif", pixels, resolution=(dpi, dpi), resolutionunit="INCH")
-            for name in ("a.png", "a.jpg", "a.tif"):
-                if expected is None:
-                    with pytest.raises(ResolutionError, match=f"{dpi} dpi"):
-                        open_slide(tmp_path / name)
-                else:
-                    assert open_slide(tmp_path / name).frame.mpp == pytest.approx(expected, rel=1e-3)
-
-    def test_imagej_resolution(self, tmp_path: Path) -> None:
-        about = {"unit": "micron"}
-        tifffile.imwrite(tmp_path / "a.tif", texture(40, 30), imagej=True, resolution=(4, 2), metadata=about)
-        frame = open_slide(tmp_path / "a.tif").frame
-        assert (frame.mpp, frame.mpp_y) == (0.25, 0.5)
-
-    def test_exif_orientation_is_left_alone(self, tmp_path: Path) -> None:
-        image = Image.fromarray(texture(40, 30))
-        exif = image.getexif()
-        exif[0x0112] = 6
-        image.save(tmp_path / "a.jpg", exif=exif)
-        assert open_slide(tmp_path / "a.jpg", mpp=1).levels == ((40, 30),)
-
-
-class TestOmeZarr:
-    @pytest.mark.parametrize("version", ["0.4", "0.5"])
-    @pytest.mark.parametrize("axes", ["yx", "cyx", "czyx", "tczyx"])
-    def test_axes(self, tmp_path: Path, version: str, axes: str) -> None:
-        levels = pyramid(texture(301, 203), (2,))
-        levels = levels if "c" in axes else [level[..., 0] for level in levels]
-        path = write_ome_zarr(tmp_path / "a.zarr", levels, (0.25, 0.5), version, axes)
-        with open_slide(path) as slide:
-            assert (slide.frame.mpp, slide.frame.mpp_y) == (0.25, 0.5)
-            assert slide.levels == ((301, 203), (150, 101))
-            expected = levels[0] if "c" in axes else np.repeat(levels[0][..., None], 3, 2)
-            assert np.array_equal(slide.read(slide.frame.box, slide.frame), expected)
-
-    @pytest.mark.parametrize(("unit", "mpp"), [("nanometer", 5e-4), ("millimeter", 500.0), ("micrometer", 0.5)])
-    def test_units(self, tmp_path: Path, unit: str, mpp: float) -> None:
-        path = write_ome_zarr(tmp_path / "a.zarr", [texture(30, 20)], unit=unit)
-        assert open_slide(path).frame.mpp == pytest.approx(mpp)
-
-    @pytest.mark.parametrize("unit", [None, "parsec"])
-    def test_without_unit(self, tmp_path: Path, unit: str | None) -> None:
-        path = write_ome_zarr(tmp_path / "a.zarr", [texture(30, 20)], unit=unit)
-        with pytest.raises(ResolutionError, match="unit"):
-            open_slide(path)
-        assert open_slide(path, mpp=2).frame.mpp == 2
-
-    def test_wrapped(self, tmp_path: Path) -> None:
-        import zarr
-
-        root = zarr.open_group(tmp_path / "a.zarr", mode="w", zarr_format=2)
-        root.attrs["bioformats2raw.layout"] = 3
-        write_ome_zarr(tmp_path / "a.zarr" / "0", [texture(30, 20)], version="0.4")
-        assert open_slide(tmp_path / "a.zarr").levels == ((30, 20),)
-
-    def test_other_zarr(self, tmp_path: Path) -> None:
-        import zarr
-
-        zarr.open_group(tmp_path / "g.zarr", mode="w")
-        with pytest.raises(SlideError, match="multiscales"):
-            open_slide(tmp_path / "g.zarr", mpp=1)
-        (tmp_path / "empty.zarr").mkdir()
-        with pytest.raises(SlideError, match="OME-Zarr"):
-            open_slide(tmp_path / "empty.zarr", mpp=1)
-        write_ome_zarr(tmp_path / "five.zarr", [np.zeros((20, 20, 5), np.uint8)])
-        with pytest.raises(SlideError, match="5 channels"):
-            open_slide(tmp_path / "five.zarr", mpp=1)
 
 
 def test_bounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
