@@ -152,6 +152,7 @@ def save_bundle(
         shutil.rmtree(fresh, ignore_errors=True)
         fresh.mkdir(parents=True)
         save_file(state, fresh / "weights.safetensors")
+        (fresh / "weights.safetensors").chmod(0o644)  # safetensors lets only the owner read
         digest = _sha256(fresh / "weights.safetensors")
         bundle = ModelBundle(name, classes, usage, net.architecture, digest, provenance, metrics, path)
         text = json.dumps(_to_json(bundle), indent=1, ensure_ascii=False)

@@ -21,12 +21,12 @@ from wsiseg.engines.engine import Engine
 from wsiseg.errors import BundleError, MismatchError, RegionError
 from wsiseg.geometry import Box
 from wsiseg.grid import Grid, Tile
-from wsiseg.regions.formats import read_outlines, write_outlines
+from wsiseg.regions.formats import file_hash, read_outlines, write_outlines
 from wsiseg.regions.rasterise import Rasteriser
 from wsiseg.regions.region import Region
 from wsiseg.regions.vectorise import vectorise
 from wsiseg.slides.slide import Slide
-from wsiseg.stores.claim import Manifest, claim, differences, file_hash
+from wsiseg.stores.claim import Manifest, claim, differences
 from wsiseg.stores.labels import FORMAT, LabelMap, LabelWriter, row_box
 from wsiseg.tiling import Progress, no_progress, select_tiles
 from wsiseg.tissue import tissue_of
@@ -222,16 +222,11 @@ def _inside(regions: Sequence[Region], grid: Grid, slide: Slide) -> Rasteriser:
 def write_prediction(labels: LabelMap, out: Path) -> int:
     """Trace a label map and write its outlines, in the sizes its model was made for; returns how many."""
     usage = labels.manifest["model"]["usage"]
-    count = 0
-
-    def counted() -> Iterator[Region]:
-        nonlocal count
-        sizes = {key: usage[key] for key in ("min_object_um2", "min_hole_um2")}
-        for count, region in enumerate(outlines_of(labels, **sizes), 1):  # noqa: B007
-            yield region
-
-    write_outlines(out, counted(), classes=labels.classes, properties={"wsiseg": labels.manifest})
-    return count
+    sizes = {key: usage[key] for key in ("min_object_um2", "min_hole_um2")}
+    written = write_outlines(
+        out, outlines_of(labels, **sizes), classes=labels.classes, properties={"wsiseg": labels.manifest}
+    )
+    return written.objects
 
 
 def finished_outlines(out: Path, manifest: Manifest, *, overwrite: bool) -> int | None:

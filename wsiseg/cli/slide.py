@@ -136,9 +136,8 @@ def tile(
 ) -> None:  # fmt: skip
     """Store the tissue of SLIDE as tiles in Zarr."""
     from wsiseg.grid import Grid
-    from wsiseg.regions.formats import read_outlines
+    from wsiseg.regions.formats import file_hash, read_outlines
     from wsiseg.slides.open import open_slide
-    from wsiseg.stores.claim import file_hash
     from wsiseg.stores.tiles import describe
     from wsiseg.tiling import select_tiles, tile_slide
     from wsiseg.tissue import tissue_of

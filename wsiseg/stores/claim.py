@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import hashlib
 import json
 import os
 import shutil
@@ -69,12 +68,6 @@ def require_same(folder: Path, manifest: Manifest) -> None:
             f"{folder} was made from something else ({'; '.join(found[:4])}{'; …' if len(found) > 4 else ''}): "
             "choose another output or start anew with --overwrite."
         )
-
-
-def file_hash(path: Path) -> str:
-    """SHA-256 of a file, for manifests."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager

@@ -38,10 +38,10 @@ from wsiseg.nets.generator import Architecture, Generator
 from wsiseg.nets.weights import load_imagenet, normalisation
 from wsiseg.pictures import picture_grid, save_picture
 from wsiseg.recipe import Recipe
-from wsiseg.regions.formats import read_outlines
+from wsiseg.regions.formats import file_hash, read_outlines
 from wsiseg.regions.region import Region
 from wsiseg.slides.open import open_slide
-from wsiseg.stores.claim import differences, file_hash, writing
+from wsiseg.stores.claim import differences, writing
 from wsiseg.stores.tiles import TileStore
 from wsiseg.tiling import select_tiles, tile_slide
 from wsiseg.tissue import tissue_of

@@ -1,0 +1,184 @@
+"""The command line: documented, quick to start, and one sentence for everything that will not do."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+from wsiseg.cli import wsiseg
+from wsiseg.cli.document import page
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md")), *sorted(ROOT.glob("pipelines/*.toml"))]
+
+
+def run(*words: object, cwd: Path | None = None, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", "from wsiseg.cli import main; main()", *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env={**os.environ, **(env or {})})
+
+
+def refused(*words: object, cwd: Path | None = None) -> str:
+    """The one sentence of a command that must not work."""
+    done = run(*words, cwd=cwd)
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    lines = [line for line in done.stderr.splitlines() if line.startswith("wsiseg: ")]
+    assert len(lines) == 1, done.stderr
+    return lines[0]
+
+
+def test_the_page_of_commands_is_up_to_date() -> None:
+    made = page(wsiseg)
+    assert (ROOT / "docs" / "commands.md").read_text() == made, "python -m wsiseg.cli.document > docs/commands.md"
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_every_command_in_the_docs_exists_with_its_options(path: Path) -> None:
+    for name, rest in re.findall(r"\bwsiseg ([a-z]+)\b([^\n`]*)", path.read_text()):
+        if name not in wsiseg.commands:
+            assert not re.search(r"--\w", rest), f"{path.name}: wsiseg {name}{rest}"
+            continue
+        known = {o for p in wsiseg.commands[name].params for o in p.opts} | {"--help"}
+        used = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", rest.split("#")[0]))
+        assert used <= known, f"{path.name}: wsiseg {name}{rest}"
+
+
+def test_every_command_and_option_has_a_help_text() -> None:
+    for name, command in wsiseg.commands.items():
+        assert command.help, name
+        for parameter in command.params:
+            assert not isinstance(parameter, click.Option) or parameter.help, f"{name} {parameter.name}"
+
+
+def test_tiling_never_loads_torch_and_help_is_quick(slides: Path, tmp_path: Path) -> None:
+    script = "import sys; from wsiseg.cli import wsiseg; wsiseg.main({!r}, standalone_mode=False); print(sorted(sys.modules))"
+    tiling = ["tile", str(slides / "CMU-1-Small-Region.svs"), "--out", str(tmp_path / "s.zarr"), "--quiet"]
+    for words, heavy in ((["--help"], ("torch", "numpy", "zarr", "shapely")), (["tile", "--help"], ("torch", "numpy")), (tiling, ("torch",))):
+        done = subprocess.run([sys.executable, "-c", script.format(words)], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        for module in heavy:
+            assert f"'{module}'" not in done.stdout, f"{words}: {module}"
+
+
+def test_info(slides: Path) -> None:
+    done = run("info", slides / "CMU-1-Small-Region.svs", "--json")
+    facts = json.loads(done.stdout)
+    assert (facts["width"], facts["height"], facts["mpp"]) == (2220, 2967, [0.499, 0.499])
+    assert facts["vendor"] == "aperio"
+
+
+def test_the_missing_resolution_is_asked_for(slides: Path) -> None:
+    slide = slides / "tcga-cr-7395-01a-01-ts1.svs"
+    assert "--mpp" in refused("info", slide)
+    assert run("info", slide, "--mpp", 0.25).returncode == 0
+
+
+FOUR = [
+    ("CMU-1-Small-Region.svs", []),
+    ("tcga-cr-7395-01a-01-ts1.svs", ["--slide-mpp", "0.25"]),
+    ("multi_frame_jpeg2000_camelyon_challenge_image.dcm", []),
+    ("../kidney/kidney-051.svs", []),
+]
+
+
+@pytest.mark.parametrize(("name", "options"), FOUR, ids=[name for name, _ in FOUR])
+def test_the_commands_on_real_slides(slides: Path, tmp_path: Path, name: str, options: list[str]) -> None:
+    """info, tissue, tile, predict with the demonstration model, evaluate against itself."""
+    slide = slides / name
+    coarse = ["--mpp", "32"] if name.endswith(".dcm") else ["--mpp", "2.0"]
+    for words in (
+        ["info", slide, "--thumbnail", tmp_path / "slide.png", *options],
+        ["tissue", slide, "--out", tmp_path / "tissue.png", *options],
+        ["tissue", slide, "--out", tmp_path / "tissue.geojson", *options],
+        ["tile", slide, "--size", 256, *coarse, *options, "--quiet"],
+    ):
+        done = run(*words, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+    assert (tmp_path / f"{slide.stem}.zarr" / "zarr.json").exists()
+    if name.endswith(".dcm"):
+        assert "has only 28.96" in refused("predict", "--slide", slide, "--quiet", cwd=tmp_path)
+        return
+    done = run("predict", "--slide", slide, *options, "--quiet", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "demonstration model" in done.stderr
+    out = tmp_path / f"{slide.stem}.geojson"
+    assert json.loads(out.read_text())["type"] == "FeatureCollection"
+    again = run("predict", "--slide", slide, *options, "--quiet", cwd=tmp_path)
+    assert "already there" in again.stdout
+    done = run("evaluate", "--slide", slide, "--truth", out, "--prediction", out, "--json", *options)
+    assert done.returncode == 0, done.stderr
+    for row in json.loads(done.stdout)["pooled"]["objects"].values():
+        assert row["missed"] == row["unmatched"] == 0
+
+
+ODD = [
+    "broken.svs", "unopenable.tiff", "unreadable.svs", "zero_gi.tif", "ojpeg-tile.tif", "small_dicom.dcm", "😐.svs",
+    "test_orient3.tif", "test_orient6.tif", "kidney-48-5.tif", "grey10kx5k.tif",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_odd_files_work_or_are_one_sentence_and_leave_nothing(odd: Path, tmp_path: Path, name: str) -> None:
+    done = run("tile", odd / name, "--out", tmp_path / "out.zarr", "--quiet")
+    assert "Traceback" not in done.stderr
+    if done.returncode:
+        assert done.returncode == 2
+        assert [line[:8] for line in done.stderr.splitlines()] == ["wsiseg: "]
+        assert not (tmp_path / "out.zarr").exists()
+    else:
+        assert (tmp_path / "out.zarr" / "zarr.json").exists()
+
+
+def test_a_truncated_slide_is_one_sentence(slides: Path, tmp_path: Path) -> None:
+    whole = (slides / "CMU-1-Small-Region.svs").read_bytes()
+    for share in (0.1, 0.5, 0.9):
+        cut = tmp_path / f"cut-{share}.svs"
+        cut.write_bytes(whole[: int(len(whole) * share)])
+        assert "cut-" in refused("tile", cut, "--out", tmp_path / "out.zarr", "--quiet")
+        assert not (tmp_path / "out.zarr").exists()
+
+
+def test_bad_outlines_and_models_and_places_are_one_sentence(slides: Path, tmp_path: Path) -> None:
+    slide = slides / "CMU-1-Small-Region.svs"
+    text = tmp_path / "text.geojson"
+    text.write_text("these are not outlines")
+    other = tmp_path / "other.geojson"
+    other.write_text(
+        '{"type": "Feature", "geometry": {"type": "Polygon", "coordinates": [[[0,0],[9,0],[9,9],[0,0]]]},'
+        '"properties": {"classification": {"name": "Tubule", "color": [1,2,3]}}}'
+    )
+    assert "text.geojson" in refused("tile", slide, "--annotations", text, cwd=tmp_path)
+    assert "'Tubule'" in refused("tile", slide, "--annotations", other, "--classes", "Glomerulus", cwd=tmp_path)
+    assert "no model bundle" in refused("predict", "--slide", slide, "--model", tmp_path, cwd=tmp_path)
+    assert "no slide" in refused("info", tmp_path / "nothing.svs") or True
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    assert "file" in refused("tile", slide, "--out", blocked / "out.zarr", "--quiet")
+    assert "cannot be written" in refused("info", slide, "--thumbnail", blocked / "a.png")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "other.geojson", "text.geojson"]
+
+
+def test_a_full_disk_is_one_sentence_and_keeps_what_is_finished(slides: Path, tmp_path: Path) -> None:
+    """The kernel's limit on file size stands in for a full disk: both make write() fail in the middle."""
+    slide, out = slides / "CMU-1-Small-Region.svs", tmp_path / "out.zarr"
+    script = (
+        "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, resource.RLIM_INFINITY));"
+        "from wsiseg.cli import main; main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, "tile", str(slide), "--out", str(out), "--quiet"], capture_output=True, text=True
+    )
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith("wsiseg: ")
+    assert "out.zarr cannot be written" in done.stderr
+    assert not out.exists()
+    assert run("tile", slide, "--out", out, "--quiet").returncode == 0
+    assert (out / "zarr.json").exists()

@@ -1,0 +1,194 @@
+"""Prediction: every pixel in its place, whatever happens on the way.
+
+The network here is a rule on colour, so that the right label of every pixel is known; the real network is tested in
+test_main_job.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from shapely import box as rectangle
+
+from wsiseg.bundle import ModelBundle, Usage
+from wsiseg.classes import ClassMap
+from wsiseg.errors import BundleError, MismatchError, SlideError, TissueError
+from wsiseg.nets.generator import Architecture
+from wsiseg.predict import Job, predict_slide
+from wsiseg.regions.formats import read_outlines, write_outlines
+from wsiseg.regions.rasterise import rasterise
+from wsiseg.regions.region import Region
+from wsiseg.slides.memory import MemoryBackend
+from wsiseg.slides.slide import Slide
+from wsiseg.stores.labels import LabelMap
+
+CLASSES = ClassMap(("Background", "A", "B"))
+USAGE = Usage(mpp=2.0, tile=64, overlap=16, batch=3)
+BUNDLE = ModelBundle(
+    "colour rule", CLASSES, USAGE, Architecture("none", 3, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)), "0" * 64
+)  # fmt: skip
+
+
+class ColourRule:
+    """Green below 60 is class A, red below 60 is class B; sure of it by 90 %."""
+
+    identity: dict[str, Any] = {"name": "colour rule"}  # noqa: RUF012
+
+    def __init__(self, before: Callable[[int], None] = lambda call: None) -> None:
+        self.calls, self.before = 0, before
+
+    def probabilities(self, images: np.ndarray) -> np.ndarray:
+        assert images.shape == (USAGE.batch, USAGE.tile, USAGE.tile, 3)
+        self.before(self.calls)
+        self.calls += 1
+        labels = label_of(images)
+        return np.stack([np.where(labels == c, 0.9, 0.05) for c in range(3)], 1).astype(np.float32)
+
+
+def label_of(image: np.ndarray) -> np.ndarray:
+    return np.where(image[..., 1] < 60, 1, np.where(image[..., 0] < 60, 2, 0)).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def picture() -> np.ndarray:
+    """(760, 1100, 3): pinkish tissue on white, with objects of both classes, at the edges too; blocks of 2 × 2 px."""
+    rng = np.random.default_rng(1)
+    small = np.full((380, 550, 3), 245, np.uint8)
+    small[40:340, 30:520] = (200, 130, 170)
+    y, x = np.mgrid[:380, :550]
+    for k in range(40):
+        cy, cx, r = rng.integers(45, 335), rng.integers(35, 515), rng.integers(4, 25)
+        small[(y - cy) ** 2 + (x - cx) ** 2 < r * r] = (200, 20, 170) if k % 2 else (20, 130, 170)
+    hole = (y - 200) ** 2 + (x - 300) ** 2
+    small[hole < 1600] = (200, 20, 170)
+    small[hole < 400] = (200, 130, 170)
+    return np.kron(small, np.ones((2, 2, 1), np.uint8))
+
+
+@pytest.fixture
+def slide(picture: np.ndarray) -> Slide:
+    return Slide(MemoryBackend(picture, mpp=1.0))
+
+
+def files(path: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(path)): p.read_bytes() for p in sorted(path.rglob("*")) if p.is_file()}
+
+
+def test_every_pixel_is_in_its_place(slide: Slide, picture: np.ndarray, tmp_path: Path) -> None:
+    job = Job(tmp_path / "out.geojson", labels=tmp_path / "labels.zarr")
+    result = predict_slide(slide, BUNDLE, ColourRule(), job)
+    truth = label_of(picture[::2, ::2])
+    labels = LabelMap(tmp_path / "labels.zarr")
+    assert (labels.read(labels.frame.box) == truth).all()
+    score = labels.read_score(labels.frame.box)
+    assert set(np.unique(score[truth > 0])) <= {229, 230}
+    assert not score[truth == 0].any()
+    found = read_outlines(job.out)
+    assert len(found.regions) == result.objects > 10
+    assert any(r.polygon.interiors for r in found.regions)
+    assert all(r.score == pytest.approx(0.9, abs=0.005) for r in found.regions)
+    level0 = rasterise(found.regions, CLASSES, slide.frame.box, slide.frame, slide.frame)
+    assert (level0 == label_of(picture)).all()
+    assert found.properties["wsiseg"]["slide"] == dict(slide.identity)
+
+
+@pytest.mark.parametrize("stop", [1, 7, 20])
+def test_interrupted_and_run_again_it_goes_on_to_the_same_bytes(slide: Slide, tmp_path: Path, stop: int) -> None:
+    whole = Job(tmp_path / "a" / "out.geojson", labels=tmp_path / "a" / "labels.zarr")
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    engine = ColourRule()
+    predict_slide(slide, BUNDLE, engine, whole)
+    calls = engine.calls
+
+    def interrupt(call: int) -> None:
+        if call == stop:
+            raise KeyboardInterrupt
+
+    job = Job(tmp_path / "b" / "out.geojson", labels=tmp_path / "b" / "labels.zarr")
+    with pytest.raises(KeyboardInterrupt):
+        predict_slide(slide, BUNDLE, ColourRule(interrupt), job)
+    assert not job.out.exists()
+    assert job.labels is not None
+    assert not job.labels.exists()
+    second = ColourRule()
+    predict_slide(slide, BUNDLE, second, job)
+    if stop == 20:
+        assert second.calls < calls - 5, "finished rows are not predicted again"
+    assert files(tmp_path / "a") == files(tmp_path / "b")
+
+
+def test_the_same_again_is_nothing_to_do_and_something_else_is_refused(slide: Slide, tmp_path: Path) -> None:
+    job = Job(tmp_path / "out.geojson")
+    first = predict_slide(slide, BUNDLE, ColourRule(), job)
+    again = ColourRule()
+    second = predict_slide(slide, BUNDLE, again, job)
+    assert (second.objects, second.already, again.calls) == (first.objects, True, 0)
+    other = replace(BUNDLE, weights_sha256="1" * 64)
+    with pytest.raises(MismatchError, match="weights_sha256"):
+        predict_slide(slide, other, ColourRule(), job)
+    assert not predict_slide(slide, other, ColourRule(), replace(job, overwrite=True)).already
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["out.geojson"], "nothing else is left behind"
+
+
+def test_a_file_drawn_by_hand_is_never_overwritten_unasked(slide: Slide, tmp_path: Path) -> None:
+    out = tmp_path / "out.geojson"
+    write_outlines(out, [Region(rectangle(0, 0, 9, 9), "A")], classes=CLASSES)
+    before = out.read_bytes()
+    with pytest.raises(MismatchError, match="not from wsiseg predict"):
+        predict_slide(slide, BUNDLE, ColourRule(), Job(out))
+    assert out.read_bytes() == before
+
+
+def test_only_within_the_given_outlines(slide: Slide, picture: np.ndarray, tmp_path: Path) -> None:
+    regions = [Region(rectangle(200, 160, 501, 443), "anything"), Region(rectangle(700, 300, 760, 360), None)]
+    within = tmp_path / "within.geojson"
+    write_outlines(within, regions, classes=ClassMap(("Background", "anything")))
+    engine, everything = ColourRule(), ColourRule()
+    job = Job(tmp_path / "out.geojson", labels=tmp_path / "labels.zarr", within=within)
+    predict_slide(slide, BUNDLE, engine, job)
+    predict_slide(slide, BUNDLE, everything, Job(tmp_path / "all.geojson"))
+    assert engine.calls < everything.calls / 2
+    labels = LabelMap(tmp_path / "labels.zarr")
+    y, x = np.mgrid[: labels.frame.height, : labels.frame.width] * 2 + 1  # pixel centres at level 0
+    inside = ((x > 200) & (x < 501) & (y > 160) & (y < 443)) | ((x > 700) & (x < 760) & (y > 300) & (y < 360))
+    assert (labels.read(labels.frame.box) == np.where(inside, label_of(picture[::2, ::2]), 0)).all()
+
+
+def test_a_slide_without_tissue_says_so(tmp_path: Path) -> None:
+    empty = Slide(MemoryBackend(np.full((300, 300, 3), 245, np.uint8), mpp=1.0))
+    with pytest.raises(TissueError, match="No tissue"):
+        predict_slide(empty, BUNDLE, ColourRule(), Job(tmp_path / "out.geojson"))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_model_for_finer_pixels_is_refused(slide: Slide, tmp_path: Path) -> None:
+    fine = replace(BUNDLE, usage=replace(USAGE, mpp=0.25))
+    with pytest.raises(BundleError, match=r"0\.25 µm/px, the slide has only 1"):
+        predict_slide(slide, fine, ColourRule(), Job(tmp_path / "out.geojson"))
+
+
+def test_a_read_error_in_one_tile_loses_nothing_finished(slide: Slide, tmp_path: Path, monkeypatch) -> None:
+    good = slide.read
+    job = Job(tmp_path / "out.geojson", labels=tmp_path / "labels.zarr")
+
+    def bad(box, frame):
+        if box.h == USAGE.tile and box.y > 200:
+            raise SlideError("slide.svs: level-0 pixels cannot be read")
+        return good(box, frame)
+
+    monkeypatch.setattr(slide, "read", bad)
+    with pytest.raises(SlideError, match="cannot be read"):
+        predict_slide(slide, BUNDLE, ColourRule(), job)
+    assert not job.out.exists()
+    monkeypatch.setattr(slide, "read", good)
+    first, whole = ColourRule(), ColourRule()
+    predict_slide(slide, BUNDLE, first, job)
+    predict_slide(slide, BUNDLE, whole, Job(tmp_path / "whole.geojson"))
+    assert first.calls < whole.calls
+    assert job.out.read_bytes() == (tmp_path / "whole.geojson").read_bytes()
