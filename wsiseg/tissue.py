@@ -138,6 +138,8 @@ class TissueMask:
 
     def _touches(self, box: Box) -> bool:
         box = box.overlap(Box(0, 0, self.mask.shape[1], self.mask.shape[0]))
+        if not box:
+            return False
         s = self._sums
         return bool(s[box.bottom, box.right] - s[box.y, box.right] - s[box.bottom, box.x] + s[box.y, box.x])
 
@@ -155,28 +157,16 @@ class Readable(Protocol):
         ...
 
 
-def tissue_of(
-    slide: Readable,
-    mpp: float = 8.0,
-    *,
-    min_tissue_um2: float = 10_000.0,
-    max_hole_um2: float = 50_000.0,
-    close_um: float = 24.0,
-    grow_um: float = 16.0,
-    without_pen: bool = True,
-) -> TissueMask:
-    """The tissue of a slide, looked for at `mpp` µm/px (or at level 0's, if that is coarser); see `find_tissue`."""
+def tissue_of(slide: Readable, mpp: float = 8.0, **how: Any) -> TissueMask:
+    """The tissue of a slide.
+
+    Args:
+        slide: read once, as a whole
+        mpp: look at this µm/px, or at level 0's if that is coarser
+        how: the parameters of `find_tissue`
+    """
     frame = slide.frame.at(max(mpp, slide.frame.mpp, slide.frame.mpp_y))
-    mask = find_tissue(
-        slide.read(frame.box, frame),
-        frame,
-        min_tissue_um2=min_tissue_um2,
-        max_hole_um2=max_hole_um2,
-        close_um=close_um,
-        grow_um=grow_um,
-        without_pen=without_pen,
-    )
-    return TissueMask(mask, frame)
+    return TissueMask(find_tissue(slide.read(frame.box, frame), frame, **how), frame)
 
 
 def _transmittance(thumbnail: NDArray[np.uint8], um: tuple[float, float]) -> Colours:
