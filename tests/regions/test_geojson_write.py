@@ -20,10 +20,10 @@ import pytest
 import shapely
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.regions.nasty import CLASSES, regions
-from tests.regions.qupath_rules import check_file
 from shapely import MultiPolygon, Point, Polygon, box
 
+from tests.regions.nasty import CLASSES, regions
+from tests.regions.qupath_rules import check_file
 from wsiseg.errors import ClassError, OutputError, RegionError
 from wsiseg.regions import canonical
 from wsiseg.regions.geojson_read import read_geojson
@@ -35,6 +35,8 @@ GOLDEN = Path(__file__).parent.parent / "golden"
 ORIGIN = {"slide": {"name": "a.svs", "mpp": 0.252, "bounds": None}, "model": "demo", "version": "0"}
 
 HOLED = Polygon(box(10, 10, 50, 40).exterior, [box(20, 20, 30, 30).exterior])
+
+GIVEN_ID = "6423a977-ffff-48db-affc-cd11632010f0"
 
 SAMPLE = [
     Region(HOLED, "Glomerulus", score=0.875, measurements={"Area µm^2": 1100.5, "Holes": 1.0, "Lost": math.nan}),

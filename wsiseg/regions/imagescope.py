@@ -110,7 +110,7 @@ def _shape(kind: str, points: NDArray[np.float64]) -> Polygon | str:
     ring = closed(points)
     if len(ring) >= 4:
         return shapely.polygons(ring)
-    return ("empty", "Point", "LineString", "collapsed")[len(ring)]
+    return ("empty", "Point", "LineString", "collapsed")[len(points)]
 
 
 class _Layer:
@@ -191,7 +191,8 @@ def write_imagescope(
                 owner = len(rows)
                 rows += [_region(hole, owner + 1 + i, owner, frame) for i, hole in enumerate(part.interiors)]
     colours = {label: colour_of(label, classes) if label else NO_CLASS_COLOUR for label in layers}
-    order = sorted(layers, key=lambda label: (len(classes) if label is None else classes.index(label), label or ""))
+    # As in the class map, then what is ignored, then what has no class.
+    order = sorted(layers, key=lambda label: (label is None, classes.index(label) if label else 0, label or ""))
     with whole_file(path) as sink:
         scale = f' MicronsPerPixel="{math.sqrt(frame.mpp * frame.mpp_y):.6f}"' if frame else ""
         sink.write(f"<Annotations{scale}>\n".encode())

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from wsiseg.errors import RegionError
 from wsiseg.regions.json_file import load_bytes
 
-_DECLARATION = re.compile(r"^\s*<\?xml[^>]*?(?:encoding\s*=\s*[\"']([A-Za-z0-9._-]+)[\"'])?[^>]*\?>", re.IGNORECASE)
+_DECLARATION = re.compile(r"^\s*<\?xml\b[^>]*\?>")
+_ENCODING = re.compile(r"encoding\s*=\s*[\"']([^\"']+)[\"']")
 
 # Encodings in which "<!DOCTYPE" cannot hide; nothing else is in use for outlines.
 _ENCODINGS = ("utf-8", "us-ascii", "ascii", "iso-8859-1", "windows-1252")
@@ -62,8 +63,9 @@ def _text(path: Path) -> str:
         if raw[:2] in (b"\xff\xfe", b"\xfe\xff"):
             text = raw.decode("utf-16")
         else:
-            declared = _DECLARATION.match(raw[:200].decode("ascii", "replace").lstrip("\ufffd"))
-            encoding = ((declared and declared[1]) or "utf-8").lower()
+            head = _DECLARATION.match(raw.removeprefix(b"\xef\xbb\xbf")[:200].decode("ascii", "replace"))
+            declared = _ENCODING.search(head[0]) if head else None
+            encoding = declared[1].lower() if declared else "utf-8"
             if encoding not in _ENCODINGS:
                 raise RegionError(f"{path} is in the encoding {encoding!r}: save it as UTF-8.")
             text = raw.decode("utf-8-sig" if encoding == "utf-8" else encoding)
