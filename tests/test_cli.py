@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 import pytest
 
-from wsiseg.cli import wsiseg
+from wsiseg.cli import document_recipes, wsiseg
 from wsiseg.cli.document import page
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -39,6 +39,11 @@ def test_the_page_of_commands_is_up_to_date() -> None:
     assert (ROOT / "docs" / "commands.md").read_text() == made, "python -m wsiseg.cli.document > docs/commands.md"
 
 
+def test_the_page_of_recipes_is_up_to_date() -> None:
+    made = document_recipes.page()
+    assert (ROOT / "docs" / "recipes.md").read_text() == made, "python -m wsiseg.cli.document_recipes > docs/recipes.md"
+
+
 @pytest.mark.parametrize("path", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_every_command_in_the_docs_exists_with_its_options(path: Path) -> None:
     for name, rest in re.findall(r"\bwsiseg ([a-z]+)\b([^\n`]*)", path.read_text()):
@@ -58,9 +63,12 @@ def test_every_command_and_option_has_a_help_text() -> None:
 
 
 def test_tiling_never_loads_torch_and_help_is_quick(slides: Path, tmp_path: Path) -> None:
-    script = "import sys; from wsiseg.cli import wsiseg; wsiseg.main({!r}, standalone_mode=False); print(sorted(sys.modules))"
+    script = (
+        "import sys; from wsiseg.cli import wsiseg;wsiseg.main({!r}, standalone_mode=False); print(sorted(sys.modules))"
+    )
     tiling = ["tile", str(slides / "CMU-1-Small-Region.svs"), "--out", str(tmp_path / "s.zarr"), "--quiet"]
-    for words, heavy in ((["--help"], ("torch", "numpy", "zarr", "shapely")), (["tile", "--help"], ("torch", "numpy")), (tiling, ("torch",))):
+    help_loads_not = ("torch", "numpy", "zarr", "shapely")
+    for words, heavy in ((["--help"], help_loads_not), (["tile", "--help"], help_loads_not), (tiling, ("torch",))):
         done = subprocess.run([sys.executable, "-c", script.format(words)], capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         for module in heavy:
@@ -110,12 +118,14 @@ def test_the_commands_on_real_slides(slides: Path, tmp_path: Path, name: str, op
     assert "demonstration model" in done.stderr
     out = tmp_path / f"{slide.stem}.geojson"
     assert json.loads(out.read_text())["type"] == "FeatureCollection"
+    found = json.loads(out.read_text())["features"]
     again = run("predict", "--slide", slide, *options, "--quiet", cwd=tmp_path)
     assert "already there" in again.stdout
     done = run("evaluate", "--slide", slide, "--truth", out, "--prediction", out, "--json", *options)
     assert done.returncode == 0, done.stderr
-    for row in json.loads(done.stdout)["pooled"]["objects"].values():
-        assert row["missed"] == row["unmatched"] == 0
+    figures = json.loads(done.stdout)["pooled"]["objects"]
+    assert figures["any"]["found"] == len(found)
+    assert figures["any"]["missed"] == figures["any"]["unmatched"] == 0
 
 
 ODD = [
@@ -149,6 +159,8 @@ def test_bad_outlines_and_models_and_places_are_one_sentence(slides: Path, tmp_p
     slide = slides / "CMU-1-Small-Region.svs"
     text = tmp_path / "text.geojson"
     text.write_text("these are not outlines")
+    empty = tmp_path / "empty.geojson"
+    empty.write_text('{"type": "FeatureCollection", "features": []}')
     other = tmp_path / "other.geojson"
     other.write_text(
         '{"type": "Feature", "geometry": {"type": "Polygon", "coordinates": [[[0,0],[9,0],[9,9],[0,0]]]},'
@@ -157,12 +169,13 @@ def test_bad_outlines_and_models_and_places_are_one_sentence(slides: Path, tmp_p
     assert "text.geojson" in refused("tile", slide, "--annotations", text, cwd=tmp_path)
     assert "'Tubule'" in refused("tile", slide, "--annotations", other, "--classes", "Glomerulus", cwd=tmp_path)
     assert "no model bundle" in refused("predict", "--slide", slide, "--model", tmp_path, cwd=tmp_path)
-    assert "no slide" in refused("info", tmp_path / "nothing.svs") or True
+    assert "nothing.svs" in refused("info", tmp_path / "nothing.svs")
+    assert "nothing to compare" in refused("evaluate", "--slide", slide, "--truth", empty, "--prediction", empty)
     blocked = tmp_path / "file"
     blocked.write_text("")
     assert "file" in refused("tile", slide, "--out", blocked / "out.zarr", "--quiet")
     assert "cannot be written" in refused("info", slide, "--thumbnail", blocked / "a.png")
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "other.geojson", "text.geojson"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["empty.geojson", "file", "other.geojson", "text.geojson"]
 
 
 def test_a_full_disk_is_one_sentence_and_keeps_what_is_finished(slides: Path, tmp_path: Path) -> None:

@@ -48,6 +48,8 @@ def test_values_can_be_set_from_the_command_line(tmp_path: Path) -> None:
         ("training", "not of the form"),
         ("name.first=1", "'name' is no table"),
         ('classes.names=["Background","Background"]', "Class names must be different"),
+        ("training.crop=100", "training.crop must be a multiple of 16"),
+        ("predict.overlap=300", "predict.overlap must be even and at most half"),
     ],
 )
 def test_what_will_not_do_is_named(tmp_path: Path, override: str, message: str) -> None:

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from wsiseg.bundle import load_bundle
+from wsiseg.compare import compare_files
 from wsiseg.engines import ENGINES
-from wsiseg.evaluate import evaluate_slide, render, summary
+from wsiseg.evaluate import render, summary
 from wsiseg.models import DEMONSTRATION
 from wsiseg.pictures import draw_outlines, save_picture
 from wsiseg.predict import Job, predict_slide
@@ -45,11 +46,11 @@ def run_demo(out: Path, *, device: str, say: Callable[[str], None], progress: Pr
         engine = ENGINES["torch"].from_bundle(bundle, device)
         job = Job(prediction_path, overwrite=True)
         result = predict_slide(slide, bundle, engine, job, progress=progress)
-        truth, said = read_outlines(truth_path).regions, read_outlines(prediction_path).regions
-        frame = slide.frame.at(bundle.usage.mpp)
-        figures = summary([evaluate_slide("demo", truth, said, bundle.classes, frame, slide.frame)], bundle.classes)
+        found, classes = compare_files(slide, truth_path, prediction_path, resolution=1.0)
+        figures = summary([found], classes)
         picture, plane = slide.thumbnail(2400)
-        layers = [(truth, TRUTH_COLOUR), (said, PREDICTION_COLOUR)]
+        said = read_outlines(prediction_path).regions
+        layers = [(made.truth, TRUTH_COLOUR), (said, PREDICTION_COLOUR)]
         save_picture(out / "overlay.png", draw_outlines(picture, plane, layers, slide.frame))
     with writing(out):
         (out / "evaluation.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")

@@ -19,6 +19,9 @@ from wsiseg.classes import ClassMap, Colour
 from wsiseg.errors import ClassError, RecipeError
 
 
+STRIDE = 16  # px that DeepLabV3+'s encoder halves away; crops and tiles must be whole multiples
+
+
 class Section(BaseModel):
     """A table of a recipe: frozen, no unknown keys."""
 
@@ -41,7 +44,7 @@ class Classes(Section):
         try:
             self.class_map()
         except ClassError as error:
-            raise ValueError(str(error)) from error
+            raise ValueError(str(error).rstrip(".")) from error
         return self
 
 
@@ -67,10 +70,10 @@ class Model(Section):
 class Method(Section):
     """[method]: how it learns. Options of a method are in the method's own section class."""
 
-    name: Literal["supervised"] = "supervised"
+    name: Literal["supervised"] = Field("supervised", description="which method")
     learning_rate: float = Field(1e-3, gt=0, description="of AdamW at its highest")
     encoder_rate: float = Field(0.3, gt=0, description="factor on the learning rate for the pretrained encoder")
-    weight_decay: float = Field(1e-2, ge=0)
+    weight_decay: float = Field(1e-2, ge=0, description="of AdamW")
     schedule: Literal["cosine", "poly"] = Field("cosine", description="how the learning rate falls; poly is power 0.9")
     warmup: float = Field(0.03, ge=0, lt=1, description="share of the steps in which the rate rises from 0")
     dice: float = Field(1.0, ge=0, description="weight of the Dice loss beside the cross-entropy")
@@ -95,11 +98,13 @@ class Augment(Section):
 class Training(Section):
     """[training]: time."""
 
-    steps: int = Field(gt=0)
+    steps: int = Field(gt=0, description="updates of the weights")
     batch: int = Field(8, ge=2, description="crops per step and device; batch normalisation needs two")
-    crop: int = Field(256, ge=32, description="px, a multiple of the output stride")
-    seed: int = 0
-    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    crop: int = Field(256, ge=32, description="px, a multiple of 16")
+    seed: int = Field(0, description="fixes starting weights, crops, augmentation and dropout")
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = Field(
+        "32-true", description="bf16-mixed pays on GPUs, and on CPUs with AMX or AVX512-BF16"
+    )
     devices: int = Field(1, ge=1, description="GPUs, or processes on a CPU")
     loaders: int = Field(1, ge=0, description="processes that read crops; 0 reads in the training process")
     evaluate_every: int = Field(500, gt=0, description="steps")
@@ -110,7 +115,7 @@ class Training(Section):
 class Predict(Section):
     """[predict]: how the trained model is to be used; written into its bundle."""
 
-    tile: int = Field(512, ge=64, description="px")
+    tile: int = Field(512, ge=64, description="px, a multiple of 16")
     overlap: int = Field(128, ge=0, description="px, even, at most half a tile")
     batch: int = Field(4, ge=1, description="tiles per forward pass; a part of the model's identity")
     min_object_um2: float = Field(0.0, ge=0, description="smaller objects are left out")
@@ -121,8 +126,8 @@ class Predict(Section):
 class Recipe(Section):
     """A whole recipe."""
 
-    name: str
-    description: str = ""
+    name: str = Field(description="of the model, and of the run's folder")
+    description: str = Field("", description="for people")
     classes: Classes
     data: Data
     model: Model = Model()
@@ -130,6 +135,15 @@ class Recipe(Section):
     augment: Augment = Augment()
     training: Training
     predict: Predict = Predict()
+
+    @model_validator(mode="after")
+    def _check(self) -> Recipe:
+        for name, pixels in (("training.crop", self.training.crop), ("predict.tile", self.predict.tile)):
+            if pixels % STRIDE:
+                raise ValueError(f"{name} must be a multiple of {STRIDE} px")
+        if self.predict.overlap % 2 or 2 * self.predict.overlap > self.predict.tile:
+            raise ValueError("predict.overlap must be even and at most half of predict.tile")
+        return self
 
 
 def load_recipe(path: Path, overrides: tuple[str, ...] = ()) -> Recipe:
@@ -200,4 +214,6 @@ def _explain(error: ValidationError) -> str:
         return f"the key {where!r} is unknown; {hint}"
     if first["type"] == "missing":
         return f"{where!r} is missing."
+    if first["type"] == "value_error":  # from a check of our own, which says it all
+        return f"{first['ctx']['error']}."
     return f"{where} = {first['input']!r} will not do: {first['msg'][:1].lower()}{first['msg'][1:]}."

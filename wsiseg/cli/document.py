@@ -21,9 +21,7 @@ def page(group: click.Group) -> str:
         context = click.Context(command, info_name=f"{group.name} {name}")
         parts.append(f"\n## {group.name} {name}\n\n{command.help}\n\n```\n{command.get_usage(context)[7:]}\n```\n\n")
         parts.append("| option | meaning | default |\n|---|---|---|\n")
-        for parameter in command.params:
-            if isinstance(parameter, click.Option):
-                parts.append(_row(parameter))
+        parts += [_row(parameter) for parameter in command.params if isinstance(parameter, click.Option)]
     return "".join(parts)
 
 

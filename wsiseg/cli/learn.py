@@ -65,34 +65,11 @@ def evaluate(
     slide: Path, truth: Path, prediction: Path, resolution: float, as_json: bool, slide_mpp: float | None
 ) -> None:
     """Compare a prediction with the truth over the whole slide: pixels and objects."""
-    from wsiseg.classes import ClassMap
-    from wsiseg.evaluate import evaluate_slide, render, summary
-    from wsiseg.regions.formats import read_outlines
+    from wsiseg.compare import compare_files
+    from wsiseg.evaluate import render, summary
     from wsiseg.slides.open import open_slide
 
-    wanted = read_outlines(truth).regions
     with open_slide(slide, mpp=slide_mpp) as opened:
-        level0 = opened.frame
-    if prediction.suffix == ".zarr":
-        from wsiseg.errors import MismatchError
-        from wsiseg.predict import outlines_of
-        from wsiseg.stores.labels import LabelMap
-
-        labels = LabelMap(prediction)
-        if labels.level0 != level0:
-            raise MismatchError(
-                f"{prediction} was made from a slide of another size or µm/px than {slide}: name its own."
-            )
-        classes, frame = labels.classes, labels.frame
-        said, read = tuple(outlines_of(labels)), labels.read
-    else:
-        said, read, frame = read_outlines(prediction).regions, None, level0.at(resolution)
-        names = sorted({r.label for r in (*wanted, *said) if r.label} - {"Background", "Ignore", "Ignore*"})
-        classes = ClassMap(("Background", *names))
-    wanted = tuple(r for r in wanted if r.label is not None)
-    said = tuple(r for r in said if r.label is not None)
-    result = summary([evaluate_slide(slide.stem, wanted, said, classes, frame, level0, labels=read)], classes)
-    if as_json:
-        click.echo(json.dumps(result, indent=1, ensure_ascii=False))
-    else:
-        click.echo(render(result))
+        found, classes = compare_files(opened, truth, prediction, resolution)
+    result = summary([found], classes)
+    click.echo(json.dumps(result, indent=1, ensure_ascii=False) if as_json else render(result))

@@ -12,6 +12,8 @@ import click
 from wsiseg.cli.screen import overwrite_option, progress_bar, quiet_option, slide_mpp_option
 
 if TYPE_CHECKING:
+    from wsiseg.classes import ClassMap
+    from wsiseg.regions.region import Region
     from wsiseg.slides.slide import Slide
 
 PATH = click.Path(path_type=Path)
@@ -22,7 +24,12 @@ PATH = click.Path(path_type=Path)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--thumbnail", type=PATH, metavar="FILE", help="Write a picture of the whole slide too (PNG or JPEG).")
 @click.option(
-    "--thumbnail-size", type=click.IntRange(16, 8192), metavar="PX", default=1024, show_default=True, help="Its longer side in px."
+    "--thumbnail-size",
+    type=click.IntRange(16, 8192),
+    metavar="PX",
+    default=1024,
+    show_default=True,
+    help="Its longer side in px.",
 )
 @slide_mpp_option
 def info(slide: Path, as_json: bool, thumbnail: Path | None, thumbnail_size: int, slide_mpp: float | None) -> None:
@@ -124,7 +131,9 @@ def tissue(
 )  # fmt: skip
 @click.option("--within", type=PATH, metavar="REGIONS", help="Only tiles that meet these outlines.")
 @click.option("--no-tissue", is_flag=True, help="Store every tile, not only those with tissue.")
-@click.option("--workers", type=click.IntRange(1, 256), metavar="N", default=2, show_default=True, help="Threads that read.")
+@click.option(
+    "--workers", type=click.IntRange(1, 256), metavar="N", default=2, show_default=True, help="Threads that read."
+)
 @click.option(
     "--slide-mpp", type=float, metavar="µM/PX", help="Resolution of the slide, where the file does not state it."
 )
@@ -144,7 +153,8 @@ def tile(
 
     out = out or Path(f"{slide.stem}.zarr")
     sources: dict[str, Any] = {"tissue": None if no_tissue else "default"}
-    regions, class_map = (), None
+    regions: tuple[Region, ...] = ()
+    class_map = None
     if annotations is not None:
         found = read_outlines(annotations)
         regions = tuple(r for r in found.regions if r.label is not None)
@@ -166,12 +176,12 @@ def tile(
     click.echo(describe(out))
 
 
-def _class_map(names: str | None, regions: tuple[Any, ...]) -> Any:
+def _class_map(names: str | None, regions: tuple[Region, ...]) -> ClassMap:
     from wsiseg.classes import ClassMap
 
     ignored = ("Ignore", "Ignore*")
     if names is not None:
         listed = [n.strip() for n in names.split(",") if n.strip()]
     else:
-        listed = sorted({r.label for r in regions} - set(ignored) - {"Background"})
+        listed = sorted({r.label for r in regions if r.label is not None} - set(ignored))
     return ClassMap(("Background", *(n for n in listed if n != "Background")))

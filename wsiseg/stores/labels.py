@@ -51,7 +51,8 @@ class LabelMap:
         self.level0 = Frame.from_json(self.manifest["level0"])
         self.classes = ClassMap.from_json(self.manifest["classes"])
         group = zarr.open_group(self.path, mode="r")
-        self._labels, self._score = group["0"], group["score"]
+        self._labels: Any = group["0"]
+        self._score: Any = group["score"]
 
     def __reduce__(self) -> tuple[type[LabelMap], tuple[Path]]:
         return LabelMap, (self.path,)
@@ -103,7 +104,8 @@ class LabelWriter:
             self._mark(0)
         self.rows_done = int(json.loads(self._progress.read_text())["rows"])
         self._group = zarr.open_group(folder, mode="r+")
-        self._labels, self._score = self._group["0"], self._group["score"]
+        self._labels: Any = self._group["0"]
+        self._score: Any = self._group["score"]
 
     def write_row(self, row: int, labels: np.ndarray, score: np.ndarray) -> None:
         """Store row `row` of keep boxes: labels and score, (rows, width) uint8 both. Rows come in order."""
@@ -123,7 +125,7 @@ class LabelWriter:
         """Add the pyramid and the OME metadata, and remove what only an unfinished map has."""
         shape, level = self.grid.frame.box.shape, 0
         while max(shape) > PYRAMID_STOPS_AT:
-            finer = self._group[str(level)]
+            finer: Any = self._group[str(level)]
             shape, level = (-(-shape[0] // 2), -(-shape[1] // 2)), level + 1
             coarser = _create(self._group, str(level), shape, self.grid.stride)
             for top in range(0, shape[0], self.grid.stride):

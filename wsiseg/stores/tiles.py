@@ -155,7 +155,7 @@ class TileWriter:
         # A tile of the fill value is a tile all the same: without this Zarr would leave it out.
         with zarr.config.set({"array.write_empty_chunks": True}):
             group = zarr.open_group(folder, mode="r+")
-            self._arrays = {name: group[name] for name in ("image", "label", "counts") if name in group}
+            self._arrays: dict[str, Any] = {n: group[n] for n in ("image", "label", "counts") if n in group}
 
     def _create(self, manifest: Manifest, size: int) -> None:
         n, k = len(self.tiles), self.per_shard

@@ -105,7 +105,8 @@ def train(recipe: Recipe, out: Path, *, device: str, resume: bool, overwrite: bo
         method.load_state_dict(found[1])
         report.say(f"Going on after step {start} of {recipe.training.steps}.")
 
-    log, metrics = Log(out, start), {}
+    log = Log(out, start)
+    metrics: dict[str, float] = {}
 
     def evaluate(step: int) -> None:
         metrics.clear()

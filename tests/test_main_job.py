@@ -1,0 +1,152 @@
+"""The main job with the real network: generated slides, a recipe, a few steps, a killed run, a prediction."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from wsiseg.bundle import load_bundle
+from wsiseg.classes import ClassMap
+from wsiseg.demo import SPEC
+from wsiseg.regions.formats import write_outlines
+from wsiseg.synthetic import SlideSpec, generate, write_slide
+
+RECIPE = """
+name = "tiny"
+[classes]
+names = ["Background", "Glomerulus", "Sclerotic glomerulus"]
+[data]
+slides = "slides.csv"
+mpp = 4.0
+tile = 128
+[model]
+weights = "none"
+decoder_channels = 16
+[training]
+steps = 6
+batch = 2
+crop = 64
+loaders = 0
+evaluate_every = 3
+checkpoint_every = 2
+[predict]
+tile = 128
+overlap = 32
+batch = 2
+"""
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with four generated slides, a list and a recipe."""
+    folder = tmp_path_factory.mktemp("lab")
+    classes = ClassMap(("Background", "Glomerulus", "Sclerotic glomerulus"))
+    rows = [["slide", "annotations", "patient", "split"]]
+    for seed, split in ((1, "train"), (2, "train"), (3, "validation"), (4, "test")):
+        slide = generate(SlideSpec(seed=seed, width_um=1600, height_um=1200, mpp=2.0))
+        write_slide(slide, folder / f"{seed}.svs")
+        write_outlines(folder / f"{seed}.geojson", slide.truth, classes=classes)
+        rows.append([f"{seed}.svs", f"{seed}.geojson" if seed != 2 else "", f"p{seed}", split])
+    with (folder / "slides.csv").open("w", newline="") as file:
+        csv.writer(file).writerows(rows)
+    (folder / "recipe.toml").write_text(RECIPE)
+    return folder
+
+
+def command(*words: object) -> list[str]:
+    return [sys.executable, "-c", "from wsiseg.cli import main; main()", *map(str, words)]
+
+
+def run(*words: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command(*words), capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "2"})
+
+
+@pytest.fixture(scope="module")
+def finished(lab: Path) -> Path:
+    out = lab / "whole"
+    done = run("train", lab / "recipe.toml", "--out", out, "--device", "cpu", "--quiet")
+    assert done.returncode == 0, done.stderr
+    return out
+
+
+def test_a_run_leaves_what_it_promises(finished: Path) -> None:
+    assert {p.name for p in finished.iterdir()} == {
+        "recipe.json", "tiles", "log.csv", "tensorboard", "pictures", "checkpoint", "model",
+    }  # fmt: skip
+    bundle = load_bundle(finished / "model")
+    assert bundle.provenance["slides"] == {"train": ["1", "2"], "validation": ["3"], "test": ["4"]}
+    assert sorted(p.name for p in (finished / "tiles").iterdir()) == ["1.zarr", "2.zarr", "3.zarr"]
+    assert [p.name for p in sorted((finished / "pictures").iterdir())] == ["step-000003.png", "step-000006.png"]
+    with (finished / "log.csv").open() as file:
+        names = {row["name"] for row in csv.DictReader(file)}
+    assert {"loss", "learning_rate", "Glomerulus/dice", "mean/iou", "waiting"} <= names
+
+
+def test_a_killed_run_resumes_to_the_same_weights(lab: Path, finished: Path) -> None:
+    out = lab / "killed"
+    words = ("train", lab / "recipe.toml", "--out", out, "--device", "cpu", "--quiet")
+    with subprocess.Popen(
+        command(*words), env={**os.environ, "OMP_NUM_THREADS": "2"}, stderr=subprocess.DEVNULL
+    ) as child:
+        until = time.monotonic() + 240
+        while not list((out / "checkpoint").glob("step-0000000[24]")) and time.monotonic() < until:
+            time.sleep(0.01)
+        child.send_signal(signal.SIGKILL)
+    assert not (out / "model").exists()
+    refused = run(*words)
+    assert refused.returncode == 2
+    assert "--resume" in refused.stderr
+    changed = run(*words, "--resume", "--set", "training.batch=3")
+    assert changed.returncode == 2
+    assert "recipe.training.batch is 2, not 3" in changed.stderr
+    resumed = run(*words, "--resume")
+    assert resumed.returncode == 0, resumed.stderr
+    assert "Going on after step" in resumed.stderr
+    ours, theirs = (load_bundle(folder / "model") for folder in (out, finished))
+    assert ours.weights_sha256 == theirs.weights_sha256
+    assert ours.metrics == theirs.metrics
+
+
+def test_predict_and_evaluate_with_the_trained_model(lab: Path, finished: Path) -> None:
+    out = lab / "4.prediction.geojson"
+    done = run(
+        "predict", "--slide", lab / "4.svs", "--model", finished / "model", "--out", out, "--labels", lab / "4.zarr"
+    )
+    assert done.returncode == 0, done.stderr
+    outlines = run("evaluate", "--slide", lab / "4.svs", "--truth", lab / "4.geojson", "--prediction", out, "--json")
+    labels = run("evaluate", "--slide", lab / "4.svs", "--truth", lab / "4.geojson", "--prediction", lab / "4.zarr")
+    assert outlines.returncode == labels.returncode == 0, outlines.stderr + labels.stderr
+    assert json.loads(outlines.stdout)["pooled"]["objects"]["any"]["truth"] > 0
+    assert "Sclerotic glomerulus" in labels.stdout
+
+
+def test_a_model_that_does_not_know_a_class_is_refused(lab: Path) -> None:
+    (lab / "narrow.toml").write_text(RECIPE.replace(', "Sclerotic glomerulus"', "").replace("tiny", "narrow"))
+    done = run("train", lab / "narrow.toml", "--out", lab / "narrow", "--quiet")
+    if "Sclerotic glomerulus" in (lab / "1.geojson").read_text():
+        assert done.returncode == 2
+        assert "'Sclerotic glomerulus' is unknown" in done.stderr
+
+
+def test_the_demo_finds_the_glomeruli(tmp_path: Path) -> None:
+    done = run("demo", "--out", tmp_path / "demo", "--quiet")
+    assert done.returncode == 0, done.stderr
+    assert "demonstration model" in done.stdout
+    assert {p.name for p in (tmp_path / "demo").iterdir()} == {
+        "slide.svs", "truth.geojson", "prediction.geojson", "overlay.png", "evaluation.json",
+    }  # fmt: skip
+    figures = json.loads((tmp_path / "demo" / "evaluation.json").read_text())["pooled"]
+    assert figures["objects"]["any"]["truth"] >= 10
+    assert figures["objects"]["any"]["f1"] > 0.7
+    assert figures["pixels"]["Glomerulus"]["dice"] > 0.7
+    bundle = load_bundle(Path(__file__).parents[1] / "wsiseg" / "models" / "demonstration")
+    assert bundle.provenance["recipe"]["name"] == "demo"
+    assert SPEC.seed > 1000, "no seed of the slides that the model was trained on"

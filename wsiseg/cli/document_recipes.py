@@ -1,0 +1,63 @@
+"""The page of all recipe keys, made from the schema: `python -m wsiseg.cli.document_recipes > docs/recipes.md`."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args, get_origin
+
+from pydantic.fields import FieldInfo
+
+from wsiseg.recipe import Recipe, Section
+
+HEAD = """# Recipes
+
+A recipe is a TOML file that decides everything about a training run. This page is made from the schema by
+`python -m wsiseg.cli.document_recipes`; a test keeps it so.
+
+Keys that do not exist are refused with the nearest one that does. Paths start at the recipe's folder and may hold
+environment variables (`${NAME}/slides`). `wsiseg train RECIPE --set training.steps=500` changes a value for one run.
+
+`pipelines/` holds recipes to start from: `kidney-glomeruli.toml` for real biopsies, `demo.toml` for the bundled
+demonstration model.
+
+## The slide list
+
+`data.slides` names a CSV file:
+
+| column | meaning |
+|---|---|
+| `slide` | the slide's file |
+| `annotations` | its outlines, in any format that wsiseg reads; empty for a slide without |
+| `patient` | whose slide it is; a patient on two sides of the split is an error; each slide its own patient when left out |
+| `split` | `train` (the default), `validation` or `test`; test slides are not touched by training |
+| `mpp` | µm/px of the slide where the file does not state it |
+
+## Incomplete outlines
+
+Outlines made for another purpose often miss objects, and then good predictions count as errors while the network
+learns. With `method.forgive = 0.8`, background away from any outline on which the averaged network is more than 80 %
+sure of an object takes no part in the loss, from `method.forgive_after` of the steps on. What it brought on real
+biopsies is told in [the results](results/kidney-glomeruli.md). Outlining everything is better.
+"""
+
+
+def page() -> str:
+    """Markdown for all keys."""
+    parts = [HEAD, "\n## All keys\n\n| key | meaning | default |\n|---|---|---|\n"]
+    for name, field in Recipe.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, Section):
+            parts += [_row(f"{name}.{key}", inner) for key, inner in kind.model_fields.items()]
+        else:
+            parts.append(_row(name, field))
+    return "".join(parts)
+
+
+def _row(name: str, field: FieldInfo) -> str:
+    choices = [f"`{choice}`" for choice in get_args(field.annotation)] if get_origin(field.annotation) is Literal else []
+    meaning = "; ".join(part for part in (" or ".join(choices), field.description or "") if part)
+    default = "required" if field.is_required() else "" if field.default in ("", (), {}) else f"`{field.default}`"
+    return f"| `{name}` | {meaning} | {default} |\n"
+
+
+if __name__ == "__main__":
+    print(page(), end="")

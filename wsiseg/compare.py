@@ -1,0 +1,66 @@
+"""Evaluation of files: a slide, the outlines to judge by, and a prediction as outlines or as a label map."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from wsiseg.classes import ClassMap
+from wsiseg.errors import MismatchError, RegionError
+from wsiseg.evaluate import SlideEvaluation, evaluate_slide
+from wsiseg.predict import outlines_of
+from wsiseg.regions.formats import read_outlines
+from wsiseg.regions.region import Outlines, Region
+from wsiseg.slides.slide import Slide
+from wsiseg.stores.labels import LabelMap
+
+
+def compare_files(slide: Slide, truth: Path, prediction: Path, resolution: float) -> tuple[SlideEvaluation, ClassMap]:
+    """Compare two files over the whole slide.
+
+    Args:
+        slide: for the size and the µm/px of its level 0
+        truth: outlines; those without a class are left out
+        prediction: outlines, or a label map (.zarr)
+        resolution: µm/px at which pixels are compared; a label map brings its own
+
+    Returns:
+        The evaluation, and its classes: the prediction's own where it says them, else all that either file names.
+
+    Raises:
+        RegionError: a file cannot be read, or neither names a class
+        MismatchError: the label map was made from another slide
+        ClassError: the truth has a class that the prediction's classes do not have
+        StoreError: the label map is damaged
+    """
+    wanted = read_outlines(truth)
+    level0 = slide.frame
+    if prediction.suffix == ".zarr":
+        labels = LabelMap(prediction)
+        if labels.level0 != level0:
+            raise MismatchError(
+                f"{prediction} was made from a slide of another size or µm/px than {slide.name}: name its own."
+            )
+        found = evaluate_slide(
+            slide.name, _named(wanted), tuple(outlines_of(labels)), labels.classes, labels.frame, level0,
+            labels=labels.read,
+        )  # fmt: skip
+        return found, labels.classes
+    said = read_outlines(prediction)
+    classes = _classes(wanted, said, f"{truth} and {prediction}")
+    frame = level0.at(resolution)
+    return evaluate_slide(slide.name, _named(wanted), _named(said), classes, frame, level0), classes
+
+
+def _named(outlines: Outlines) -> tuple[Region, ...]:
+    return tuple(r for r in outlines.regions if r.label is not None)
+
+
+def _classes(wanted: Outlines, said: Outlines, files: str) -> ClassMap:
+    listed = said.properties.get("wsiseg", {}).get("classes")
+    if listed:
+        return ClassMap.from_json(listed)
+    ignored = {"Background", "Ignore", "Ignore*"}
+    names = {r.label for o in (wanted, said) for r in o.regions if r.label} - ignored
+    if not names:
+        raise RegionError(f"Neither of {files} has an outline with a class: there is nothing to compare.")
+    return ClassMap(("Background", *sorted(names)))
