@@ -280,6 +280,14 @@ def test_simplified_neighbours_share_their_borders(cut, tolerance, filled):
         assert areas == pytest.approx(shapely.union_all([r.polygon for r in regions]).area)
 
 
+def test_what_is_ignored_does_not_hold_objects_together():
+    labels = labels_of("110000", "000330", "000000", "200000")
+    labels[:3, 2] = IGNORE  # touches tubule and vessel
+    assert [r.label for r in outlined(labels, simplify_um=0.1)] == ["tubule", "vessel", "glomerulus"]
+    labels[:, 2] = 4  # holds them back until it is complete itself
+    assert [r.label for r in outlined(labels, simplify_um=0.1)] == ["glomerulus", "tubule", "vessel", "nucleus"]
+
+
 def test_simplified_outlines_have_fewer_corners_and_nearly_the_same_area():
     labels = blobs(7, 6, classes=3, size=(200, 200))
     exact, simple = outlined(labels), outlined(labels, simplify_um=2.0)

@@ -1,0 +1,187 @@
+"""How fast outlines are, next to rasterio, and how much memory they take.
+
+    python benchmarks/vectorise.py speed [--size 20000] [--objects 45000]
+    python benchmarks/vectorise.py memory [--sizes 10000 20000 50000 100000]
+
+Both make their label maps themselves, the same ones every time: one object in every cell of a lattice, of four classes,
+with a wavy outline; some have a hole, and some a nucleus of another class in it. `speed` needs `rasterio`, which comes
+with `pip install wsiseg[bench]`. Each prints a Markdown table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import shapely
+
+from wsiseg.classes import ClassMap
+from wsiseg.geometry import Frame
+from wsiseg.regions.rasterise import rasterise
+from wsiseg.regions.region import Region
+from wsiseg.regions.trace import trace
+from wsiseg.regions.vectorise import vectorise
+
+CLASSES = ClassMap(("background", "tubule", "glomerulus", "vessel", "nucleus"))
+BAND = 512  # rows
+
+
+def stamps(largest: int) -> list[np.ndarray]:
+    """Objects to choose from, uint8, at most `largest` px wide and high."""
+    rng = np.random.default_rng(0)
+    out = []
+    for i in range(200):
+        size = int(rng.uniform(0.25, 1) * largest)
+        y, x = np.mgrid[0:size, 0:size] - (size - 1) / 2
+        angle, distance = np.arctan2(y, x), np.hypot(x, y) / (size / 2)
+        waves = [rng.uniform(0, 0.12) * np.sin(k * angle + rng.uniform(0, 6.3)) for k in (2, 3, 5, 9)]
+        label = 1 + i % 4
+        stamp = np.where(distance < 0.75 + sum(waves), label, 0)
+        if i % 5 == 0:
+            stamp[distance < 0.3] = 0
+        if i % 10 == 0:
+            stamp[distance < 0.2] = 1 + label % 4
+        out.append(stamp.astype(np.uint8))
+    return out
+
+
+def strips(size: int, cell: int) -> Iterator[np.ndarray]:
+    """The rows of the lattice, uint8 (cell, size), the last one cut."""
+    choice = stamps(cell - 2)
+    for top in range(0, size, cell):
+        rng = np.random.default_rng(top)
+        strip = np.zeros((cell, size), np.uint8)
+        for left in range(0, size - cell + 1, cell):
+            stamp = choice[rng.integers(len(choice))]
+            free = cell - 1 - len(stamp)
+            x, y = left + rng.integers(free), rng.integers(free)
+            strip[y : y + len(stamp), x : x + len(stamp)] = stamp
+        yield strip[: size - top]
+
+
+def bands(size: int, cell: int) -> Iterator[np.ndarray]:
+    """The map in bands of `BAND` rows, whatever the height of the cells, so that objects lie across."""
+    rest = np.zeros((0, size), np.uint8)
+    for strip in strips(size, cell):
+        rest = np.concatenate([rest, strip])
+        while len(rest) >= BAND:
+            yield rest[:BAND]
+            rest = rest[BAND:]
+    yield rest
+
+
+def timed(work: Callable[[], Any], repeat: int) -> tuple[Any, float, float]:
+    """The result, and the shortest seconds of the clock and of the processor."""
+    clock, processor = [], []
+    for _ in range(repeat):
+        start, cpu = time.perf_counter(), time.process_time()
+        result = work()
+        clock.append(time.perf_counter() - start)
+        processor.append(time.process_time() - cpu)
+    return result, min(clock), min(processor)
+
+
+def speed(size: int, objects: int, repeat: int) -> None:
+    """Times both on one map in memory and compares what they found."""
+    from rasterio.features import shapes
+
+    labels = np.concatenate(list(strips(size, round(size / objects**0.5))))
+    mask = labels > 0
+    corner = np.s_[:512, :512]
+    list(trace([labels[corner]]))  # compiles
+    list(shapes(labels[corner], mask=mask[corner]))
+    theirs, their_clock, their_cpu = timed(lambda: list(shapes(labels, mask=mask, connectivity=4)), repeat)
+    ours, our_clock, our_cpu = timed(lambda: list(trace(labels[y : y + BAND] for y in range(0, size, BAND))), repeat)
+    print(f"{size} × {size} px, {len(ours)} objects, best of {repeat}\n")
+    print("| | s (clock) | s (processor) | Mpx/s | objects | corners | valid | exact |")
+    print("|---|--:|--:|--:|--:|--:|--:|---|")
+    pairs = [(int(value), shapely.geometry.shape(shape)) for shape, value in theirs]
+    for name, found, clock, cpu in (
+        ("rasterio.features.shapes", pairs, their_clock, their_cpu),
+        ("wsiseg.regions.trace", ours, our_clock, our_cpu),
+    ):
+        polygons = np.array([polygon for _, polygon in found])
+        corners = int(shapely.get_num_coordinates(polygons).sum())
+        valid = shapely.is_valid(polygons).mean()
+        frame = Frame(size, size, 1.0)
+        regions = [Region(polygon, CLASSES.names[label]) for label, polygon in found]
+        exact = "yes" if np.array_equal(rasterise(regions, CLASSES, frame.box, frame, frame), labels) else "no"
+        rate = size * size / cpu / 1e6
+        print(
+            f"| {name} | {clock:.2f} | {cpu:.2f} | {rate:.0f} | {len(found)} | {corners} | {valid:.2%} | {exact} |",
+            flush=True,
+        )
+    same = fingerprint(pairs) == fingerprint(ours)
+    print(f"\nThe same objects: {'yes' if same else 'no'}. ", end="")
+    print(f"Ratio: {their_cpu / our_cpu:.1f} (processor), {their_clock / our_clock:.1f} (clock).")
+
+
+def fingerprint(found: list[tuple[int, shapely.Polygon]]) -> list[tuple[float, ...]]:
+    """Label, area and bounds of every object, sorted."""
+    polygons = np.array([polygon for _, polygon in found])
+    columns = np.column_stack([[label for label, _ in found], shapely.area(polygons), shapely.bounds(polygons)])
+    return sorted(map(tuple, columns.tolist()))
+
+
+def memory(sizes: list[int], cell: int) -> None:
+    """Vectorises maps of growing size, each in a process of its own."""
+    print("| map | objects | corners | s | peak memory before | peak memory | rows in memory |")
+    print("|---|--:|--:|--:|--:|--:|--:|")
+    for size in sizes:
+        command = [sys.executable, __file__, "one", "--size", str(size), "--cell", str(cell)]
+        row = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+        print(
+            f"| {size} × {size} | {row['objects']} | {row['corners']} | {row['seconds']:.0f} "
+            f"| {row['before']:.0f} MB | {row['peak']:.0f} MB | {BAND} |",
+            flush=True,
+        )
+
+
+def one(size: int, cell: int) -> None:
+    """Vectorises one map that is made on the way, and prints what that took."""
+    list(trace([np.ones((3, 3), np.uint8)]))  # loads what is compiled
+    before, start = peak(), time.perf_counter()
+    frame = Frame(size, size, 1.0)
+    objects = corners = 0
+    for region in vectorise(bands(size, cell), CLASSES, frame, frame):
+        objects += 1
+        corners += shapely.get_num_coordinates(region.polygon)
+    seconds = time.perf_counter() - start
+    row = {"objects": objects, "corners": int(corners), "seconds": seconds, "before": before, "peak": peak()}
+    print(json.dumps(row))
+
+
+def peak() -> float:
+    """The most memory that this process has had so far, in MB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
+
+
+def main() -> None:
+    """Parses the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    fast = commands.add_parser("speed", help="next to rasterio")
+    fast.add_argument("--size", type=int, default=20_000, help="px of each side")
+    fast.add_argument("--objects", type=int, default=45_000, help="cells of the lattice")
+    fast.add_argument("--repeat", type=int, default=2, help="runs of each, of which the best counts")
+    large = commands.add_parser("memory", help="peak memory against the size of the map")
+    large.add_argument(
+        "--sizes", type=int, nargs="+", default=[10_000, 20_000, 50_000, 100_000], help="px of each side"
+    )
+    large.add_argument("--cell", type=int, default=98, help="px from one object to the next")
+    single = commands.add_parser("one", help="one row of `memory`")
+    single.add_argument("--size", type=int, required=True)
+    single.add_argument("--cell", type=int, required=True)
+    options = vars(parser.parse_args())
+    {"speed": speed, "memory": memory, "one": one}[options.pop("command")](**options)
+
+
+if __name__ == "__main__":
+    main()
