@@ -9,8 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
 
-from tests.slides.make import texture, write_tiff
+from tests.slides.make import pyramid, texture, write_tiff
 from wsiseg.errors import ResolutionError, SlideError
 from wsiseg.geometry import Box
 from wsiseg.slides.open import BACKENDS, SUFFIXES, open_slide, suffix_of
@@ -201,6 +204,34 @@ def test_truncated(data: Path, tmp_path: Path, name: str, share: float) -> None:
                 assert np.array_equal(slide.read(frame.box, frame), sound.read(frame.box, frame))
         except SlideError as error:
             sentence(error, copy)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")
+@settings(max_examples=40)
+@given(
+    st.sampled_from([("s.tif", None), ("s.tif", "tiffslide"), ("s.tif", "image"), ("s.png", None)]),
+    st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), min_size=1, max_size=8),
+)
+def test_changed_bytes(
+    tmp_path_factory: pytest.TempPathFactory, kind: tuple[str, str | None], changes: list[tuple[float, int]]
+) -> None:
+    """Other pixels, or one sentence; never another error."""
+    name, backend = kind
+    path = tmp_path_factory.mktemp("changed") / name
+    if name == "s.tif":
+        write_tiff(path, pyramid(texture(40, 30), (2,)))
+    else:
+        Image.fromarray(texture(40, 30)).save(path)
+    content = bytearray(path.read_bytes())
+    for where, value in changes:
+        # The header and the directories at the far end are hit more often than the pixels.
+        content[int(where**2 * len(content)) if value % 2 else int((1 - where**3) * (len(content) - 1))] = value
+    path.write_bytes(content)
+    try:
+        with open_slide(path, mpp=0.5, backend=backend) as slide:
+            slide.read(Box(-5, -5, 50, 50), slide.frame.at(1.0))
+    except SlideError as error:
+        sentence(error, path)
 
 
 def test_truncation_is_named(data: Path, tmp_path: Path) -> None:

@@ -36,13 +36,23 @@ class OpenSlideBackend:
         self.path = path
         self._lock = threading.Lock()
         self._handle = self._open()
+        try:
+            self._read_header()
+        except SlideError:
+            self._handle.close()
+            raise
+        except Exception as error:  # text that is no UTF-8, properties that vanish: a damaged header
+            self._handle.close()
+            raise SlideError(f"its header is damaged ({reason(error, path)})") from error
+
+    def _read_header(self) -> None:
         said: Mapping[str, str] = dict(self._handle.properties)
         self.properties = said
         self.levels = tuple((int(w), int(h)) for w, h in self._handle.level_dimensions)
         self._ratios = tuple(float(r) for r in self._handle.level_downsamples)
         self.vendor = said.get("openslide.vendor", "unknown")
         if self.vendor in ("generic-tiff", "aperio"):
-            _check_tiff(path)
+            _check_tiff(self.path)
         # A generic TIFF has nothing but its resolution tags; every other vendor states µm/px on purpose.
         judge = _plain_text if self.vendor == "generic-tiff" else stated
         self.mpp, self.mpp_doubt = judge(said.get("openslide.mpp-x"), said.get("openslide.mpp-y"))

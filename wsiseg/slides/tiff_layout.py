@@ -7,6 +7,7 @@ without those show fewer levels or black tiles, so this is looked at before one 
 
 from __future__ import annotations
 
+import logging
 import os
 import struct
 from collections.abc import Collection
@@ -23,6 +24,9 @@ SUB_DIRECTORIES = 330
 MAX_DIRECTORIES = 10_000
 
 Tags = dict[int, list[int]]
+
+# tifffile logs what it finds wrong; here that becomes part of one sentence, and the log stays quiet unless asked for.
+logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
 
 @dataclass(frozen=True, slots=True)
