@@ -7,7 +7,7 @@ import shutil
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,7 @@ def predict_manifest(
         "slide": dict(slide.identity),
         "backend": slide.backend_name,
         "level0": slide.frame.to_json(),
+        "bounds": asdict(slide.bounds),
         "grid": grid.to_json(),
         "tiles": len(tiles),
         "classes": bundle.classes.to_json(),
@@ -134,11 +135,16 @@ def _batches(read: Read, tiles: Sequence[Tile], start: int, batch: int) -> Itera
             yield first, images.result()
 
 
-def outlines_of(labels: LabelMap, *, min_object_um2: float = 0.0, min_hole_um2: float = 0.0) -> Iterator[Region]:
-    """The objects of a label map as regions in level-0 pixels, each with its mean confidence as score."""
+def outlines_of(
+    labels: LabelMap, *, min_object_um2: float = 0.0, min_hole_um2: float = 0.0, simplify_um: float = 0.0
+) -> Iterator[Region]:
+    """The objects of a label map as regions in level-0 pixels, each with its mean confidence as score.
+
+    The arguments are those of `wsiseg.regions.vectorise.vectorise`.
+    """
     for region in vectorise(
         labels.bands(), labels.classes, labels.frame, labels.level0,
-        min_area_um2=min_object_um2, min_hole_um2=min_hole_um2,
+        min_area_um2=min_object_um2, min_hole_um2=min_hole_um2, simplify_um=simplify_um,
     ):  # fmt: skip
         yield replace(region, score=_confidence(region, labels))
 
@@ -192,7 +198,8 @@ def predict_slide(
     """
     check_fit(slide, bundle)
     grid = grid_for(slide, bundle)
-    regions, sources = None, {"within": None}
+    regions = None
+    sources: dict[str, str | None] = {"within": None}
     if job.within is not None:
         regions = read_outlines(job.within).regions
         sources["within"] = file_hash(job.within)

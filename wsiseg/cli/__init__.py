@@ -7,6 +7,7 @@ import sys
 import click
 
 from wsiseg import __version__
+from wsiseg.cli.export import export
 from wsiseg.cli.learn import evaluate, train
 from wsiseg.cli.predict import demo, predict
 from wsiseg.cli.slide import info, tile, tissue
@@ -20,7 +21,7 @@ def wsiseg() -> None:
     """Segment whole-slide images: from a few outlined slides to outlines on all the others."""
 
 
-for command in (info, tissue, tile, train, predict, evaluate, demo, doctor):
+for command in (info, tissue, tile, train, predict, export, evaluate, demo, doctor):
     wsiseg.add_command(command)
 
 

@@ -53,7 +53,9 @@ def page() -> str:
 
 
 def _row(name: str, field: FieldInfo) -> str:
-    choices = [f"`{choice}`" for choice in get_args(field.annotation)] if get_origin(field.annotation) is Literal else []
+    choices = (
+        [f"`{choice}`" for choice in get_args(field.annotation)] if get_origin(field.annotation) is Literal else []
+    )
     meaning = "; ".join(part for part in (" or ".join(choices), field.description or "") if part)
     default = "required" if field.is_required() else "" if field.default in ("", (), {}) else f"`{field.default}`"
     return f"| `{name}` | {meaning} | {default} |\n"

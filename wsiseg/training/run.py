@@ -82,7 +82,7 @@ def train(recipe: Recipe, out: Path, *, device: str, resume: bool, overwrite: bo
     where = find_device(device)
     classes = recipe.classes.class_map()
     rows = read_slides(Path(recipe.data.slides), Path(recipe.data.root) if recipe.data.root else None)
-    about = json.loads(json.dumps({"recipe": recipe.model_dump(mode="json"), "wsiseg": __version__}))
+    about = _about(recipe)
     found = _earlier(out, about, resume, overwrite)
     stores = {
         row.name: tile_row(row, recipe, classes, out / "tiles", report.say) for row in rows if row.split != "test"
@@ -145,6 +145,15 @@ def train(recipe: Recipe, out: Path, *, device: str, resume: bool, overwrite: bo
     )  # fmt: skip
 
 
+def _about(recipe: Recipe) -> dict[str, Any]:
+    """What decides a run, as JSON values; where on this machine the slides lie does not."""
+    value = recipe.model_dump(mode="json")
+    value["data"] |= {"slides": Path(recipe.data.slides).name, "root": ""}
+    listed = file_hash(Path(recipe.data.slides))
+    about: dict[str, Any] = json.loads(json.dumps({"recipe": value, "slide_list": listed, "wsiseg": __version__}))
+    return about
+
+
 def usage_of(recipe: Recipe) -> Usage:
     """How the recipe's model is to be used."""
     p = recipe.predict
@@ -183,7 +192,7 @@ def tile_row(row: SlideRow, recipe: Recipe, classes: ClassMap, folder: Path, say
         )
 
 
-def _earlier(out: Path, about: Any, resume: bool, overwrite: bool) -> tuple[int, dict[str, Any]] | None:
+def _earlier(out: Path, about: dict[str, Any], resume: bool, overwrite: bool) -> tuple[int, dict[str, Any]] | None:
     """(steps done, state) of an interrupted run, if it is to be resumed."""
     found = load_checkpoint(out / "checkpoint") if (out / "checkpoint").exists() and not overwrite else None
     if found is None:

@@ -1,0 +1,48 @@
+"""The command that changes formats: export."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from wsiseg.cli.screen import slide_mpp_option
+
+PATH = click.Path(path_type=Path)
+
+
+@click.command()
+@click.argument("source", type=PATH)
+@click.option(
+    "--out", type=PATH, required=True, metavar="FILE",
+    help=".geojson, .geojson.gz, .xml (ImageScope), .csv, .parquet or .coco.json.",
+)  # fmt: skip
+@click.option("--min-object", type=float, default=0.0, metavar="µM²", help="Leave smaller objects of a label map out.")
+@click.option("--min-hole", type=float, default=0.0, metavar="µM²", help="Fill smaller holes of a label map.")
+@click.option(
+    "--simplify", type=float, default=0.0, metavar="µM",
+    help="Simplify the outlines of a label map; borders that objects share stay shared.",
+)  # fmt: skip
+@click.option(
+    "--kind", type=click.Choice(["auto", "annotation", "detection"]), default="auto", show_default=True,
+    metavar="KIND", help="What QuPath takes the objects for: auto, annotation or detection.",
+)  # fmt: skip
+@click.option("--legacy", is_flag=True, help="GeoJSON that QuPath 0.3 understands, too.")
+@click.option("--slide", type=PATH, help="The slide, where a table or COCO is made of outlines drawn by hand.")
+@slide_mpp_option
+def export(
+    source: Path, out: Path, min_object: float, min_hole: float, simplify: float, kind: str, legacy: bool,
+    slide: Path | None, slide_mpp: float | None,
+) -> None:  # fmt: skip
+    """Write the outlines of SOURCE, a label map or an outline file, in another format."""
+    from wsiseg.export import Tracing
+    from wsiseg.export import export as convert
+    from wsiseg.slides.open import open_slide
+
+    frame = None
+    if slide is not None:
+        with open_slide(slide, mpp=slide_mpp) as opened:
+            frame = opened.frame
+    options = {"kind": kind, "legacy": legacy} if ".geojson" in out.name else {}
+    written = convert(source, out, Tracing(min_object, min_hole, simplify), frame=frame, **options)
+    click.echo(f"{out}: {written}")
