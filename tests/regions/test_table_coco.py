@@ -69,8 +69,7 @@ def decode(rle: dict[str, Any]) -> NDArray[np.uint8]:
     """uint8 (height, width): runs of 0 and 1 in turn, down the columns."""
     height, width = rle["size"]
     flat = np.repeat(np.arange(len(rle["counts"])) % 2, rle["counts"])
-    assert len(flat) == height * width or (len(rle["counts"]) % 2 == 1 and len(flat) <= height * width)
-    return np.pad(flat, (0, height * width - len(flat))).reshape(width, height).T.astype(np.uint8)
+    return flat.reshape(width, height).T.astype(np.uint8)
 
 
 def test_coco(tmp_path: Path) -> None:
@@ -106,5 +105,4 @@ def test_run_lengths_are_the_pixels(bits: int) -> None:
     shape = MultiPolygon(cells)
     rle = run_lengths(shape, Frame(4, 3, 1.0)) if cells else {"size": [3, 4], "counts": [12]}
     assert (decode(rle) == mask[1:, 1:]).all()
-    assert sum(rle["counts"]) in (12, 12 - (rle["counts"][-1] if len(rle["counts"]) % 2 == 0 else 0))
     assert all(count > 0 for count in rle["counts"][1:])

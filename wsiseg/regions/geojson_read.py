@@ -1,6 +1,6 @@
 """Outlines out of GeoJSON, in every dialect that QuPath 0.2 to 0.8 has written.
 
-Sources: RFC 7946 (GeoJSON); notes on QuPath's exports in docs. Beyond the RFC there are arrays of features, bare
+Sources: RFC 7946 (GeoJSON), and what QuPath exports in practice. Beyond the RFC there are arrays of features, bare
 geometries, `isEllipse`, classes in four spellings, bare NaN, nested `childObjects`. What cannot be understood raises;
 what is no area (points, lines, collapsed shapes) is left out and counted; what is invalid is repaired and counted.
 """

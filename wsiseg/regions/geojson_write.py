@@ -2,7 +2,7 @@
 
 One bad feature makes QuPath refuse a whole file, so nothing leaves here that breaks a rule of its reader: ids are
 UUIDs, geometries are valid after rounding to 0.01 px, a class has a name and a colour, measurements are finite, and
-nothing is null. Source: RFC 7946 and the behaviour of QuPath's reader, written down in the docs.
+nothing is null. Source: RFC 7946 and the behaviour of QuPath's reader; `tests/regions/qupath_rules.py` is the list.
 """
 
 from __future__ import annotations
