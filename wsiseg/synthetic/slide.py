@@ -26,6 +26,7 @@ from wsiseg.synthetic.stain import STAINS, Bath, develop, mix_bath
 from wsiseg.synthetic.texture import textures
 
 SAMPLE = 1.0  # µm: a coarser pixel is the mean of samples no farther apart than this
+BLOCK = 1024  # samples along each side of what is drawn at once
 ARTEFACTS = {"fold": 0.2, "pen": 0.15, "blur": 0.25}  # share of the slides that have one
 LABELS = {anatomy.GLOMERULUS: "Glomerulus", anatomy.SCLEROTIC: "Sclerotic glomerulus"}
 NUCLEUS_LABELS = ("Non-podocyte nucleus", "Podocyte")
@@ -97,9 +98,14 @@ class SyntheticSlide:
         if frame not in (self.frame, self.frame.at(frame.mpp)):
             raise GeometryError(f"{frame} is no frame of this slide: use `slide.frame.at({frame.mpp:g})`.")
         factor = max(1, math.ceil(frame.mpp / SAMPLE - 1e-6))
-        if not box:
-            return np.empty((*box.shape, 3), np.uint8)
-        return optics.expose(self._light(box, factor, frame.mpp / factor), factor)
+        out = np.empty((*box.shape, 3), np.uint8)
+        side = max(1, BLOCK // factor)  # however large the box is, memory for its samples stays small
+        for y in range(box.y, box.bottom, side):
+            for x in range(box.x, box.right, side):
+                part = Box(x, y, side, side).overlap(box)
+                light = self._light(part, factor, frame.mpp / factor)
+                out[part.relative_to(box).slices] = optics.expose(light, factor)
+        return out
 
     def _light(self, box: Box, factor: int, step: float) -> NDArray[np.float32]:
         """Light (h·factor, w·factor, 3) of a box, in samples of `step` µm."""
