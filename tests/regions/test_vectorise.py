@@ -239,11 +239,12 @@ def test_small_objects_go_and_small_empty_holes_are_filled(cut, area, hole):
 def test_objects_in_holes_are_remembered_as_long_as_need_be(framed):
     # More of them than are remembered without clearing up; what is cleared up must not be wanted later.
     labels = np.tile(labels_of("0000", "0222", "0242", "0222"), (120, 120))
-    labels[2::4, 6::8] = 0  # every second ring is empty
+    labels[2::4, 14::16] = 0  # every fourth ring is empty
     labels[:, 0] = 3 * framed
-    regions = outlined(labels, min_hole_um2=2.0)
+    frame = Frame(480, 480, 1.0)
+    regions = vectorise(np.split(labels, 480), CLASSES, frame, frame, min_hole_um2=2.0)
     rings = [r.polygon for r in regions if r.label == "glomerulus"]
-    assert [p.area for p in rings] == [8, 9] * (60 * 120)
+    assert [p.area for p in rings] == [8, 8, 8, 9] * (30 * 120)
 
 
 def test_sizes_are_in_um2():
@@ -280,11 +281,26 @@ def test_simplified_neighbours_share_their_borders(cut, tolerance, filled):
         assert areas == pytest.approx(shapely.union_all([r.polygon for r in regions]).area)
 
 
+def test_simplification_is_in_um_whatever_the_pixels():
+    labels = blobs(3, 2)
+
+    def corners(frame, level0, tolerance):
+        regions = vectorise([labels], CLASSES, frame, level0, simplify_um=tolerance)
+        return np.concatenate([shapely.get_coordinates(r.polygon) for r in regions])
+
+    fine, coarse, oblong = Frame(33, 40, 0.5), Frame(33, 40, 1.0), Frame(33, 40, 2.0, 0.5)
+    wanted = corners(coarse, coarse, 2.0)
+    assert len(wanted) < len(corners(coarse, coarse, 1.0))
+    np.testing.assert_array_equal(corners(fine, fine, 1.0), wanted)
+    np.testing.assert_array_equal(corners(oblong, oblong, 2.0), wanted)
+    np.testing.assert_allclose(corners(oblong, Frame(99, 99, 0.3, 0.7), 2.0), wanted * [2.0 / 0.3, 0.5 / 0.7])
+
+
 def test_what_is_ignored_does_not_hold_objects_together():
     labels = labels_of("110000", "000330", "000000", "200000")
-    labels[:3, 2] = IGNORE  # touches tubule and vessel
+    labels[:, 2] = IGNORE  # touches tubule and vessel, and is complete later than glomerulus
     assert [r.label for r in outlined(labels, simplify_um=0.1)] == ["tubule", "vessel", "glomerulus"]
-    labels[:, 2] = 4  # holds them back until it is complete itself
+    labels[:, 2] = 4  # touches them too, and holds them back
     assert [r.label for r in outlined(labels, simplify_um=0.1)] == ["glomerulus", "tubule", "vessel", "nucleus"]
 
 
