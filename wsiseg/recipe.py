@@ -18,7 +18,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from wsiseg.classes import ClassMap, Colour
 from wsiseg.errors import ClassError, RecipeError
 
-
 STRIDE = 16  # px that DeepLabV3+'s encoder halves away; crops and tiles must be whole multiples
 
 

@@ -27,7 +27,7 @@ demonstration model.
 |---|---|
 | `slide` | the slide's file |
 | `annotations` | its outlines, in any format that wsiseg reads; empty for a slide without |
-| `patient` | whose slide it is; a patient on two sides of the split is an error; each slide its own patient when left out |
+| `patient` | whose slide it is, each slide its own when left out; a patient on two sides of the split is an error |
 | `split` | `train` (the default), `validation` or `test`; test slides are not touched by training |
 | `mpp` | µm/px of the slide where the file does not state it |
 
