@@ -28,9 +28,7 @@ def defocus(
     for sigma in DEFOCUS[1:]:
         # No place is blurred by more than the next step above `most`; coarser ones would be multiplied by 0.
         if DEFOCUS[len(stack) - 1] < most:
-            stack.append(
-                np.stack([gaussian_filter(light[..., k], sigma / step, truncate=3) for k in range(3)], axis=-1)
-            )
+            stack.append(gaussian_filter(light, (sigma / step, sigma / step, 0), truncate=3))
         else:
             stack.append(light)
     return _between(np.stack(stack), planes, left, top, step)
