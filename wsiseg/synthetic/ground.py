@@ -94,7 +94,7 @@ def lay_ground(rng: np.random.Generator, width_um: float, height_um: float, arte
             _stroke(rng, planes[..., FOLD], middle, length=rng.uniform(700, 1400), radius=rng.uniform(22, 40))
     if "pen" in artefacts:
         path, radii = pieces[int(rng.integers(len(pieces)))]
-        # beside the tissue rather than on it: what a pen hides nobody can outline
+        # starts beside the tissue, crosses it at most: what a pen hides nobody can outline
         beside = path[len(path) // 2] + (radii[len(path) // 2] + 250) * _unit(rng.uniform(0, 2 * math.pi))
         _stroke(rng, planes[..., PEN], beside, length=rng.uniform(1500, 3500), radius=rng.uniform(80, 160))
     if "blur" in artefacts:
