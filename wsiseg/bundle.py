@@ -24,7 +24,7 @@ from wsiseg import __version__
 from wsiseg.classes import ClassMap
 from wsiseg.errors import BundleError
 from wsiseg.nets.generator import Architecture, Generator
-from wsiseg.stores.claim import writing
+from wsiseg.outputs import writing
 
 FORMAT = 1
 

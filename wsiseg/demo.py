@@ -11,11 +11,11 @@ from wsiseg.compare import compare_files
 from wsiseg.engines import ENGINES
 from wsiseg.evaluate import render, summary
 from wsiseg.models import DEMONSTRATION
+from wsiseg.outputs import writing
 from wsiseg.pictures import draw_outlines, save_picture
 from wsiseg.predict import Job, predict_slide
 from wsiseg.regions.formats import read_outlines, write_outlines
 from wsiseg.slides.open import open_slide
-from wsiseg.stores.claim import writing
 from wsiseg.synthetic import SlideSpec, generate, write_slide
 from wsiseg.tiling import Progress
 

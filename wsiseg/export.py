@@ -12,8 +12,7 @@ from wsiseg.errors import RegionError
 from wsiseg.geometry import Frame
 from wsiseg.predict import outlines_of
 from wsiseg.regions.formats import read_outlines, write_outlines
-from wsiseg.regions.region import Region
-from wsiseg.regions.whole_file import Written
+from wsiseg.regions.region import Region, Written
 from wsiseg.stores.labels import LabelMap
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -11,8 +12,8 @@ from PIL import Image, ImageDraw
 from wsiseg.classes import IGNORE, ClassMap, Colour
 from wsiseg.errors import OutputError
 from wsiseg.geometry import Frame
+from wsiseg.outputs import whole_file
 from wsiseg.regions.region import Region
-from wsiseg.stores.claim import writing
 
 
 def paint(image: np.ndarray, labels: np.ndarray, classes: ClassMap, strength: float = 0.45) -> np.ndarray:
@@ -67,10 +68,7 @@ def save_picture(path: Path, pixels: np.ndarray) -> None:
     kind = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}.get(path.suffix.lower())
     if kind is None:
         raise OutputError(f"{path} has an ending that is not known here: say .png or .jpg.")
-    fresh = path.with_name(path.name + ".partial")
-    with writing(path):
-        try:
-            Image.fromarray(pixels).save(fresh, format=kind)
-            fresh.replace(path)
-        finally:
-            fresh.unlink(missing_ok=True)
+    encoded = io.BytesIO()
+    Image.fromarray(pixels).save(encoded, format=kind)
+    with whole_file(path) as sink:
+        sink.write(encoded.getvalue())

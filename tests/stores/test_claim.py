@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from wsiseg.errors import BusyError, MismatchError, OutputError, StoreError
-from wsiseg.stores.claim import claim, differences, partial_path, writing
+from wsiseg.outputs import whole_file, writing
+from wsiseg.stores.claim import claim, differences, partial_path
 
 MANIFEST = {"grid": {"size": 512}, "slide": "a"}
 
@@ -121,3 +122,25 @@ def test_differences_name_the_place() -> None:
     assert differences({"a": {"b": 1}, "c": 2}, {"a": {"b": 3}, "c": 2}) == ["a.b is 1, not 3"]
     assert differences({"a": 1}, {}) == ["a is 1, not null"]
     assert differences(MANIFEST, dict(MANIFEST)) == []
+
+
+def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "out.txt"
+    path.write_text("old")
+
+    def interrupted() -> None:
+        with whole_file(path) as sink:
+            sink.write(b"half")
+            assert path.read_text() == "old"
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert path.read_text() == "old"
+    (tmp_path / ".out.txt.part").write_text("what a killed process left")
+    with whole_file(path) as sink:
+        sink.write(b"new")
+        with pytest.raises(BusyError, match=r"out\.txt"), whole_file(path):
+            pass
+    assert [p.name for p in tmp_path.iterdir()] == ["out.txt"]
+    assert path.read_text() == "new"

@@ -19,9 +19,8 @@ from numpy.typing import NDArray
 
 from wsiseg.errors import RegionError
 from wsiseg.regions.geojson_read import UUID
-from wsiseg.regions.region import Region
+from wsiseg.regions.region import Region, Written
 from wsiseg.regions.repair import mend, only_areas
-from wsiseg.regions.whole_file import Written
 
 # QuPath writes two decimals, and since 0.6 snaps to them on reading.
 STEPS_PER_PX = 100

@@ -23,11 +23,11 @@ from shapely import MultiPolygon
 from wsiseg.classes import ClassMap
 from wsiseg.errors import RegionError
 from wsiseg.geometry import Box, Frame
+from wsiseg.outputs import whole_file
 from wsiseg.regions.canonical import Batch, canonical
 from wsiseg.regions.geojson_write import compact
 from wsiseg.regions.rasterise import rasterise
-from wsiseg.regions.region import Region
-from wsiseg.regions.whole_file import Written, whole_file
+from wsiseg.regions.region import Region, Written
 
 _ONE = ClassMap(("background", "object"))
 

@@ -27,10 +27,9 @@ from wsiseg.regions.coco import write_coco
 from wsiseg.regions.geojson_read import read_geojson
 from wsiseg.regions.geojson_write import write_geojson
 from wsiseg.regions.imagescope import read_imagescope, write_imagescope
-from wsiseg.regions.region import Outlines, Region
+from wsiseg.regions.region import Outlines, Region, Written
 from wsiseg.regions.safe_xml import root_of
 from wsiseg.regions.table import write_csv, write_parquet
-from wsiseg.regions.whole_file import Written
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,10 +19,10 @@ import orjson
 
 from wsiseg.classes import IGNORE, ClassMap, Colour
 from wsiseg.errors import RegionError
+from wsiseg.outputs import whole_file
 from wsiseg.regions.canonical import Batch, canonical
 from wsiseg.regions.geojson_read import SCORE
-from wsiseg.regions.region import Region
-from wsiseg.regions.whole_file import Written, whole_file
+from wsiseg.regions.region import Region, Written
 
 SUFFIXES = (".geojson", ".json", ".geojson.gz", ".json.gz")
 

@@ -28,13 +28,13 @@ from shapely import Polygon
 from wsiseg.classes import ClassMap, Colour
 from wsiseg.errors import RegionError
 from wsiseg.geometry import Frame
+from wsiseg.outputs import whole_file
 from wsiseg.regions import safe_xml
 from wsiseg.regions.canonical import canonical
 from wsiseg.regions.gather import Gathering, closed, ellipse
 from wsiseg.regions.geojson_write import colour_of
-from wsiseg.regions.region import Outlines, Region
+from wsiseg.regions.region import Outlines, Region, Written
 from wsiseg.regions.repair import Area
-from wsiseg.regions.whole_file import Written, whole_file
 
 ROOT = "Annotations"
 RECTANGLE, ELLIPSE, ARROW = "1", "2", "3"

@@ -51,3 +51,29 @@ class Outlines:
             notes.append(f"{self.repaired} repaired")
         notes += [f"{n} {kind} skipped" for kind, n in sorted(self.skipped.items())]
         return ", ".join(notes)
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What a writer did.
+
+    Attributes:
+        objects: how many are in the file
+        repaired: how many of them were invalid, or became so by rounding, and were made valid
+        dropped: how many had no area left and are not in the file
+    """
+
+    objects: int = 0
+    repaired: int = 0
+    dropped: int = 0
+
+    def __add__(self, other: Written) -> Written:
+        return Written(self.objects + other.objects, self.repaired + other.repaired, self.dropped + other.dropped)
+
+    def __str__(self) -> str:
+        notes = [f"{self.objects} outlines"]
+        if self.repaired:
+            notes.append(f"{self.repaired} repaired")
+        if self.dropped:
+            notes.append(f"{self.dropped} without area dropped")
+        return ", ".join(notes)

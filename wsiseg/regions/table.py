@@ -27,9 +27,9 @@ from numpy.typing import NDArray
 
 from wsiseg.errors import RegionError
 from wsiseg.geometry import Frame
+from wsiseg.outputs import whole_file
 from wsiseg.regions.canonical import Batch, canonical
-from wsiseg.regions.region import Region
-from wsiseg.regions.whole_file import Written, whole_file
+from wsiseg.regions.region import Region, Written
 
 TEXT = ("id", "class")
 DERIVED = ("area_um2", "perimeter_um", "centroid_x_um", "centroid_y_um", "centroid_x_px", "centroid_y_px")

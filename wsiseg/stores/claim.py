@@ -10,17 +10,17 @@ kernel drops the lock of a dead process, so that nothing has to be cleaned up by
 
 from __future__ import annotations
 
-import errno
-import fcntl
+import contextlib
 import json
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, BinaryIO
 
-from wsiseg.errors import BusyError, MismatchError, OutputError, StoreError
+from wsiseg.errors import MismatchError, StoreError
+from wsiseg.outputs import hold, writing
 
 Manifest = dict[str, Any]
 CLAIM = "claim.json"
@@ -109,7 +109,7 @@ def claim(final: Path, manifest: Manifest, *, overwrite: bool = False) -> Iterat
                 for torn in partial.rglob("*.partial"):  # single files that a killed process was writing
                     torn.unlink()
             else:
-                lock.write(json.dumps(manifest, indent=1, ensure_ascii=False))
+                lock.write(json.dumps(manifest, indent=1, ensure_ascii=False).encode())
                 lock.flush()
                 os.fsync(lock.fileno())
             yield partial
@@ -118,26 +118,12 @@ def claim(final: Path, manifest: Manifest, *, overwrite: bool = False) -> Iterat
         lock.close()
 
 
-def _lock(partial: Path, final: Path) -> IO[str]:
+def _lock(partial: Path, final: Path) -> BinaryIO:
     """The claim file, locked. A folder that was renamed between opening and locking is looked at afresh."""
     while True:
         partial.mkdir(exist_ok=True)
-        try:
-            lock = (partial / CLAIM).open("a+", encoding="utf-8")
-        except FileNotFoundError:
-            continue
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.close()
-            raise BusyError(f"Another process is making {final}: wait for it, or choose another output.") from None
-        try:
-            if os.path.samestat(os.fstat(lock.fileno()), (partial / CLAIM).stat()):
-                return lock
-        except FileNotFoundError:
-            lock.close()
-            continue
-        lock.close()
+        with contextlib.suppress(FileNotFoundError):
+            return hold(partial / CLAIM, final)
 
 
 def _clear(partial: Path) -> None:
@@ -149,31 +135,3 @@ def _clear(partial: Path) -> None:
             shutil.rmtree(path)
         else:
             path.unlink()
-
-
-# What an operating system says when a place cannot be written, and what to do then.
-_ADVICE = {
-    errno.ENOSPC: "the disk is full: make room and run the same command again, finished work is kept",
-    errno.EDQUOT: "the disk quota is used up: make room and run the same command again, finished work is kept",
-    errno.EACCES: "permission denied: choose a place that you may write to",
-    errno.EPERM: "permission denied: choose a place that you may write to",
-    errno.EROFS: "the file system is read-only: choose another place",
-    errno.ENOTDIR: "a part of its path is a file, not a folder: choose another place",
-    errno.EEXIST: "a file is in the way: choose another place",
-    errno.EISDIR: "it is a folder: choose a file name",
-    errno.ENAMETOOLONG: "its name is too long: choose a shorter one",
-    errno.EFBIG: "the file grew beyond the limit set for this process: raise the limit (ulimit -f)",
-}
-
-
-@contextmanager
-def writing(target: Path) -> Iterator[None]:
-    """Turn the operating system's refusals to write into one OutputError that names the target."""
-    try:
-        yield
-    except OutputError:
-        raise
-    except OSError as error:
-        if error.errno not in _ADVICE:
-            raise
-        raise OutputError(f"{target} cannot be written, {_ADVICE[error.errno]}.") from error

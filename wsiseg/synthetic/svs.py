@@ -21,7 +21,7 @@ from tifffile import TiffWriter
 
 from wsiseg.errors import OutputError
 from wsiseg.geometry import Box
-from wsiseg.stores.claim import writing
+from wsiseg.outputs import writing
 from wsiseg.synthetic.slide import SyntheticSlide
 
 TILE = 512  # px

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from wsiseg.errors import StoreError
-from wsiseg.stores.claim import writing
+from wsiseg.outputs import writing
 
 
 def save_checkpoint(folder: Path, step: int, state: dict[str, Any], about: dict[str, Any]) -> None:

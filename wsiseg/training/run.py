@@ -36,12 +36,13 @@ from wsiseg.methods import METHODS
 from wsiseg.methods.method import Method
 from wsiseg.nets.generator import Architecture, Generator
 from wsiseg.nets.weights import load_imagenet, normalisation
+from wsiseg.outputs import writing
 from wsiseg.pictures import picture_grid, save_picture
 from wsiseg.recipe import Recipe
 from wsiseg.regions.formats import file_hash, read_outlines
 from wsiseg.regions.region import Region
 from wsiseg.slides.open import open_slide
-from wsiseg.stores.claim import differences, writing
+from wsiseg.stores.claim import differences
 from wsiseg.stores.tiles import TileStore
 from wsiseg.tiling import select_tiles, tile_slide
 from wsiseg.tissue import tissue_of
