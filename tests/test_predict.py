@@ -54,8 +54,7 @@ def label_of(image: np.ndarray) -> np.ndarray:
     return np.where(image[..., 1] < 60, 1, np.where(image[..., 0] < 60, 2, 0)).astype(np.uint8)
 
 
-@pytest.fixture(scope="module")
-def picture() -> np.ndarray:
+def draw() -> np.ndarray:
     """(760, 1100, 3): pinkish tissue on white, with objects of both classes, at the edges too; blocks of 2 × 2 px."""
     rng = np.random.default_rng(1)
     small = np.full((380, 550, 3), 245, np.uint8)
@@ -68,6 +67,11 @@ def picture() -> np.ndarray:
     small[hole < 1600] = (200, 20, 170)
     small[hole < 400] = (200, 130, 170)
     return np.kron(small, np.ones((2, 2, 1), np.uint8))
+
+
+@pytest.fixture(scope="module")
+def picture() -> np.ndarray:
+    return draw()
 
 
 @pytest.fixture
