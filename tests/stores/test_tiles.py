@@ -117,3 +117,20 @@ def test_what_is_no_store_says_so(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     with pytest.raises(StoreError, match="not made by wsiseg"):
         TileStore(tmp_path / "folder")
+
+
+def test_the_cache_keeps_its_budget(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "s.zarr")
+    tile = 32 * 32 * 3
+    monkeypatch.setattr(module, "CACHE_BYTES", 2 * tile)
+    cache = module._Cache()
+    monkeypatch.setattr(module, "_DECODED", cache)
+    store = TileStore(tmp_path / "s.zarr")
+    first = store.image(0)
+    assert store.image(0) is first
+    with pytest.raises(ValueError, match="read-only"):
+        first[0] = 0
+    for i in range(1, 5):
+        assert (store.image(i) == pixels(CHOSEN[i].read)).all()
+    assert cache._bytes == sum(a.nbytes for a in cache._arrays.values()) == 2 * tile
+    assert store.image(0) is not first

@@ -13,9 +13,11 @@ written last, so "is this shard done?" is "is that chunk there?".
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import cached_property, lru_cache
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Sequence
+from functools import cached_property
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -31,8 +33,35 @@ from wsiseg.stores.claim import CLAIM, Manifest, read_claim
 FORMAT = 1
 SHARD_BYTES = 48 << 20  # uncompressed image bytes in one file: what a writer holds in memory
 WHITE = 255
-CACHED_TILES = 256
+CACHE_BYTES = 1 << 30  # decoded tiles that a process keeps, all its stores together
 READY = "arrays.ready"  # all arrays exist; in unfinished stores only
+
+
+class _Cache:
+    """Arrays of all stores of this process; the least recently used go first when `CACHE_BYTES` are full."""
+
+    def __init__(self) -> None:
+        self._arrays: OrderedDict[Hashable, np.ndarray] = OrderedDict()
+        self._bytes, self._lock = 0, Lock()
+
+    def get(self, key: Hashable, make: Callable[[], np.ndarray]) -> np.ndarray:
+        """The array of a key, made when it is not at hand; read-only."""
+        with self._lock:
+            if key in self._arrays:
+                self._arrays.move_to_end(key)
+                return self._arrays[key]
+        made = make()
+        made.flags.writeable = False
+        with self._lock:
+            if key not in self._arrays:
+                self._arrays[key] = made
+                self._bytes += made.nbytes
+            while self._bytes > CACHE_BYTES and len(self._arrays) > 1:
+                self._bytes -= self._arrays.popitem(last=False)[1].nbytes
+        return made
+
+
+_DECODED = _Cache()
 
 
 class TileStore:
@@ -53,7 +82,7 @@ class TileStore:
         self.grid = Grid.from_json(self.manifest["grid"])
         classes = self.manifest["classes"]
         self.classes = ClassMap.from_json(classes) if classes is not None else None
-        self._tile = lru_cache(CACHED_TILES)(self._decode)
+        self._token = object()  # not the path: the store there may be replaced while this process runs
 
     def __reduce__(self) -> tuple[type[TileStore], tuple[Path]]:
         return TileStore, (self.path,)
@@ -106,18 +135,16 @@ class TileStore:
 
     def image(self, i: int) -> np.ndarray:
         """(size, size, 3) uint8 RGB of tile i's read box; read-only, it is cached."""
-        return self._tile("image", i)
+        return self._decode("image", i)
 
     def label(self, i: int) -> np.ndarray:
         """(size, size) uint8 labels of tile i's read box; read-only, it is cached."""
         if not self.labelled:
             raise StoreError(f"{self.path} has no labels: tile the slide with --annotations.")
-        return self._tile("label", i)
+        return self._decode("label", i)
 
     def _decode(self, name: str, i: int) -> np.ndarray:
-        tile = np.asarray(self._array(name)[i])
-        tile.flags.writeable = False
-        return tile
+        return _DECODED.get((self._token, name, i), lambda: np.asarray(self._array(name)[i]))
 
     def read(self, box: Box) -> np.ndarray:
         """(box.h, box.w, 3) uint8 RGB of any box of the grid's frame; white where no tile was stored."""
