@@ -169,6 +169,7 @@ def test_a_slide_without_tissue_says_so(tmp_path: Path) -> None:
     with pytest.raises(TissueError, match="No tissue"):
         predict_slide(empty, BUNDLE, ColourRule(), Job(tmp_path / "out.geojson"))
     assert not list(tmp_path.iterdir())
+    assert predict_slide(empty, BUNDLE, ColourRule(), Job(tmp_path / "out.geojson", tissue=False)).objects == 0
 
 
 def test_a_model_for_finer_pixels_is_refused(slide: Slide, tmp_path: Path) -> None:

@@ -167,12 +167,14 @@ class Job:
         out: the outlines
         labels: where to keep the label map; None removes it once the outlines are written
         within: predict only inside the outlines of this file
+        tissue: predict only where there is tissue
         overwrite: replace what was made from something else
     """
 
     out: Path
     labels: Path | None = None
     within: Path | None = None
+    tissue: bool = True
     overwrite: bool = False
 
 
@@ -199,11 +201,11 @@ def predict_slide(
     check_fit(slide, bundle)
     grid = grid_for(slide, bundle)
     regions = None
-    sources: dict[str, str | None] = {"within": None}
+    sources: dict[str, Any] = {"within": None, "tissue": "default" if job.tissue else None}
     if job.within is not None:
         regions = read_outlines(job.within).regions
         sources["within"] = file_hash(job.within)
-    tiles = select_tiles(grid, tissue_of(slide), within=regions, level0=slide.frame)
+    tiles = select_tiles(grid, tissue_of(slide) if job.tissue else None, within=regions, level0=slide.frame)
     manifest = predict_manifest(slide, grid, tiles, bundle, engine, sources)
     kept = job.labels or job.out.with_name(job.out.name + ".labels.zarr")
     earlier = finished_outlines(job.out, manifest, overwrite=job.overwrite)

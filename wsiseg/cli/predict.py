@@ -17,13 +17,14 @@ PATH = click.Path(path_type=Path)
 @click.option("--out", type=PATH, metavar="FILE.geojson", help="The outlines; SLIDE-STEM.geojson here by default.")
 @click.option("--labels", type=PATH, metavar="FILE.zarr", help="Keep the label map too.")
 @click.option("--within", type=PATH, metavar="REGIONS", help="Predict only inside these outlines.")
+@click.option("--no-tissue", is_flag=True, help="Predict the whole slide, not only where there is tissue.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, …")
 @slide_mpp_option
 @overwrite_option
 @quiet_option
 def predict(
-    slide: Path, model: Path | None, out: Path | None, labels: Path | None, within: Path | None, device: str,
-    slide_mpp: float | None, overwrite: bool, quiet: bool,
+    slide: Path, model: Path | None, out: Path | None, labels: Path | None, within: Path | None, no_tissue: bool,
+    device: str, slide_mpp: float | None, overwrite: bool, quiet: bool,
 ) -> None:  # fmt: skip
     """Outline the objects of a slide; the file opens in QuPath."""
     from wsiseg.bundle import load_bundle
@@ -39,7 +40,13 @@ def predict(
             "Do not use its outlines for anything that matters.",
             err=True,
         )
-    job = Job(out=out or Path(f"{slide.stem}.geojson"), labels=labels, within=within, overwrite=overwrite)
+    job = Job(
+        out=out or Path(f"{slide.stem}.geojson"),
+        labels=labels,
+        within=within,
+        tissue=not no_tissue,
+        overwrite=overwrite,
+    )
     with open_slide(slide, mpp=slide_mpp) as opened, progress_bar("Predicting", "tiles", quiet) as progress:
         engine = ENGINES["torch"].from_bundle(bundle, device)
         result = predict_slide(opened, bundle, engine, job, progress=progress)

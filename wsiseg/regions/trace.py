@@ -29,7 +29,7 @@ from wsiseg.regions.contours import (
 )
 from wsiseg.regions.rings import Batch, collect
 
-_BLOCK = 1 << 20  # bytes of label map that are worked on at a time: what fits into a processor's second cache
+_BLOCK = 1 << 19  # bytes of label map that are worked on at a time: what fits into a processor's second cache
 
 
 def trace(bands: Iterable[NDArray[np.uint8]]) -> Iterator[tuple[int, Polygon]]:
