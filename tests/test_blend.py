@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wsiseg.blend import Blender, tile_weights
+from wsiseg.blend import Blender, decide, tile_weights
 from wsiseg.geometry import Frame
 from wsiseg.grid import Grid, Tile
 
@@ -94,3 +94,10 @@ def test_tiles_out_of_order_are_refused() -> None:
     blender.add(grid[1, 0], np.zeros((2, 8, 8), np.float32))
     with pytest.raises(ValueError, match="grid order"):
         blender.add(grid[0, 1], np.zeros((2, 8, 8), np.float32))
+
+
+def test_an_object_of_unsure_kind_is_an_object() -> None:
+    scores = np.array([[0.4, 0.6, 0.5], [0.35, 0.3, 0.2], [0.25, 0.1, 0.3]], np.float32)[:, None, :]
+    assert decide(scores, False).tolist() == [[0, 0, 0]]
+    assert decide(scores, True).tolist() == [[1, 0, 0]]
+    assert (decide(scores * 7, True) == decide(scores, True)).all(), "weights need not add up to 1"

@@ -23,15 +23,31 @@ def tile_weights(grid: Grid) -> np.ndarray:
     return np.outer(ramp, ramp)
 
 
+def decide(scores: np.ndarray, object_first: bool) -> np.ndarray:
+    """(h, w) uint8 labels from (classes, h, w) scores, background first; scores need not add up to 1.
+
+    Args:
+        scores: of each class
+        object_first: background wins only where it outweighs all other classes together, and the highest of those is
+            taken elsewhere. Right where the classes are kinds of one thing: a network that is sure of a glomerulus
+            but not of which kind should not call it background.
+    """
+    if not object_first:
+        return scores.argmax(0).astype(np.uint8)
+    best = (scores[1:].argmax(0) + 1).astype(np.uint8)
+    best[scores[0] >= scores[1:].sum(0)] = 0
+    return best
+
+
 class Blender:
     """Adds tiles up and hands out finished rows of the grid.
 
     Memory: the cells of at most three rows of the grid that hold any tile, each (classes + 1) × stride² float32.
     """
 
-    def __init__(self, grid: Grid, classes: int, first_row: int = 0) -> None:
-        """Start at a row of the grid; what tiles contribute to rows above it is left out."""
-        self.grid, self.classes, self.next_row = grid, classes, first_row
+    def __init__(self, grid: Grid, classes: int, first_row: int = 0, *, object_first: bool = False) -> None:
+        """Start at a row of the grid; what tiles contribute to rows above it is left out. See `decide`."""
+        self.grid, self.classes, self.next_row, self._object_first = grid, classes, first_row, object_first
         self._weights = tile_weights(grid)
         self._cells: dict[tuple[int, int], tuple[np.ndarray, np.ndarray]] = {}
         self._last = (-1, -1)
@@ -75,8 +91,9 @@ class Blender:
         for place in [p for p in self._cells if p[0] == row]:
             sums, weights = self._cells.pop(place)
             where = self.grid[place].keep.relative_to(band).slices
-            best = sums.argmax(0).astype(np.uint8)
-            sure = np.divide(sums.max(0), weights, out=np.zeros_like(weights), where=weights > 0)
+            best = decide(sums, self._object_first)
+            chosen = np.take_along_axis(sums, best[None].astype(np.intp), 0)[0]
+            sure = np.divide(chosen, weights, out=np.zeros_like(weights), where=weights > 0)
             labels[where] = best
             score[where] = np.where(best > 0, np.rint(sure * 255), 0)
         return labels, score

@@ -93,7 +93,8 @@ def predict_labels(
     with claim(out, manifest, overwrite=overwrite) as folder:
         if folder is not None:
             writer = LabelWriter(folder, manifest)
-            blender = Blender(grid, len(classes), writer.rows_done)
+            object_first = bool(manifest["model"]["usage"]["object_first"])
+            blender = Blender(grid, len(classes), writer.rows_done, object_first=object_first)
 
             def store(before: int) -> None:
                 for row, labels, score in blender.rows(before=before):

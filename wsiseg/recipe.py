@@ -119,6 +119,11 @@ class Predict(Section):
     batch: int = Field(4, ge=1, description="tiles per forward pass; a part of the model's identity")
     min_object_um2: float = Field(0.0, ge=0, description="smaller objects are left out")
     min_hole_um2: float = Field(0.0, ge=0, description="smaller holes are filled")
+    object_first: bool = Field(
+        False,
+        description="background wins only against all other classes together: right where the classes are kinds of "
+        "one thing",
+    )
     half_weights: bool = Field(False, description="store the weights in 16 bits: a file of half the size")
 
 

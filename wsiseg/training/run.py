@@ -24,6 +24,7 @@ import numpy as np
 import torch
 
 from wsiseg import __version__
+from wsiseg.blend import decide
 from wsiseg.bundle import ModelBundle, Usage, save_bundle
 from wsiseg.classes import ClassMap
 from wsiseg.data.crops import CropDataset, batches, side_for
@@ -158,7 +159,7 @@ def _about(recipe: Recipe) -> dict[str, Any]:
 def usage_of(recipe: Recipe) -> Usage:
     """How the recipe's model is to be used."""
     p = recipe.predict
-    return Usage(recipe.data.mpp, p.tile, p.overlap, p.batch, p.min_object_um2, p.min_hole_um2)
+    return Usage(recipe.data.mpp, p.tile, p.overlap, p.batch, p.min_object_um2, p.min_hole_um2, p.object_first)
 
 
 def build_generator(recipe: Recipe, classes: int) -> tuple[Generator, str]:
@@ -251,7 +252,7 @@ def _validate(
             images += [images[0]] * (usage.batch - len(images))
             for tile, image, scores in zip(part, images, engine.probabilities(np.stack(images)), strict=False):
                 inner = tile.keep.relative_to(tile.read).slices
-                truth, said = store.read_labels(tile.keep), scores.argmax(0).astype(np.uint8)[inner]
+                truth, said = store.read_labels(tile.keep), decide(scores, usage.object_first)[inner]
                 known = truth < len(classes)
                 pairs = truth[known].astype(np.int64) * len(classes) + said[known]
                 confusion += np.bincount(pairs, minlength=confusion.size).reshape(confusion.shape)
