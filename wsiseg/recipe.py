@@ -66,10 +66,41 @@ class Model(Section):
     output_stride: Literal[8, 16] = Field(16, description="px of the image per px of the deepest features")
 
 
-class Method(Section):
-    """[method]: how it learns. Options of a method are in the method's own section class."""
+class Adversarial(Section):
+    """[method.adversarial]: the semi-supervised GAN."""
 
-    name: Literal["supervised"] = Field("supervised", description="which method")
+    discriminator: Literal["fcn", "patch"] = Field("fcn", description="a logit per pixel, or per patch of 70 px")
+    width: int = Field(32, ge=4, description="channels of the discriminator's first layer")
+    game: Literal["bce", "lsgan", "hinge"] = Field("bce", description="loss of both players")
+    learning_rate: float = Field(2e-4, gt=0, description="of the discriminator's Adam (0.5, 0.999)")
+    r1: float = Field(0.0, ge=0, description="weight of the gradient penalty on true maps")
+    r1_every: int = Field(16, ge=1, description="steps from one penalty to the next")
+    schedule: Literal["interleaved", "paper"] = Field(
+        "interleaved", description="both losses in each step, or labelled slides first and then unlabelled ones alone"
+    )
+    start: float = Field(0.15, ge=0, le=1, description="share of the steps with labelled slides and no discriminator")
+    unlabelled_from: float = Field(0.3, ge=0, le=1, description="share of the steps before unlabelled slides count")
+    ramp: float = Field(0.2, ge=0, le=1, description="share of the steps in which their weight rises (sigmoid)")
+    labelled_weight: float = Field(0.01, ge=0, description="λ1, of the adversarial loss on labelled slides")
+    unlabelled_weight: float = Field(0.001, ge=0, description="λ2, of the adversarial loss on unlabelled slides")
+    self_taught: float = Field(0.0, ge=0, description="of the loss on pixels that the discriminator believes")
+    believe: float = Field(0.2, ge=0, le=1, description="probability of truth above which it believes them")
+    feature_matching: float = Field(0.0, ge=0, description="of the difference of mean features, labelled to unlabelled")
+    target: Literal["source", "correctness"] = Field(
+        "source", description="what the discriminator tells: truth from prediction, or right pixels from wrong ones"
+    )
+    encoding: Literal["raw", "smooth", "scaled", "straight_through", "gumbel"] = Field(
+        "scaled", description="how true maps are shown, see `wsiseg.losses.encoding`"
+    )
+    pause_below: float = Field(0.1, ge=0, description="the discriminator rests while its mean loss is below this")
+    probe_every: int = Field(100, ge=1, description="steps from one probe of the encoding to the next")
+
+
+class Method(Section):
+    """[method]: how it learns. Options of one method alone are in a table of its name."""
+
+    name: Literal["supervised", "adversarial"] = Field("supervised", description="which method")
+    adversarial: Adversarial = Adversarial()
     learning_rate: float = Field(1e-3, gt=0, description="of AdamW at its highest")
     encoder_rate: float = Field(0.3, gt=0, description="factor on the learning rate for the pretrained encoder")
     weight_decay: float = Field(1e-2, ge=0, description="of AdamW")

@@ -64,7 +64,6 @@ class MethodContract:
         before = {k: v.clone() for k, v in method.predictor().state_dict().items()}
         rows = self.run(method, recipe, labelled_stores, range(3))
         assert all(math.isfinite(value) for row in rows for value in row.values())
-        assert all(row.keys() == rows[0].keys() for row in rows)
         after = method.predictor().state_dict()
         moved = [k for k, v in before.items() if v.is_floating_point() and not torch.equal(v, after[k])]
         assert len(moved) > 0.9 * sum(v.is_floating_point() for v in before.values())

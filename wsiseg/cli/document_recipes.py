@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Literal, get_args, get_origin
 
 from pydantic.fields import FieldInfo
@@ -43,13 +44,16 @@ biopsies is told in [the results](results/kidney-glomeruli.md). Outlining everyt
 def page() -> str:
     """Markdown for all keys."""
     parts = [HEAD, "\n## All keys\n\n| key | meaning | default |\n|---|---|---|\n"]
-    for name, field in Recipe.model_fields.items():
+    return "".join([*parts, *_rows("", Recipe)])
+
+
+def _rows(prefix: str, section: type[Section]) -> Iterator[str]:
+    for name, field in section.model_fields.items():
         kind = field.annotation
         if isinstance(kind, type) and issubclass(kind, Section):
-            parts += [_row(f"{name}.{key}", inner) for key, inner in kind.model_fields.items()]
+            yield from _rows(f"{prefix}{name}.", kind)
         else:
-            parts.append(_row(name, field))
-    return "".join(parts)
+            yield _row(prefix + name, field)
 
 
 def _row(name: str, field: FieldInfo) -> str:

@@ -46,12 +46,17 @@ class Augmenter:
         Returns:
             images (n, 3, crop, crop) float32 from 0 to 1, labels (n, crop, crop) int64
         """
+        image, label = self.turn(images, labels)
+        return self.restain(image), label
+
+    def turn(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Turn, flip, scale and crop alone; takes and gives what a call does."""
         image, label = to_float(images), labels[:, None].float()
         grid = self._grid(images.shape[0], images.shape[1]).to(image.device)
         # White and IGNORE lie outside: shift so that grid_sample's zero padding means them.
         image = 1 + F.grid_sample(image - 1, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
         label = IGNORE + F.grid_sample(label - IGNORE, grid, mode="nearest", padding_mode="zeros", align_corners=False)
-        return self._stain(image), label[:, 0].round().long()
+        return image, label[:, 0].round().long()
 
     def _grid(self, n: int, side: int) -> Tensor:
         turn = torch.rand(n)
@@ -62,7 +67,8 @@ class Augmenter:
         theta = torch.stack([torch.stack([cos * flip, -sin, zero], 1), torch.stack([sin * flip, cos, zero], 1)], 1)
         return F.affine_grid(theta, [n, 3, self.crop, self.crop], align_corners=False)
 
-    def _stain(self, image: Tensor) -> Tensor:
+    def restain(self, image: Tensor) -> Tensor:
+        """Other stain and light alone: (n, 3, h, w) float32 from 0 to 1, in and out."""
         if not (self.stain or self.brightness):
             return image
         n = image.shape[0]

@@ -52,26 +52,35 @@ class Supervised:
 
     def update(self, labelled: Batch, unlabelled: Batch | None, progress: float) -> dict[str, float]:
         """One step; `unlabelled` is not used. Returns the losses, the learning rate and the share forgiven."""
+        self.set_rate(progress)
+        images, labels = self.augment(*labelled)
+        self.net.train()
+        loss, figures = self.labelled_loss(self.net(images), images, labels, progress)
+        self.learn(loss)
+        return {"loss": loss.item(), **figures}
+
+    def set_rate(self, progress: float) -> None:
+        """The learning rate of this moment."""
         factor = rate(progress, self.options.schedule, self.options.warmup)
         for group in self.optimiser.param_groups:
             group["lr"] = group["top"] * factor
-        images, labels = self.augment(*labelled)
+
+    def labelled_loss(
+        self, logits: Tensor, images: Tensor, labels: Tensor, progress: float
+    ) -> tuple[Tensor, dict[str, float]]:
+        """Cross-entropy and Dice on outlined crops, and the figures to log."""
         weight, forgiven = self._weight(images, labels, progress)
-        self.net.train()
-        logits = self.net(images)
         ce, dice = cross_entropy(logits, labels, weight), soft_dice(logits, labels, weight)
-        loss = ce + self.options.dice * dice
+        figures = {"cross_entropy": ce.item(), "dice_loss": dice.item(), "forgiven": forgiven}
+        figures["learning_rate"] = self.optimiser.param_groups[0]["lr"]
+        return ce + self.options.dice * dice, figures
+
+    def learn(self, loss: Tensor) -> None:
+        """One step of the generator, and of its average."""
         self.optimiser.zero_grad(set_to_none=True)
         self.fabric.backward(loss)
         self.optimiser.step()
         self.average.update(self.net.module)
-        return {
-            "loss": loss.item(),
-            "cross_entropy": ce.item(),
-            "dice_loss": dice.item(),
-            "forgiven": forgiven,
-            "learning_rate": self.options.learning_rate * factor,
-        }
 
     @torch.no_grad()
     def _weight(self, images: Tensor, labels: Tensor, progress: float) -> tuple[Tensor | None, float]:

@@ -82,7 +82,7 @@ def fit(
         WsisegError: a loss is no longer a finite number
     """
     second = iter(unlabelled) if unlabelled is not None else None
-    sums: dict[str, float] = {}
+    seen: dict[str, list[float]] = {}  # not every figure is there in every step
     count, waited, busy = 0, 0.0, 0.0  # seconds spent waiting for batches and learning from them
     asked = time.perf_counter()
     for step, batch in zip(steps, labelled, strict=True):
@@ -95,14 +95,14 @@ def fit(
         if bad:
             raise WsisegError(f"At step {step} {bad[0]} is no longer a number: resume with a lower learning_rate.")
         for name, value in figures.items():
-            sums[name] = sums.get(name, 0.0) + value
+            seen.setdefault(name, []).append(value)
         done, count = step + 1, count + 1
         waited, busy = waited + got - asked, busy + time.perf_counter() - got
         if done % LOG_EVERY == 0 or done == total:
-            means = {name: value / count for name, value in sums.items()}
+            means = {name: sum(values) / len(values) for name, values in seen.items()}
             pace = {"waiting": waited / (waited + busy), "steps_per_second": count / (waited + busy)}
             log.write(done, means | pace)
-            sums, count, waited, busy = {}, 0, 0.0, 0.0
+            seen, count, waited, busy = {}, 0, 0.0, 0.0
         progress(done, figures)
         if done % evaluate_every == 0 or done == total:
             evaluate(done)

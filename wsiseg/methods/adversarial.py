@@ -1,0 +1,176 @@
+"""The semi-supervised GAN: a discriminator that sees image and label map together teaches from slides without outlines.
+
+    labelled    image ─► G ─► map ──┬── cross-entropy + Dice against the outlines
+                                    └── λ1 · game(D(image, map))
+    unlabelled  image ─► G ─► map ───── λ2 · game(D(image, map))        [+ self-taught, + feature matching]
+    D           (image, true map) against (image, predicted map), labelled slides only
+
+Source: Lalwani, "DeepLab with adversarial loss for semi-supervised semantic segmentation of medical images". It gives
+no weights, rates or split; the weights of Hung et al. 2018 (λ1 0.01, λ2 0.001, self-taught 0.1 with threshold 0.2) are
+a starting point. `schedule = "paper"` has its two phases: first labelled slides with D, then unlabelled ones with D
+frozen. `interleaved` does both in each step and keeps D learning from the labelled slides.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from wsiseg.classes import ClassMap
+from wsiseg.losses.adversarial import (
+    correctness_loss,
+    discriminator_loss,
+    feature_matching,
+    generator_loss,
+    gradient_penalty,
+    self_taught,
+)
+from wsiseg.losses.encoding import encode, shown
+from wsiseg.methods.method import Batch
+from wsiseg.methods.probe import sharpness_auc
+from wsiseg.methods.supervised import Supervised
+from wsiseg.nets.discriminators import DISCRIMINATORS
+from wsiseg.nets.generator import Generator
+from wsiseg.recipe import Recipe
+
+PAPER_PHASE_TWO = 0.5  # share of the steps after which `paper` turns to unlabelled slides
+MEMORY = 0.95  # of the running mean of D's loss
+
+
+class Adversarial(Supervised):
+    """Learns from labelled and unlabelled batches; see the module's docstring."""
+
+    def __init__(self, recipe: Recipe, classes: ClassMap, fabric: Any, generator: Generator) -> None:
+        super().__init__(recipe, classes, fabric, generator)
+        self.gan = recipe.method.adversarial
+        critic = DISCRIMINATORS[self.gan.discriminator](len(classes), self.gan.width)
+        optimiser = torch.optim.Adam(critic.parameters(), lr=self.gan.learning_rate, betas=(0.5, 0.999))
+        self.critic, self.critic_optimiser = fabric.setup(critic, optimiser)
+        self.critic_loss, self.updates = math.log(2), 0
+
+    def update(self, labelled: Batch, unlabelled: Batch | None, progress: float) -> dict[str, float]:
+        """One step of G, then one of D. Returns all losses, and whether D rested."""
+        gan = self.gan
+        self.set_rate(progress)
+        self.net.train()
+        self.updates += 1
+        phase_two = gan.schedule == "paper" and progress >= PAPER_PHASE_TWO and unlabelled is not None
+        images, labels = self.augment(*labelled)
+        if phase_two:
+            assert unlabelled is not None
+            loss, figures = self._unlabelled_loss(unlabelled, None, gan.unlabelled_weight)
+            self.learn(loss)
+            return {"loss": loss.item(), **figures}
+
+        logits = self.net(images)
+        loss, figures = self.labelled_loss(logits, images, labels, progress)
+        playing = progress >= gan.start
+        if playing:
+            true, predicted = encode(logits, labels, gan.encoding)
+            with frozen(self.critic):
+                judged, _ = self.critic(images, predicted)
+                features = self.critic(images, true)[1] if gan.feature_matching else None
+            adversarial = generator_loss(judged, gan.game, _stated(labels, judged))
+            loss = loss + gan.labelled_weight * adversarial
+            figures["adversarial_labelled"] = adversarial.item()
+            weight = self._unlabelled_weight(progress)
+            if unlabelled is not None and weight > 0:
+                extra, more = self._unlabelled_loss(unlabelled, features, weight)
+                loss, figures = loss + extra, figures | more
+        self.learn(loss)
+        if playing:
+            figures |= self._teach_critic(images, labels, true.detach(), predicted.detach())
+        return {"loss": loss.item(), **figures}
+
+    def _unlabelled_weight(self, progress: float) -> float:
+        """λ2 at this moment: 0, then a sigmoid rise exp(-5 (1 - t)²) (Laine & Aila 2017)."""
+        gan = self.gan
+        if gan.schedule == "paper" or progress < gan.unlabelled_from:
+            return 0.0
+        t = min(1.0, (progress - gan.unlabelled_from) / gan.ramp) if gan.ramp else 1.0
+        return gan.unlabelled_weight * math.exp(-5 * (1 - t) ** 2)
+
+    def _unlabelled_loss(
+        self, unlabelled: Batch, features: Tensor | None, weight: float
+    ) -> tuple[Tensor, dict[str, float]]:
+        """G's loss on slides without outlines; self-taught and feature losses rise with the adversarial weight."""
+        gan = self.gan
+        images, _ = self.augment(*unlabelled)
+        logits = self.net(images)
+        with frozen(self.critic):
+            judged, seen = self.critic(images, shown(logits, gan.encoding))
+        adversarial = generator_loss(judged, gan.game)
+        loss, figures = weight * adversarial, {"adversarial_unlabelled": adversarial.item()}
+        rise = weight / gan.unlabelled_weight if gan.unlabelled_weight else 1.0
+        if gan.self_taught:
+            belief = nn.functional.interpolate(judged.sigmoid(), size=logits.shape[-2:], mode="nearest")
+            taught = self_taught(logits, belief, gan.believe)
+            loss, figures["self_taught"] = loss + rise * gan.self_taught * taught, taught.item()
+        if features is not None:
+            matching = feature_matching(features, seen)
+            loss, figures["feature_matching"] = loss + rise * gan.feature_matching * matching, matching.item()
+        return loss, figures
+
+    def _teach_critic(self, images: Tensor, labels: Tensor, true: Tensor, predicted: Tensor) -> dict[str, float]:
+        """D's step, on the maps that G made for its own: G is not run again."""
+        gan = self.gan
+        penalise = gan.r1 > 0 and self.updates % gan.r1_every == 0
+        if penalise:
+            images, true = images.detach().requires_grad_(), true.requires_grad_()
+        said, _ = self.critic(images, predicted)
+        if gan.target == "correctness":
+            loss = correctness_loss(said, predicted.argmax(1), labels)
+            real = said
+        else:
+            real, _ = self.critic(images, true)
+            loss = discriminator_loss(real, said, gan.game)
+        figures = {"discriminator": loss.item()}
+        if penalise and gan.target == "source":
+            penalty = gradient_penalty(real, images, true)
+            loss, figures["r1"] = loss + gan.r1 * gan.r1_every * penalty, penalty.item()
+        self.critic_loss = MEMORY * self.critic_loss + (1 - MEMORY) * figures["discriminator"]
+        resting = self.critic_loss < gan.pause_below
+        if not resting:
+            self.critic_optimiser.zero_grad(set_to_none=True)
+            self.fabric.backward(loss)
+            self.critic_optimiser.step()
+        figures["discriminator_rests"] = float(resting)
+        if self.updates % gan.probe_every == 0:
+            figures["probe_auc"] = sharpness_auc(true, predicted)
+        return figures
+
+    def state_dict(self) -> dict[str, Any]:
+        """That of the supervised part, and D with its optimiser and running loss."""
+        return super().state_dict() | {
+            "critic": self.critic.module.state_dict(),
+            "critic_optimiser": self.critic_optimiser.state_dict(),
+            "critic_loss": self.critic_loss,
+            "steps": self.updates,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """The inverse of `state_dict`."""
+        super().load_state_dict(state)
+        self.critic.module.load_state_dict(state["critic"])
+        self.critic_optimiser.load_state_dict(state["critic_optimiser"])
+        self.critic_loss, self.updates = state["critic_loss"], state["steps"]
+
+
+@contextmanager
+def frozen(net: nn.Module) -> Iterator[None]:
+    """Gradients flow through the network but not into it, and its buffers (spectral norms) stay as they are."""
+    training = net.training
+    net.requires_grad_(False).eval()
+    yield
+    net.requires_grad_(True).train(training)
+
+
+def _stated(labels: Tensor, judged: Tensor) -> Tensor:
+    """(n, 1, h', w') 1 where the crop's labels say anything, in the size of the logits."""
+    known = (labels < 255).float()[:, None]
+    return nn.functional.interpolate(known, size=judged.shape[-2:], mode="nearest")
