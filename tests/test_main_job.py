@@ -115,6 +115,16 @@ def test_a_killed_run_resumes_to_the_same_weights(lab: Path, finished: Path) -> 
     assert ours.metrics == theirs.metrics
 
 
+def test_overwriting_starts_anew_at_another_resolution(lab: Path) -> None:
+    words = ("train", lab / "recipe.toml", "--out", lab / "again", "--quiet", "--set", "training.steps=2")
+    assert run(*words).returncode == 0
+    changed = (*words, "--set", "data.mpp=5.0")
+    assert run(*changed).returncode == 2
+    done = run(*changed, "--overwrite")
+    assert done.returncode == 0, done.stderr
+    assert load_bundle(lab / "again" / "model").usage.mpp == 5.0
+
+
 def test_predict_and_evaluate_with_the_trained_model(lab: Path, finished: Path) -> None:
     out = lab / "4.prediction.geojson"
     done = run(

@@ -211,6 +211,8 @@ def predict_slide(
     kept = job.labels or job.out.with_name(job.out.name + ".labels.zarr")
     earlier = finished_outlines(job.out, manifest, overwrite=job.overwrite)
     if earlier is not None and (job.labels is None or job.labels.exists()):
+        if job.labels is None and kept.exists():  # killed after the outlines were written
+            shutil.rmtree(kept)
         return Prediction(earlier, already=True)
     inside = None if regions is None else _inside(regions, grid, slide)
     labels = predict_labels(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from shapely import box as rectangle
 
 from wsiseg import __version__
 from wsiseg.classes import ClassMap
@@ -79,8 +80,6 @@ def _touched(grid: Grid, regions: Iterable[Region], level0: Frame | None) -> set
 
 
 def _meets(region: Region, bounds: tuple[float, float, float, float]) -> bool:
-    from shapely import box as rectangle
-
     return bool(region.polygon.intersects(rectangle(*bounds)))
 
 

@@ -229,7 +229,7 @@ def test_changed_bytes(
     path.write_bytes(content)
     try:
         with open_slide(path, mpp=0.5, backend=backend) as slide:
-            slide.read(Box(-5, -5, 50, 50), slide.frame.at(1.0))
+            assert slide.read(Box(-5, -5, 50, 50), slide.frame.at(1.0)).shape == (50, 50, 3)
     except SlideError as error:
         sentence(error, path)
 

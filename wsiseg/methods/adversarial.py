@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from wsiseg.classes import ClassMap
+from wsiseg.classes import IGNORE, ClassMap
 from wsiseg.losses.adversarial import (
     correctness_loss,
     discriminator_loss,
@@ -172,5 +172,5 @@ def frozen(net: nn.Module) -> Iterator[None]:
 
 def _stated(labels: Tensor, judged: Tensor) -> Tensor:
     """(n, 1, h', w') 1 where the crop's labels say anything, in the size of the logits."""
-    known = (labels < 255).float()[:, None]
+    known = (labels != IGNORE).float()[:, None]
     return nn.functional.interpolate(known, size=judged.shape[-2:], mode="nearest")

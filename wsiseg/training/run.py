@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import platform
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -87,7 +88,9 @@ def train(recipe: Recipe, out: Path, *, device: str, resume: bool, overwrite: bo
     about = _about(recipe)
     found = _earlier(out, about, resume, overwrite)
     stores = {
-        row.name: tile_row(row, recipe, classes, out / "tiles", report.say) for row in rows if row.split != "test"
+        row.name: tile_row(row, recipe, classes, out / "tiles", report.say, overwrite=overwrite)
+        for row in rows
+        if row.split != "test"
     }
     labelled, unlabelled, validation = _sides(rows, stores)
     with writing(out):
@@ -173,8 +176,10 @@ def build_generator(recipe: Recipe, classes: int) -> tuple[Generator, str]:
     return generator, load_imagenet(generator.net.encoder, model.encoder, file)
 
 
-def tile_row(row: SlideRow, recipe: Recipe, classes: ClassMap, folder: Path, say: Say) -> TileStore:
-    """Tile one slide of the list with its outlines; a finished store is used as it is."""
+def tile_row(
+    row: SlideRow, recipe: Recipe, classes: ClassMap, folder: Path, say: Say, *, overwrite: bool = False
+) -> TileStore:
+    """Tile one slide of the list with its outlines; a finished store is used as it is, unless told to overwrite."""
     regions: Sequence[Region] = ()
     sources: dict[str, Any] = {}
     if row.annotations is not None:
@@ -190,13 +195,17 @@ def tile_row(row: SlideRow, recipe: Recipe, classes: ClassMap, folder: Path, say
         grid = Grid(slide.frame.at(recipe.data.mpp), recipe.data.tile)
         tiles = select_tiles(grid, tissue_of(slide), level0=slide.frame, also=regions)
         return tile_slide(
-            slide, grid, tiles, out, classes=classes if row.annotations else None, regions=regions, sources=sources
-        )
+            slide, grid, tiles, out, classes=classes if row.annotations else None, regions=regions, sources=sources,
+            overwrite=overwrite,
+        )  # fmt: skip
 
 
 def _earlier(out: Path, about: dict[str, Any], resume: bool, overwrite: bool) -> tuple[int, dict[str, Any]] | None:
     """(steps done, state) of an interrupted run, if it is to be resumed."""
-    found = load_checkpoint(out / "checkpoint") if (out / "checkpoint").exists() and not overwrite else None
+    if overwrite and (out / "checkpoint").exists():
+        with writing(out):
+            shutil.rmtree(out / "checkpoint")
+    found = load_checkpoint(out / "checkpoint")
     if found is None:
         return None
     if not resume:
