@@ -98,6 +98,9 @@ def test_tiles_out_of_order_are_refused() -> None:
 
 def test_an_object_of_unsure_kind_is_an_object() -> None:
     scores = np.array([[0.4, 0.6, 0.5], [0.35, 0.3, 0.2], [0.25, 0.1, 0.3]], np.float32)[:, None, :]
-    assert decide(scores, False).tolist() == [[0, 0, 0]]
-    assert decide(scores, True).tolist() == [[1, 0, 0]]
-    assert (decide(scores * 7, True) == decide(scores, True)).all(), "weights need not add up to 1"
+    assert decide(scores, None).tolist() == [[0, 0, 0]]
+    assert decide(scores, 0.5).tolist() == [[1, 0, 0]], "a draw is background"
+    assert decide(scores, 0.45).tolist() == [[1, 0, 2]]
+    assert decide(scores, 0.39).tolist() == [[1, 1, 2]]
+    for above in (0.3, 0.5, 0.7):
+        assert (decide(scores * 8, above) == decide(scores, above)).all(), "weights need not add up to 1"

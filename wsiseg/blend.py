@@ -23,19 +23,22 @@ def tile_weights(grid: Grid) -> np.ndarray:
     return np.outer(ramp, ramp)
 
 
-def decide(scores: np.ndarray, object_first: bool) -> np.ndarray:
+def decide(scores: np.ndarray, object_above: float | None) -> np.ndarray:
     """(h, w) uint8 labels from (classes, h, w) scores, background first; scores need not add up to 1.
 
     Args:
         scores: of each class
-        object_first: background wins only where it outweighs all other classes together, and the highest of those is
-            taken elsewhere. Right where the classes are kinds of one thing: a network that is sure of a glomerulus
-            but not of which kind should not call it background.
+        object_above: where the classes but background together have more than this share of the scores, the highest
+            of them wins; None: the highest of all. 0.5 is right where the classes are kinds of one thing: a network
+            that is sure of a glomerulus but not of which kind should not call it background. Less is right where it
+            learnt from outlines of only a part c of the objects: it then gives c times the probability, and the place
+            to cut is c / 2 (Elkan & Noto 2008).
     """
-    if not object_first:
+    if object_above is None:
         return scores.argmax(0).astype(np.uint8)
     best = (scores[1:].argmax(0) + 1).astype(np.uint8)
-    best[scores[0] >= scores[1:].sum(0)] = 0
+    objects = scores[1:].sum(0)
+    best[objects * (1 - object_above) <= scores[0] * object_above] = 0
     return best
 
 
@@ -45,9 +48,9 @@ class Blender:
     Memory: the cells of at most three rows of the grid that hold any tile, each (classes + 1) × stride² float32.
     """
 
-    def __init__(self, grid: Grid, classes: int, first_row: int = 0, *, object_first: bool = False) -> None:
+    def __init__(self, grid: Grid, classes: int, first_row: int = 0, *, object_above: float | None = None) -> None:
         """Start at a row of the grid; what tiles contribute to rows above it is left out. See `decide`."""
-        self.grid, self.classes, self.next_row, self._object_first = grid, classes, first_row, object_first
+        self.grid, self.classes, self.next_row, self._object_above = grid, classes, first_row, object_above
         self._weights = tile_weights(grid)
         self._cells: dict[tuple[int, int], tuple[np.ndarray, np.ndarray]] = {}
         self._last = (-1, -1)
@@ -91,7 +94,7 @@ class Blender:
         for place in [p for p in self._cells if p[0] == row]:
             sums, weights = self._cells.pop(place)
             where = self.grid[place].keep.relative_to(band).slices
-            best = decide(sums, self._object_first)
+            best = decide(sums, self._object_above)
             chosen = np.take_along_axis(sums, best[None].astype(np.intp), 0)[0]
             sure = np.divide(chosen, weights, out=np.zeros_like(weights), where=weights > 0)
             labels[where] = best

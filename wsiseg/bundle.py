@@ -40,7 +40,9 @@ class Usage:
         batch: tiles in one forward pass; fixed, because results can depend on it in their last bits
         min_object_um2: smaller objects are left out
         min_hole_um2: smaller holes are filled
-        object_first: background wins only against all other classes together, see `wsiseg.blend.decide`
+        object_above: probability of all classes but background together above which they win; see
+            `wsiseg.blend.decide`
+        flips: take the mean over four flips of each tile
     """
 
     mpp: float
@@ -49,7 +51,8 @@ class Usage:
     batch: int = 4
     min_object_um2: float = 0.0
     min_hole_um2: float = 0.0
-    object_first: bool = False
+    object_above: float | None = None
+    flips: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from wsiseg import __version__
 from wsiseg.blend import Blender
 from wsiseg.bundle import ModelBundle
 from wsiseg.classes import ClassMap
-from wsiseg.engines.engine import Engine
+from wsiseg.engines.engine import Engine, averaged
 from wsiseg.errors import BundleError, MismatchError, RegionError
 from wsiseg.geometry import Box
 from wsiseg.grid import Grid, Tile
@@ -89,12 +89,12 @@ def predict_labels(
     """
     grid = Grid.from_json(manifest["grid"])
     classes = ClassMap.from_json(manifest["classes"])
-    batch = int(manifest["model"]["usage"]["batch"])
+    usage = manifest["model"]["usage"]
+    batch = int(usage["batch"])
     with claim(out, manifest, overwrite=overwrite) as folder:
         if folder is not None:
             writer = LabelWriter(folder, manifest)
-            object_first = bool(manifest["model"]["usage"]["object_first"])
-            blender = Blender(grid, len(classes), writer.rows_done, object_first=object_first)
+            blender = Blender(grid, len(classes), writer.rows_done, object_above=usage["object_above"])
 
             def store(before: int) -> None:
                 for row, labels, score in blender.rows(before=before):
@@ -106,7 +106,7 @@ def predict_labels(
             # Tiles of one row above still reach into the first row to do.
             first = next((i for i, t in enumerate(tiles) if t.row >= writer.rows_done - 1), len(tiles))
             for i, images in _batches(read, tiles, first // batch * batch, batch):
-                scores = engine.probabilities(images)
+                scores = averaged(engine, images, flips=usage["flips"])
                 for tile, values in zip(tiles[i : i + batch], scores, strict=False):  # the last batch is padded
                     if tile.row >= writer.rows_done - 1:
                         store(before=tile.row)

@@ -13,11 +13,12 @@ from pathlib import Path
 from string import Template
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from wsiseg.classes import ClassMap, Colour
 from wsiseg.errors import ClassError, RecipeError
 
+Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 STRIDE = 16  # px that DeepLabV3+'s encoder halves away; crops and tiles must be whole multiples
 
 
@@ -96,11 +97,60 @@ class Adversarial(Section):
     probe_every: int = Field(100, ge=1, description="steps from one probe of the encoding to the next")
 
 
+class Strong(Section):
+    """What the methods with pseudo-labels share: how sure a label must be, and how strong a view is."""
+
+    confidence: tuple[float, ...] = Field(
+        (0.95,), description="least probability of a pseudo-label: one for all classes, or one for each"
+    )
+    weight: float = Field(1.0, ge=0, description="of the loss on unlabelled slides")
+    stain: float = Field(0.25, ge=0, description="as augment.stain, in a strong view")
+    brightness: float = Field(0.25, ge=0, description="as augment.brightness, in a strong view")
+    blur: float = Field(1.0, ge=0, description="px, largest standard deviation of the blur of a strong view")
+    cutmix: float = Field(0.5, ge=0, le=1, description="chance that a view holds a piece of another image")
+
+    @field_validator("confidence")
+    @classmethod
+    def _probabilities(cls, values: tuple[float, ...]) -> tuple[float, ...]:
+        if not values or not all(0 <= v <= 1 for v in values):
+            raise ValueError("confidence must hold probabilities from 0 to 1")
+        return values
+
+
+class Consistency(Strong):
+    """[method.consistency]: pseudo-labels of a plain view for two strong ones."""
+
+    start: float = Field(0.1, ge=0, le=1, description="share of the steps with labelled slides alone")
+    ramp: float = Field(0.2, ge=0, le=1, description="share of the steps in which the weight rises (sigmoid)")
+    channel_dropout: bool = Field(True, description="each feature channel is dropped from one of the two views")
+
+
+class MeanTeacher(Section):
+    """[method.mean_teacher]: agreement with the averaged network."""
+
+    weight: float = Field(10.0, ge=0, description="of the mean squared difference of the probabilities")
+    start: float = Field(0.0, ge=0, le=1, description="share of the steps with labelled slides alone")
+    ramp: float = Field(0.3, ge=0, le=1, description="share of the steps in which the weight rises (sigmoid)")
+
+
+class SelfTraining(Strong):
+    """[method.self_training]: pseudo-labels of an ensemble, in rounds."""
+
+    rounds: int = Field(4, ge=2, description="equal parts of the run; the first has no pseudo-labels")
+    members: int = Field(3, ge=1, description="networks in the ensemble, the newest ones")
+    alpha: float = Field(0.33, ge=0, description="α of the share (N_min / N_c)^α of pseudo-labels that a class keeps")
+
+
 class Method(Section):
     """[method]: how it learns. Options of one method alone are in a table of its name."""
 
-    name: Literal["supervised", "adversarial"] = Field("supervised", description="which method")
+    name: Literal["supervised", "adversarial", "consistency", "mean_teacher", "self_training"] = Field(
+        "supervised", description="which method"
+    )
     adversarial: Adversarial = Adversarial()
+    consistency: Consistency = Consistency()
+    mean_teacher: MeanTeacher = MeanTeacher()
+    self_training: SelfTraining = SelfTraining()
     learning_rate: float = Field(1e-3, gt=0, description="of AdamW at its highest")
     encoder_rate: float = Field(0.3, gt=0, description="factor on the learning rate for the pretrained encoder")
     weight_decay: float = Field(1e-2, ge=0, description="of AdamW")
@@ -132,9 +182,7 @@ class Training(Section):
     batch: int = Field(8, ge=2, description="crops per step and device; batch normalisation needs two")
     crop: int = Field(256, ge=32, description="px, a multiple of 16")
     seed: int = Field(0, description="fixes starting weights, crops, augmentation and dropout")
-    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = Field(
-        "32-true", description="bf16-mixed pays on GPUs, and on CPUs with AMX or AVX512-BF16"
-    )
+    precision: Precision = Field("32-true", description="bf16-mixed pays on GPUs, and on CPUs with AMX or AVX512-BF16")
     devices: int = Field(1, ge=1, description="GPUs, or processes on a CPU")
     loaders: int = Field(1, ge=0, description="processes that read crops; 0 reads in the training process")
     evaluate_every: int = Field(500, gt=0, description="steps")
@@ -150,11 +198,12 @@ class Predict(Section):
     batch: int = Field(4, ge=1, description="tiles per forward pass; a part of the model's identity")
     min_object_um2: float = Field(0.0, ge=0, description="smaller objects are left out")
     min_hole_um2: float = Field(0.0, ge=0, description="smaller holes are filled")
-    object_first: bool = Field(
-        False,
-        description="background wins only against all other classes together: right where the classes are kinds of "
-        "one thing",
-    )
+    object_above: float | None = Field(
+        None, gt=0, lt=1,
+        description="an object is where all classes but background together have more than this probability: 0.5 where "
+        "the classes are kinds of one thing, less where outlines are incomplete; left out: the most probable class",
+    )  # fmt: skip
+    flips: bool = Field(False, description="predict each tile in four flips and take the mean, four times slower")
     half_weights: bool = Field(False, description="store the weights in 16 bits: a file of half the size")
 
 

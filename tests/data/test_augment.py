@@ -74,3 +74,21 @@ def test_the_same_seed_does_the_same() -> None:
 def test_pixels_become_floats() -> None:
     out = to_float(torch.tensor([[[[0, 128, 255]]]], dtype=torch.uint8))
     assert out.flatten().tolist() == [0, pytest.approx(128 / 255), 1]
+
+
+def test_blur_keeps_the_light_and_takes_the_edges_of_half_of_the_images() -> None:
+    images, labels = picture(64)
+    images, labels = images.repeat(20, 1, 1, 1), labels.repeat(20, 1, 1)
+    torch.manual_seed(0)
+    sharp, _ = Augmenter(crop=64, **PLAIN)(images, labels)
+    soft = Augmenter(crop=64, **PLAIN, blur=2.0).restain(sharp)
+
+    def edges(x: torch.Tensor) -> torch.Tensor:
+        return (x[..., 1:] - x[..., :-1]).abs().amax((1, 2, 3))
+
+    assert torch.allclose(soft.mean((1, 2, 3)), sharp.mean((1, 2, 3)), atol=0.01)
+    blurred = edges(soft) < 0.95 * edges(sharp)
+    assert 0.25 < blurred.float().mean() < 0.75
+    assert torch.allclose(soft[~blurred], sharp[~blurred], atol=0.02)
+    flat = torch.full((4, 3, 20, 20), 0.6)
+    assert torch.allclose(Augmenter(crop=20, **PLAIN, blur=3.0).restain(flat), flat, atol=1e-5), "borders are not dark"

@@ -10,7 +10,7 @@ import torch
 
 from tests.methods.contract import MethodContract
 from wsiseg.losses.encoding import Encoding, encode
-from wsiseg.methods.adversarial import Adversarial, frozen
+from wsiseg.methods.adversarial import Adversarial
 from wsiseg.methods.probe import sharpness_auc
 from wsiseg.recipe import Recipe
 from wsiseg.stores.tiles import TileStore
@@ -35,8 +35,7 @@ class AdversarialContract(MethodContract):
         images, labels = method.augment(*self.batch(recipe, labelled_stores, 0))
         logits = method.net(images)
         _, predicted = encode(logits, labels, method.gan.encoding)
-        with frozen(method.critic):
-            judged, _ = method.critic(images, predicted)
+        judged, _ = method._judge(images, predicted)
         judged.mean().backward()
         after = method.critic.module.state_dict()
         assert all(torch.equal(before[k], after[k]) for k in before)

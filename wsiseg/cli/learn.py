@@ -41,6 +41,8 @@ def train(
     with progress_bar("Training", "steps", quiet) as bar:
         report = Reporter(lambda line: click.echo(line, err=True), lambda done, total, _: bar(done, total))
         bundle = run(loaded, out, device=device, resume=resume, overwrite=overwrite, report=report)
+    if bundle is None:
+        return  # the first process says it
     for name, value in bundle.metrics.items():
         if name.endswith("/dice"):
             click.echo(f"Dice on the validation slides, {name.removesuffix('/dice')}: {value:.3f}")

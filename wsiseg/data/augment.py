@@ -6,6 +6,7 @@ does the same, and so does every device.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -28,6 +29,7 @@ class Augmenter:
         scale: largest factor up and down
         stain: spread of the factor and the offset of each stain (Tellez et al. 2018)
         brightness: spread of one factor on the light
+        blur: px, largest standard deviation of a Gaussian blur; half of the images stay sharp
     """
 
     crop: int
@@ -35,6 +37,7 @@ class Augmenter:
     scale: float
     stain: float
     brightness: float
+    blur: float = 0.0
 
     def __call__(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Change a batch.
@@ -68,7 +71,9 @@ class Augmenter:
         return F.affine_grid(theta, [n, 3, self.crop, self.crop], align_corners=False)
 
     def restain(self, image: Tensor) -> Tensor:
-        """Other stain and light alone: (n, 3, h, w) float32 from 0 to 1, in and out."""
+        """Other focus, stain and light alone: (n, 3, h, w) float32 from 0 to 1, in and out."""
+        if self.blur:
+            image = blurred(image, self.blur * (2 * torch.rand(image.shape[0]) - 1).clamp_min(0))
         if not (self.stain or self.brightness):
             return image
         n = image.shape[0]
@@ -86,6 +91,19 @@ class Augmenter:
             torch.einsum("nchw,ncd->ndhw", density, change.to(image.device)) + shift.to(image.device)[:, :, None, None]
         )
         return (-mixed).exp().clamp(0, 1)
+
+
+def blurred(image: Tensor, sigma: Tensor) -> Tensor:
+    """Each image of (n, 3, h, w) under a Gaussian of its own standard deviation in px, (n,); 0 leaves it as it is."""
+    reach = max(1, math.ceil(3 * float(sigma.max())))
+    at = torch.arange(-reach, reach + 1)
+    kernel = torch.exp(-0.5 * (at / sigma.clamp_min(1e-3)[:, None]) ** 2)
+    kernel = (kernel / kernel.sum(1, keepdim=True)).to(image.device)
+    n, channels, h, w = image.shape
+    flat = F.pad(image.reshape(1, n * channels, h, w), (reach,) * 4, mode="replicate")
+    each = kernel.repeat_interleave(channels, 0)[:, None]
+    flat = F.conv2d(flat, each[:, :, None, :], groups=n * channels)
+    return F.conv2d(flat, each[:, :, :, None], groups=n * channels).reshape(n, channels, h, w)
 
 
 def to_float(images: Tensor) -> Tensor:

@@ -21,3 +21,15 @@ class Engine(Protocol):
         The batch must always have the same size: results can depend on it in their last bits.
         """
         ...
+
+
+FLIPS: tuple[tuple[int, ...], ...] = ((), (1,), (2,), (1, 2))  # axes of (batch, tile, tile, 3)
+
+
+def averaged(engine: Engine, images: np.ndarray, *, flips: bool) -> np.ndarray:
+    """What an engine says of a batch, or the mean of what it says of the four flips of it; shapes as of `Engine`."""
+    if not flips:
+        return engine.probabilities(images)
+    said = [engine.probabilities(np.ascontiguousarray(np.flip(images, axes))) for axes in FLIPS]
+    turned_back = [np.flip(s, tuple(axis + 1 for axis in axes)) for s, axes in zip(said, FLIPS, strict=True)]
+    return np.asarray(np.mean(turned_back, axis=0, dtype=np.float32))

@@ -43,3 +43,16 @@ def soft_dice(logits: Tensor, labels: Tensor, weight: Tensor | None = None, smoo
     present = truth.sum((0, 2, 3)) > 0
     dice = (2 * both + smooth) / (total + smooth)
     return ((1 - dice) * present).sum() / present.sum().clamp_min(1)
+
+
+def trusted_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    """Cross-entropy against pseudo-labels, summed over the trusted pixels and divided by all (Sohn et al. 2020).
+
+    Dividing by all makes a batch with few trusted pixels teach little, rather than those few pixels teach much.
+
+    Args:
+        logits: (n, classes, h, w)
+        targets: (n, h, w) int64, below 0 where there is no trusted label
+    """
+    loss = F.cross_entropy(logits.float(), targets.clamp_min(0), reduction="none")
+    return (loss * (targets >= 0)).mean()

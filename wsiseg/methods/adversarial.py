@@ -31,7 +31,7 @@ from wsiseg.losses.adversarial import (
     self_taught,
 )
 from wsiseg.losses.encoding import encode, shown
-from wsiseg.methods.method import Batch
+from wsiseg.methods.method import Batch, rise
 from wsiseg.methods.probe import sharpness_auc
 from wsiseg.methods.supervised import Supervised
 from wsiseg.nets.discriminators import DISCRIMINATORS
@@ -72,9 +72,8 @@ class Adversarial(Supervised):
         playing = progress >= gan.start
         if playing:
             true, predicted = encode(logits, labels, gan.encoding)
-            with frozen(self.critic):
-                judged, _ = self.critic(images, predicted)
-                features = self.critic(images, true)[1] if gan.feature_matching else None
+            judged, _ = self._judge(images, predicted)
+            features = self._judge(images, true)[1] if gan.feature_matching else None
             adversarial = generator_loss(judged, gan.game, _stated(labels, judged))
             loss = loss + gan.labelled_weight * adversarial
             figures["adversarial_labelled"] = adversarial.item()
@@ -88,12 +87,9 @@ class Adversarial(Supervised):
         return {"loss": loss.item(), **figures}
 
     def _unlabelled_weight(self, progress: float) -> float:
-        """λ2 at this moment: 0, then a sigmoid rise exp(-5 (1 - t)²) (Laine & Aila 2017)."""
+        """λ2 at this moment; the schedule of the paper has its own phase for it."""
         gan = self.gan
-        if gan.schedule == "paper" or progress < gan.unlabelled_from:
-            return 0.0
-        t = min(1.0, (progress - gan.unlabelled_from) / gan.ramp) if gan.ramp else 1.0
-        return gan.unlabelled_weight * math.exp(-5 * (1 - t) ** 2)
+        return 0.0 if gan.schedule == "paper" else gan.unlabelled_weight * rise(progress, gan.unlabelled_from, gan.ramp)
 
     def _unlabelled_loss(
         self, unlabelled: Batch, features: Tensor | None, weight: float
@@ -102,8 +98,7 @@ class Adversarial(Supervised):
         gan = self.gan
         images, _ = self.augment(*unlabelled)
         logits = self.net(images)
-        with frozen(self.critic):
-            judged, seen = self.critic(images, shown(logits, gan.encoding))
+        judged, seen = self._judge(images, shown(logits, gan.encoding))
         adversarial = generator_loss(judged, gan.game)
         loss, figures = weight * adversarial, {"adversarial_unlabelled": adversarial.item()}
         rise = weight / gan.unlabelled_weight if gan.unlabelled_weight else 1.0
@@ -116,19 +111,26 @@ class Adversarial(Supervised):
             loss, figures["feature_matching"] = loss + rise * gan.feature_matching * matching, matching.item()
         return loss, figures
 
+    def _judge(self, images: Tensor, maps: Tensor) -> tuple[Tensor, Tensor]:
+        """D's logits and features for G's step. Without Fabric's wrapper: no process waits for gradients of D here."""
+        with frozen(self.critic.module), self.fabric.autocast():
+            logits, features = self.critic.module(images, maps)
+        return logits.float(), features.float()
+
     def _teach_critic(self, images: Tensor, labels: Tensor, true: Tensor, predicted: Tensor) -> dict[str, float]:
         """D's step, on the maps that G made for its own: G is not run again."""
         gan = self.gan
         penalise = gan.r1 > 0 and self.updates % gan.r1_every == 0
         if penalise:
             images, true = images.detach().requires_grad_(), true.requires_grad_()
-        said, _ = self.critic(images, predicted)
         if gan.target == "correctness":
-            loss = correctness_loss(said, predicted.argmax(1), labels)
-            real = said
+            real, _ = self.critic(images, predicted)
+            loss = correctness_loss(real, predicted.argmax(1), labels)
         else:
-            real, _ = self.critic(images, true)
-            loss = discriminator_loss(real, said, gan.game)
+            # One pass for both: D has no batch statistics that could tell them apart.
+            said, _ = self.critic(torch.cat([images, images]), torch.cat([predicted, true]))
+            pretended, real = said.chunk(2)
+            loss = discriminator_loss(real, pretended, gan.game)
         figures = {"discriminator": loss.item()}
         if penalise and gan.target == "source":
             penalty = gradient_penalty(real, images, true)
@@ -166,8 +168,10 @@ def frozen(net: nn.Module) -> Iterator[None]:
     """Gradients flow through the network but not into it, and its buffers (spectral norms) stay as they are."""
     training = net.training
     net.requires_grad_(False).eval()
-    yield
-    net.requires_grad_(True).train(training)
+    try:
+        yield
+    finally:
+        net.requires_grad_(True).train(training)
 
 
 def _stated(labels: Tensor, judged: Tensor) -> Tensor:

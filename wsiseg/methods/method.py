@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor, nn
 
 from wsiseg.classes import ClassMap
+from wsiseg.errors import RecipeError
 from wsiseg.nets.generator import Architecture, Generator
 from wsiseg.recipe import Recipe
 
@@ -48,3 +50,20 @@ def rate(progress: float, schedule: str, warmup: float) -> float:
         return progress / warmup
     t = (progress - warmup) / (1 - warmup)
     return 0.5 * (1 + math.cos(math.pi * t)) if schedule == "cosine" else (1 - t) ** 0.9
+
+
+def per_class(values: tuple[float, ...], classes: ClassMap, key: str) -> Tensor:
+    """(classes,) from one number for all or one for each class; RecipeError names the recipe's key otherwise."""
+    if len(values) not in (1, len(classes)):
+        raise RecipeError(
+            f"{key} has {len(values)} numbers: give one for all classes, or {len(classes)} in their order."
+        )
+    return torch.tensor(values).expand(len(classes)).clone()
+
+
+def rise(progress: float, start: float, ramp: float) -> float:
+    """Factor on the weight of unlabelled slides: 0 until `start`, then exp(-5 (1 - t)²) up to 1 (Laine & Aila 2017)."""
+    if progress < start:
+        return 0.0
+    t = min(1.0, (progress - start) / ramp) if ramp else 1.0
+    return math.exp(-5 * (1 - t) ** 2)

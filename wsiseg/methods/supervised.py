@@ -87,12 +87,18 @@ class Supervised:
         """Weight of each pixel (None: all alike) and the share of pixels forgiven."""
         if not self.options.forgive or progress < self.options.forgive_after:
             return None, 0.0
-        with self.fabric.autocast():
-            sure = 1 - self.average.net(images).float().softmax(1)[:, 0] > self.options.forgive
+        sure = 1 - self.probabilities(self.average.net, images)[:, 0] > self.options.forgive
         outlined = (labels > 0).float()[:, None]
         near = F.max_pool2d(outlined, 2 * self.margin + 1, stride=1, padding=self.margin)[:, 0] > 0
         forgiven = sure & (labels == 0) & ~near
         return (~forgiven).float(), forgiven.float().mean().item()
+
+    @torch.no_grad()
+    def probabilities(self, net: nn.Module, images: Tensor) -> Tensor:
+        """(n, classes, h, w) float32 of a network that is not being trained, for (n, 3, h, w) images."""
+        with self.fabric.autocast():
+            logits: Tensor = net(images)
+        return logits.float().softmax(1)
 
     def predictor(self) -> nn.Module:
         """The averaged network."""

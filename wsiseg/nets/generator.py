@@ -53,6 +53,8 @@ class Generator(nn.Module):
     """DeepLabV3+ (Chen et al. 2018) that takes plain pixels: the normalisation is a part of it.
 
     forward: (n, 3, h, w) float from 0 to 1 -> (n, classes, h, w) logits; h and w multiples of the output stride.
+    With `pairs` k, the last 2 k images are two views of the same k images, and of each feature channel one view sees
+    double and the other nothing (complementary channel dropout, UniMatch V2, Yang et al. 2025).
     """
 
     mean: Tensor
@@ -80,5 +82,16 @@ class Generator(nn.Module):
         self.register_buffer("mean", torch.tensor(architecture.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(architecture.std).view(1, 3, 1, 1), persistent=False)
 
-    def forward(self, image: Tensor) -> Tensor:
-        return self.net((image - self.mean) / self.std)  # type: ignore[no-any-return]
+    def forward(self, image: Tensor, pairs: int = 0) -> Tensor:
+        features = self.net.encoder((image - self.mean) / self.std)
+        if pairs:
+            features = [_complementary(f, pairs) for f in features]
+        return self.net.segmentation_head(self.net.decoder(features))  # type: ignore[no-any-return]
+
+
+def _complementary(features: Tensor, pairs: int) -> Tensor:
+    """Of every channel of the last `pairs` images and the `pairs` before them, one is doubled and one is zero."""
+    # Drawn on the CPU, as all randomness of a step is: the same on every device.
+    first = 2.0 * torch.randint(0, 2, (pairs, features.shape[1], 1, 1))
+    plain = torch.ones(len(features) - 2 * pairs, features.shape[1], 1, 1)
+    return features * torch.cat([plain, first, 2 - first]).to(features)

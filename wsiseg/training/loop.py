@@ -58,7 +58,7 @@ def fit(
     steps: range,
     total: int,
     seed: int,
-    log: Log,
+    log: Log | None,
     evaluate: Callable[[int], None],
     evaluate_every: int,
     checkpoint: Callable[[int], None],
@@ -73,7 +73,7 @@ def fit(
         steps: those still to do; a resumed run starts in the middle
         total: steps of the whole run, from which the method's progress follows
         seed: with the step it fixes all randomness of that step
-        log: takes the mean of each figure over every few steps
+        log: takes the mean of each figure over every few steps; None in all processes but the first
         evaluate, evaluate_every: called after every so many steps, and after the last
         checkpoint, checkpoint_every: likewise
         progress: told the step and its latest figures
@@ -101,7 +101,8 @@ def fit(
         if done % LOG_EVERY == 0 or done == total:
             means = {name: sum(values) / len(values) for name, values in seen.items()}
             pace = {"waiting": waited / (waited + busy), "steps_per_second": count / (waited + busy)}
-            log.write(done, means | pace)
+            if log is not None:
+                log.write(done, means | pace)
             seen, count, waited, busy = {}, 0, 0.0, 0.0
         progress(done, figures)
         if done % evaluate_every == 0 or done == total:

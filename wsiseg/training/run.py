@@ -21,26 +21,22 @@ from pathlib import Path
 from typing import Any
 
 import lightning_fabric
-import numpy as np
 import torch
+from lightning_fabric.strategies.ddp import DDPStrategy
 
 from wsiseg import __version__
-from wsiseg.blend import decide
 from wsiseg.bundle import ModelBundle, Usage, save_bundle
 from wsiseg.classes import ClassMap
 from wsiseg.data.crops import CropDataset, batches, side_for
-from wsiseg.data.slides import SlideRow, read_slides
-from wsiseg.engines.torch import TorchEngine, find_device
+from wsiseg.data.slides import SPLITS, SlideRow, read_slides
+from wsiseg.engines.torch import find_device
 from wsiseg.errors import MismatchError, OutputError, RecipeError, SplitError
-from wsiseg.evaluate import pixel_figures
 from wsiseg.grid import Grid
 from wsiseg.methods import METHODS
-from wsiseg.methods.method import Method
 from wsiseg.nets.generator import Architecture, Generator
 from wsiseg.nets.weights import load_imagenet, normalisation
 from wsiseg.outputs import writing
-from wsiseg.pictures import picture_grid, save_picture
-from wsiseg.recipe import Recipe
+from wsiseg.recipe import Precision, Recipe
 from wsiseg.regions.formats import file_hash, read_outlines
 from wsiseg.regions.region import Region
 from wsiseg.slides.open import open_slide
@@ -50,8 +46,7 @@ from wsiseg.tiling import select_tiles, tile_slide
 from wsiseg.tissue import tissue_of
 from wsiseg.training.checkpoint import load_checkpoint, save_checkpoint
 from wsiseg.training.loop import Log, fit
-
-PICTURE_ROWS = 4
+from wsiseg.training.validate import validate
 
 Say = Callable[[str], None]
 
@@ -64,7 +59,9 @@ class Reporter:
     step: Callable[[int, int, dict[str, float]], None]
 
 
-def train(recipe: Recipe, out: Path, *, device: str, resume: bool, overwrite: bool, report: Reporter) -> ModelBundle:
+def train(
+    recipe: Recipe, out: Path, *, device: str, resume: bool, overwrite: bool, report: Reporter
+) -> ModelBundle | None:
     """Run a recipe.
 
     Args:
@@ -76,7 +73,7 @@ def train(recipe: Recipe, out: Path, *, device: str, resume: bool, overwrite: bo
         report: told what happens
 
     Returns:
-        the bundle, in RUN/model
+        the bundle, in RUN/model; None in all processes but the first where several devices train
 
     Raises:
         MismatchError: the run's checkpoint belongs to another recipe
@@ -97,10 +94,8 @@ def train(recipe: Recipe, out: Path, *, device: str, resume: bool, overwrite: bo
         (out / "pictures").mkdir(parents=True, exist_ok=True)
         (out / "recipe.json").write_text(json.dumps(about["recipe"], indent=1, ensure_ascii=False) + "\n")
 
-    accelerator = {"cuda": "cuda", "mps": "mps"}.get(where.type, "cpu")
-    devices: Any = [where.index] if where.index is not None else recipe.training.devices
-    fabric = lightning_fabric.Fabric(accelerator=accelerator, devices=devices, precision=recipe.training.precision)
-    fabric.launch()
+    fabric = make_fabric(where, recipe.training.devices, recipe.training.precision)
+    first = fabric.is_global_zero  # keeps the books; the others only compute
     torch.manual_seed(recipe.training.seed)
     generator, origin = build_generator(recipe, len(classes))
     method = METHODS[recipe.method.name](recipe, classes, fabric, generator)
@@ -110,13 +105,22 @@ def train(recipe: Recipe, out: Path, *, device: str, resume: bool, overwrite: bo
         method.load_state_dict(found[1])
         report.say(f"Going on after step {start} of {recipe.training.steps}.")
 
-    log = Log(out, start)
+    log = Log(out, start) if first else None
     metrics: dict[str, float] = {}
 
     def evaluate(step: int) -> None:
-        metrics.clear()
-        metrics.update(_validate(method, validation, classes, recipe, fabric.device, out, step, log))
-        report.say(f"Step {step}: " + ", ".join(f"{k} {v:.3f}" for k, v in metrics.items() if k.endswith("dice")))
+        if log is not None:
+            metrics.clear()
+            metrics.update(validate(method, validation, classes, usage_of(recipe), fabric.device, out, step, log))
+            report.say(f"Step {step}: " + ", ".join(f"{k} {v:.3f}" for k, v in metrics.items() if k.endswith("dice")))
+
+    def checkpoint(step: int) -> None:
+        if first:
+            save_checkpoint(out / "checkpoint", step, method.state_dict(), about)
+
+    def progress(step: int, figures: dict[str, float]) -> None:
+        if first:
+            report.step(step, recipe.training.steps, figures)
 
     fit(
         method,
@@ -124,21 +128,23 @@ def train(recipe: Recipe, out: Path, *, device: str, resume: bool, overwrite: bo
         _loader(unlabelled, recipe, start, fabric, stream=1) if unlabelled else None,
         steps=range(start, recipe.training.steps),
         total=recipe.training.steps,
-        seed=recipe.training.seed,
+        seed=recipe.training.seed + (fabric.global_rank << 16),
         log=log,
         evaluate=evaluate,
         evaluate_every=recipe.training.evaluate_every,
-        checkpoint=lambda step: save_checkpoint(out / "checkpoint", step, method.state_dict(), about),
+        checkpoint=checkpoint,
         checkpoint_every=recipe.training.checkpoint_every,
-        progress=lambda step, figures: report.step(step, recipe.training.steps, figures),
+        progress=progress,
     )
     if start == recipe.training.steps:
         evaluate(start)
+    if log is None:
+        return None
     log.close()
     provenance = {
         "recipe": about["recipe"],
         "encoder_weights": origin,
-        "slides": {side: sorted(r.name for r in rows if r.split == side) for side in ("train", "validation", "test")},
+        "slides": {side: sorted(r.name for r in rows if r.split == side) for side in SPLITS},
         "versions": {"wsiseg": __version__, "torch": torch.__version__, "python": platform.python_version()},
         "device": str(fabric.device),
     }
@@ -148,6 +154,19 @@ def train(recipe: Recipe, out: Path, *, device: str, resume: bool, overwrite: bo
         out / "model", net, name=recipe.name, classes=classes, usage=usage_of(recipe), provenance=provenance,
         metrics=dict(metrics), half=recipe.predict.half_weights,
     )  # fmt: skip
+
+
+def make_fabric(where: torch.device, devices: int, precision: Precision) -> Any:
+    """A launched Fabric on one device, or on several alike, each with a process of its own."""
+    accelerator = {"cuda": "cuda", "mps": "mps"}.get(where.type, "cpu")
+    several = devices > 1 and where.index is None
+    # A step passes through the generator more than once before its gradients are needed: nothing may be sent around
+    # in between, and batch statistics stay each process's own.
+    strategy = DDPStrategy(broadcast_buffers=False) if several else "auto"
+    chosen: Any = [where.index] if where.index is not None else devices
+    fabric = lightning_fabric.Fabric(accelerator=accelerator, devices=chosen, strategy=strategy, precision=precision)
+    fabric.launch()
+    return fabric
 
 
 def _about(recipe: Recipe) -> dict[str, Any]:
@@ -162,7 +181,7 @@ def _about(recipe: Recipe) -> dict[str, Any]:
 def usage_of(recipe: Recipe) -> Usage:
     """How the recipe's model is to be used."""
     p = recipe.predict
-    return Usage(recipe.data.mpp, p.tile, p.overlap, p.batch, p.min_object_um2, p.min_hole_um2, p.object_first)
+    return Usage(recipe.data.mpp, p.tile, p.overlap, p.batch, p.min_object_um2, p.min_hole_um2, p.object_above, p.flips)
 
 
 def build_generator(recipe: Recipe, classes: int) -> tuple[Generator, str]:
@@ -239,44 +258,3 @@ def _loader(stores: Sequence[TileStore], recipe: Recipe, start: int, fabric: Any
         object_share=t.object_share, jitter=t.crop // 3, offset=fabric.global_rank * t.batch,
     )  # fmt: skip
     return fabric.setup_dataloaders(batches(dataset, start, t.steps, t.loaders), use_distributed_sampler=False)
-
-
-def _validate(
-    method: Method, stores: Sequence[TileStore], classes: ClassMap, recipe: Recipe, device: torch.device, out: Path,
-    step: int, log: Log,
-) -> dict[str, float]:  # fmt: skip
-    """Pixel figures over the stored tissue of the validation slides; a picture of some of it."""
-    if not stores:
-        return {}
-    engine = TorchEngine(method.predictor(), device)
-    usage = usage_of(recipe)
-    confusion = np.zeros((len(classes), len(classes)), np.int64)
-    pictures: list[tuple[int, tuple[np.ndarray, np.ndarray, np.ndarray]]] = []
-    for store in stores:
-        grid = Grid(store.grid.frame, usage.tile, usage.overlap)
-        tiles = [t for t in grid if any((k.row, k.col) in store for k in store.grid.cells(t.keep))]
-        for i in range(0, len(tiles), usage.batch):
-            part = tiles[i : i + usage.batch]
-            images = [store.read(t.read) for t in part]
-            images += [images[0]] * (usage.batch - len(images))
-            for tile, image, scores in zip(part, images, engine.probabilities(np.stack(images)), strict=False):
-                inner = tile.keep.relative_to(tile.read).slices
-                truth, said = store.read_labels(tile.keep), decide(scores, usage.object_first)[inner]
-                known = truth < len(classes)
-                pairs = truth[known].astype(np.int64) * len(classes) + said[known]
-                confusion += np.bincount(pairs, minlength=confusion.size).reshape(confusion.shape)
-                pictures.append((int((truth[known] > 0).sum()), _square(image[inner], truth, said, grid.stride)))
-    pictures.sort(key=lambda pair: -pair[0])
-    view = picture_grid([rows for _, rows in pictures[:PICTURE_ROWS]], classes)
-    save_picture(out / "pictures" / f"step-{step:06d}.png", view)
-    figures = pixel_figures(confusion, classes)
-    flat = {f"{name}/{key}": v for name, row in figures.items() for key, v in row.items() if v is not None}
-    log.write(step, flat)
-    log.picture(step, torch.from_numpy(view))
-    return flat
-
-
-def _square(image: np.ndarray, truth: np.ndarray, said: np.ndarray, side: int) -> Any:
-    """All three padded to side × side, for tiles cut by the slide's edge."""
-    pad = ((0, side - truth.shape[0]), (0, side - truth.shape[1]))
-    return np.pad(image, (*pad, (0, 0)), constant_values=255), np.pad(truth, pad), np.pad(said, pad)

@@ -1,0 +1,36 @@
+"""CutMix: pieces of another image of the batch, with that image's labels (Yun et al. 2019; French et al. 2020)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+LEAST, MOST = 0.02, 0.4  # share of the image that a piece covers
+NARROWEST = 0.3  # shorter side over longer side
+
+
+def pieces(n: int, side: int, chance: float) -> Tensor:
+    """(n, side, side) bool: one rectangle in each image with this chance, none in the others; on the CPU."""
+    rows = torch.arange(side)
+    area = (LEAST + (MOST - LEAST) * torch.rand(n)) * side * side
+    ratio = torch.exp((2 * torch.rand(n) - 1) * -math.log(NARROWEST))
+    width = (area * ratio).sqrt().clamp(1, side)
+    height = (area / ratio).sqrt().clamp(1, side)
+    left, top = torch.rand(n) * (side - width), torch.rand(n) * (side - height)
+    chosen = (torch.rand(n) < chance)[:, None]
+    across = (rows >= left[:, None]) & (rows < (left + width)[:, None]) & chosen
+    down = (rows >= top[:, None]) & (rows < (top + height)[:, None])
+    return down[:, :, None] & across[:, None, :]
+
+
+def mixed(values: Tensor, where: Tensor) -> Tensor:
+    """A batch with its pieces taken from the image before (the first image's from the last).
+
+    Args:
+        values: (n, h, w) or (n, channels, h, w)
+        where: (n, h, w) bool, on the same device
+    """
+    where = where[:, None] if values.dim() == 4 else where
+    return torch.where(where, values.roll(1, 0), values)
