@@ -15,7 +15,7 @@ class Lopsided:
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:
         self.seen += 1
-        n, h, w, _ = images.shape
+        h, w = images.shape[1:3]
         place = np.arange(h)[:, None] * 10 + np.arange(w)
         return np.moveaxis(images.astype(np.float32), -1, 1) + place.astype(np.float32)
 

@@ -65,7 +65,7 @@ class Box:
         return slice(self.y, self.bottom), slice(self.x, self.right)
 
     def __bool__(self) -> bool:
-        return self.area > 0
+        return bool(self.area > 0)  # the numbers may be NumPy's
 
     def overlap(self, other: Box) -> Box:
         """What both boxes cover; a box of no area when they do not meet."""

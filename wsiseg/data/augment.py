@@ -73,7 +73,7 @@ class Augmenter:
     def restain(self, image: Tensor) -> Tensor:
         """Other focus, stain and light alone: (n, 3, h, w) float32 from 0 to 1, in and out."""
         if self.blur:
-            image = blurred(image, self.blur * (2 * torch.rand(image.shape[0]) - 1).clamp_min(0))
+            image = blurred(image, (2 * torch.rand(image.shape[0]) - 1).clamp_min(0), self.blur)
         if not (self.stain or self.brightness):
             return image
         n = image.shape[0]
@@ -93,11 +93,17 @@ class Augmenter:
         return (-mixed).exp().clamp(0, 1)
 
 
-def blurred(image: Tensor, sigma: Tensor) -> Tensor:
-    """Each image of (n, 3, h, w) under a Gaussian of its own standard deviation in px, (n,); 0 leaves it as it is."""
-    reach = max(1, math.ceil(3 * float(sigma.max())))
+def blurred(image: Tensor, share: Tensor, largest: float) -> Tensor:
+    """Each image of (n, 3, h, w) under a Gaussian of its own width.
+
+    Args:
+        image: any device
+        share: (n,) from 0 (left as it is) to 1, on the CPU
+        largest: px, the standard deviation at 1
+    """
+    reach = math.ceil(3 * largest)
     at = torch.arange(-reach, reach + 1)
-    kernel = torch.exp(-0.5 * (at / sigma.clamp_min(1e-3)[:, None]) ** 2)
+    kernel = torch.exp(-0.5 * (at / (largest * share).clamp_min(1e-3)[:, None]) ** 2)
     kernel = (kernel / kernel.sum(1, keepdim=True)).to(image.device)
     n, channels, h, w = image.shape
     flat = F.pad(image.reshape(1, n * channels, h, w), (reach,) * 4, mode="replicate")

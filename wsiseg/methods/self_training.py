@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from wsiseg.classes import IGNORE, ClassMap
+from wsiseg.classes import ClassMap
 from wsiseg.data.augment import Augmenter
 from wsiseg.data.mix import mixed, pieces
 from wsiseg.losses.segmentation import trusted_cross_entropy
@@ -56,7 +56,7 @@ class SelfTraining(Supervised):
         self.set_rate(progress)
         self.net.train()
         images, labels = self.augment(*labelled)
-        self.seen += torch.bincount(labels[labels != IGNORE].cpu(), minlength=len(self.seen))
+        self.seen += torch.stack([(labels == c).sum() for c in range(len(self.seen))]).cpu()
         if unlabelled is None or not self.ensemble:
             loss, figures = self.labelled_loss(self.net(images), images, labels, progress)
         else:
@@ -88,9 +88,8 @@ class SelfTraining(Supervised):
 
     def keep_rates(self) -> Tensor:
         """(classes,) share of each class's pseudo-labels to keep: (N_min / N_c)^α over the classes seen so far."""
-        seen = self.seen[self.seen > 0]
-        rates = (seen.min() / self.seen.clamp_min(1)) ** self.own.alpha
-        return rates.clamp_max(1.0)
+        least = self.seen.where(self.seen > 0, self.seen.max()).min()
+        return ((least / self.seen.clamp_min(1)) ** self.own.alpha).clamp_max(1.0)
 
     def state_dict(self) -> dict[str, Any]:
         """That of the supervised part, the ensemble, the round, and the pixels seen."""

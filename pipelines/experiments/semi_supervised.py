@@ -1,0 +1,320 @@
+"""The experiment of README.md in this folder: arms × seeds on real biopsies, resumed where it was stopped.
+
+    python pipelines/experiments/semi_supervised.py run --out RUNS --arms main --seeds 1-6 --labelled 8
+    python pipelines/experiments/semi_supervised.py tune --out RUNS
+    python pipelines/experiments/semi_supervised.py table --out RUNS
+
+RUNS/stores/      one labelled TileStore per slide, for all runs
+RUNS/ARM-N-SEED/  checkpoint and log.csv of a run while it lasts, and its result.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import shutil
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from wsiseg.blend import Blender
+from wsiseg.data.crops import CropDataset, batches, side_for
+from wsiseg.data.slides import SlideRow, read_slides
+from wsiseg.engines.engine import averaged
+from wsiseg.engines.torch import TorchEngine
+from wsiseg.errors import WsisegError
+from wsiseg.evaluate import SlideEvaluation, evaluate_slide
+from wsiseg.geometry import Box
+from wsiseg.grid import Grid
+from wsiseg.methods import METHODS
+from wsiseg.nets.generator import Generator
+from wsiseg.recipe import Recipe, load_recipe
+from wsiseg.regions.formats import read_outlines
+from wsiseg.regions.region import Region
+from wsiseg.regions.vectorise import vectorise
+from wsiseg.slides.open import open_slide
+from wsiseg.stores.tiles import TileStore
+from wsiseg.tiling import select_tiles
+from wsiseg.tissue import tissue_of
+from wsiseg.training.checkpoint import load_checkpoint, save_checkpoint
+from wsiseg.training.loop import Log, fit
+from wsiseg.training.run import build_generator, make_fabric, tile_row, usage_of
+
+HERE = Path(__file__).resolve().parent
+RECIPE = HERE / "semi_supervised.toml"
+TEST, TEST_SEED = 16, 4
+HELD_BACK = 10  # pool slides that judge a tuning run
+
+# Arm -> (what its unlabelled crops come from, overrides of the recipe)
+ARMS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "supervised": ("none", ()),
+    "adversarial": ("pool", ("method.name=adversarial",)),
+    "patch": ("pool", ("method.name=adversarial", "method.adversarial.discriminator=patch")),
+    "consistency": ("pool", ("method.name=consistency",)),
+    "adversarial-placebo": ("labelled", ("method.name=adversarial",)),
+    "consistency-placebo": ("labelled", ("method.name=consistency",)),
+    "mean_teacher": ("pool", ("method.name=mean_teacher",)),
+    "self_training": ("pool", ("method.name=self_training",)),
+    "oracle": ("none", ()),
+}
+MAIN = ("supervised", "adversarial", "consistency", "adversarial-placebo", "consistency-placebo")
+TRIES: dict[str, tuple[tuple[str, ...], ...]] = {
+    "supervised": tuple((f"method.learning_rate={rate}",) for rate in ("5e-4", "1e-3", "2e-3")),
+    "adversarial": (
+        ("method.adversarial.unlabelled_weight=0.001",),
+        ("method.adversarial.unlabelled_weight=0.01",),
+        ("method.adversarial.unlabelled_weight=0.001", "method.adversarial.self_taught=0.1"),
+    ),
+    "consistency": tuple(
+        (f"method.consistency.confidence={c}",) for c in ("[0.95]", "[0.8]", "[0.95, 0.7, 0.7]")
+    ),
+}  # fmt: skip
+TUNING_SEEDS = (100, 101)
+
+
+@dataclass(frozen=True)
+class Split:
+    """Which slides a seed learns from and is judged on."""
+
+    labelled: tuple[SlideRow, ...]
+    unlabelled: tuple[SlideRow, ...]
+    judged: tuple[SlideRow, ...]
+
+
+def split_of(rows: Sequence[SlideRow], seed: int, labelled: int, *, tuning: bool) -> Split:
+    """The split that the plan describes."""
+    choice = [r for r in rows if r.split != "test"]
+    test = {choice[i].name for i in np.random.default_rng(TEST_SEED).choice(len(choice), TEST, replace=False)}
+    pool = [r for r in rows if r.name not in test]
+    rng = np.random.default_rng((seed, 8))
+    while True:
+        order = [pool[i] for i in rng.permutation(len(pool))]
+        if any("Sclerotic glomerulus" in labels_of(r) for r in order[:labelled]):
+            break
+    first, rest = tuple(order[:labelled]), tuple(order[labelled:])
+    if tuning:
+        return Split(first, rest[HELD_BACK:], rest[:HELD_BACK])
+    return Split(first, rest, tuple(r for r in rows if r.name in test))
+
+
+def labels_of(row: SlideRow) -> set[str | None]:
+    """The classes outlined on a slide."""
+    assert row.annotations is not None
+    return {r.label for r in read_outlines(row.annotations).regions}
+
+
+def run_one(out: Path, arm: str, seed: int, labelled: int, extra: tuple[str, ...] = (), name: str = "") -> None:
+    """One arm with one seed, from the start or from its checkpoint, to result.json."""
+    source, overrides = ARMS[arm]
+    tuning = seed in TUNING_SEEDS
+    folder = out / (name or f"{arm}-{labelled}-{seed}")
+    if (folder / "result.json").exists():
+        return
+    recipe = load_recipe(RECIPE, (*overrides, *extra, f"training.seed={seed}"))
+    rows = read_slides(Path(recipe.data.slides), Path(recipe.data.root))
+    split = split_of(rows, seed, labelled, tuning=tuning)
+    stores = {r.name: tile_row(r, recipe, recipe.classes.class_map(), out / "stores", print) for r in rows}
+    teach = split.labelled + (split.unlabelled if arm == "oracle" else ())
+    pool = {"none": (), "pool": split.unlabelled, "labelled": split.labelled}[source]
+    folder.mkdir(parents=True, exist_ok=True)
+    net = train_one(recipe, [stores[r.name] for r in teach], [stores[r.name] for r in pool], folder)
+    engine = TorchEngine(net, torch.device("cpu"))
+    slides = {r.name: counts(judge(r, stores[r.name], recipe, engine), recipe) for r in split.judged}
+    result = {
+        "arm": arm, "seed": seed, "labelled": labelled, "settings": list(extra), "teach": [r.name for r in teach],
+        "unlabelled": [r.name for r in pool], "slides": slides,
+    }  # fmt: skip
+    (folder / "result.partial").write_text(json.dumps(result, indent=1) + "\n")
+    (folder / "result.partial").rename(folder / "result.json")
+    shutil.rmtree(folder / "checkpoint")
+    print(
+        f"{folder.name}: Dice {dice(slides.values(), 'any'):.3f}, recall {recall(slides.values(), 'any'):.3f}",
+        flush=True,
+    )
+
+
+def train_one(recipe: Recipe, labelled: list[TileStore], unlabelled: list[TileStore], folder: Path) -> Generator:
+    """The recipe's method on these stores; the averaged network."""
+    t, a = recipe.training, recipe.augment
+    fabric = make_fabric(torch.device("cpu"), 1, t.precision)
+    torch.manual_seed(t.seed)
+    generator, _ = build_generator(recipe, len(recipe.classes.names))
+    method = METHODS[recipe.method.name](recipe, recipe.classes.class_map(), fabric, generator)
+    found = load_checkpoint(folder / "checkpoint")
+    start = 0
+    if found is not None:
+        start = found[0]
+        method.load_state_dict(found[1])
+
+    def crops(stores: list[TileStore], stream: int, share: float) -> Any:
+        dataset = CropDataset(
+            stores, batch=t.batch, side=side_for(t.crop, a.scale, a.rotate), seed=2 * t.seed + stream,
+            object_share=share, jitter=t.crop // 3,
+        )  # fmt: skip
+        return batches(dataset, start, t.steps, t.loaders)
+
+    log = Log(folder, start)
+    fit(
+        method,
+        crops(labelled, 0, t.object_share),
+        crops(unlabelled, 1, 0.0) if unlabelled else None,  # anywhere: where outlines lie must not be known
+        steps=range(start, t.steps), total=t.steps, seed=t.seed, log=log,
+        evaluate=lambda step: None, evaluate_every=t.steps,
+        checkpoint=lambda step: save_checkpoint(folder / "checkpoint", step, method.state_dict(), {}),
+        checkpoint_every=t.checkpoint_every, progress=lambda step, figures: None,
+    )  # fmt: skip
+    log.close()
+    net = method.predictor()
+    assert isinstance(net, Generator)
+    return net
+
+
+def judge(row: SlideRow, store: TileStore, recipe: Recipe, engine: TorchEngine) -> SlideEvaluation:
+    """Predict a slide from its store and compare it with its outlines, at the resolution of the prediction."""
+    classes, usage = recipe.classes.class_map(), usage_of(recipe)
+    grid = Grid(store.grid.frame, usage.tile, usage.overlap)
+    labels = np.zeros((grid.frame.height, grid.frame.width), np.uint8)
+    blender = Blender(grid, len(classes), object_above=usage.object_above)
+    with open_slide(row.slide, mpp=row.mpp) as slide:
+        level0 = slide.frame
+        tiles = select_tiles(grid, tissue_of(slide))
+
+    def keep(before: int) -> None:
+        for number, part, _ in blender.rows(before=before):
+            labels[number * grid.stride : number * grid.stride + len(part)] = part
+
+    for i in range(0, len(tiles), usage.batch):
+        part = tiles[i : i + usage.batch]
+        images = [store.read(t.read) for t in part]
+        images += [images[0]] * (usage.batch - len(part))
+        for tile, scores in zip(part, averaged(engine, np.stack(images), flips=usage.flips), strict=False):
+            keep(tile.row)
+            blender.add(tile, scores)
+    keep(grid.shape[0])
+    sizes = {"min_area_um2": usage.min_object_um2, "min_hole_um2": usage.min_hole_um2}
+    said: list[Region] = list(vectorise(iter([labels]), classes, grid.frame, level0, **sizes))
+    assert row.annotations is not None
+    truth = [r for r in read_outlines(row.annotations).regions if r.label is not None]
+
+    def read(box: Box) -> np.ndarray:
+        return labels[box.slices]
+
+    return evaluate_slide(row.name, truth, said, classes, grid.frame, level0, labels=read)
+
+
+def counts(found: SlideEvaluation, recipe: Recipe) -> dict[str, Any]:
+    """What all figures follow from: pixels and objects of each class, and of any."""
+    c = found.confusion
+    parts = {name: (c[i, i], c[i].sum(), c[:, i].sum()) for i, name in enumerate(recipe.classes.names) if i}
+    parts["any"] = (c[1:, 1:].sum(), c[1:].sum(), c[:, 1:].sum())
+    objects = found.objects | {"any": found.any_object}
+    return {
+        name: {
+            "both_px": int(both), "truth_px": int(truth), "said_px": int(said),
+            "found": len(objects[name].found), "missed": len(objects[name].missed),
+            "unmatched": len(objects[name].unmatched),
+        }
+        for name, (both, truth, said) in parts.items()
+    }  # fmt: skip
+
+
+def dice(slides: Iterable[dict[str, Any]], name: str) -> float:
+    """Pooled over slides."""
+    rows = [s[name] for s in slides]
+    return 2 * sum(r["both_px"] for r in rows) / max(1, sum(r["truth_px"] + r["said_px"] for r in rows))
+
+
+def recall(slides: Iterable[dict[str, Any]], name: str) -> float:
+    """Of objects, pooled over slides."""
+    rows = [s[name] for s in slides]
+    return sum(r["found"] for r in rows) / max(1, sum(r["found"] + r["missed"] for r in rows))
+
+
+def f1(slides: Iterable[dict[str, Any]], name: str) -> float:
+    """Of objects, pooled over slides."""
+    rows = [s[name] for s in slides]
+    found = 2 * sum(r["found"] for r in rows)
+    return found / max(1, found + sum(r["missed"] + r["unmatched"] for r in rows))
+
+
+def tune(out: Path, labelled: int) -> dict[str, tuple[str, ...]]:
+    """Run what tuning still lacks; the best settings of each arm by Dice of any object over the tuning seeds."""
+    best: dict[str, tuple[str, ...]] = {}
+    for arm, tries in TRIES.items():
+        scores = []
+        for i, settings in enumerate(tries):
+            parts = []
+            for seed in TUNING_SEEDS:
+                name = f"tune-{arm}-{i}-{labelled}-{seed}"
+                run_one(out, arm, seed, labelled, settings, name)
+                parts.append(dice(json.loads((out / name / "result.json").read_text())["slides"].values(), "any"))
+            scores.append(float(np.mean(parts)))
+            print(f"{arm} {' '.join(settings)}: Dice {scores[-1]:.3f}", flush=True)
+        best[arm] = tries[int(np.argmax(scores))]
+    (out / "tuned.json").write_text(json.dumps(best, indent=1) + "\n")
+    return best
+
+
+def settings_for(arm: str, out: Path) -> tuple[str, ...]:
+    """The tuned settings of an arm: the supervised rate for all, and the method's own."""
+    if not (out / "tuned.json").exists():
+        raise WsisegError(f"{out} has no tuned.json: run `tune` first.")
+    tuned = json.loads((out / "tuned.json").read_text())
+    own = tuned.get(arm.removesuffix("-placebo").replace("patch", "adversarial"), [])
+    return tuple(dict.fromkeys([*tuned["supervised"], *own]))
+
+
+def table(out: Path, into: Path) -> None:
+    """All results as a CSV of one line per arm, seed and slide."""
+    results = [
+        json.loads(p.read_text()) for p in sorted(out.glob("*/result.json")) if not p.parent.name.startswith("tune")
+    ]
+    into.mkdir(parents=True, exist_ok=True)
+    counted = ("both_px", "truth_px", "said_px", "found", "missed", "unmatched")
+    with (into / "per-slide.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["arm", "labelled", "seed", "slide", "class", *counted])
+        for r in results:
+            for slide, classes in r["slides"].items():
+                for name, row in classes.items():
+                    writer.writerow([r["arm"], r["labelled"], r["seed"], slide, name, *(row[c] for c in counted)])
+
+
+def numbers(text: str) -> list[int]:
+    """ "1-3,7" -> [1, 2, 3, 7]"""
+    parts = [p.split("-") for p in text.split(",")]
+    return [n for p in parts for n in range(int(p[0]), int(p[-1]) + 1)]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("what", choices=("run", "tune", "table"))
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--arms", default="main", help="main, or names with commas")
+    parser.add_argument("--seeds", type=numbers, default=numbers("1-6"))
+    parser.add_argument("--labelled", type=int, default=8)
+    parser.add_argument("--results", type=Path, default=HERE.parents[1] / "docs" / "results" / "semi-supervised")
+    args = parser.parse_args()
+    try:
+        if args.what == "tune":
+            tune(args.out, args.labelled)
+        elif args.what == "table":
+            table(args.out, args.results)
+        else:
+            arms = MAIN if args.arms == "main" else args.arms.split(",")
+            for seed in args.seeds:
+                for arm in arms:
+                    run_one(args.out, arm, seed, args.labelled, settings_for(arm, args.out))
+    except WsisegError as error:
+        print(f"semi_supervised: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()
