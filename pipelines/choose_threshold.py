@@ -31,7 +31,7 @@ from wsiseg.slides.open import open_slide
 from wsiseg.tiling import select_tiles
 from wsiseg.tissue import tissue_of
 
-ABOVE = (0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5)
+ABOVE = (0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5)
 
 
 @dataclass(frozen=True)
@@ -71,8 +71,9 @@ def figures(slides: list[Scored], bundle: ModelBundle, above: float) -> tuple[fl
     u = bundle.usage
     for s in slides:
         labels = decide(s.scores, above)
+        bands = iter([np.minimum(labels, 1) if u.whole_objects else labels])
         said = list(
-            vectorise(iter([labels]), bundle.classes, s.frame, s.level0,
+            vectorise(bands, bundle.classes, s.frame, s.level0,
                       min_area_um2=u.min_object_um2, min_hole_um2=u.min_hole_um2)
         )  # fmt: skip
         there = Rasteriser(s.truth, bundle.classes, s.frame, s.level0).read(s.frame.box) > 0

@@ -160,3 +160,22 @@ def test_the_demo_finds_the_glomeruli(tmp_path: Path) -> None:
     bundle = load_bundle(Path(__file__).parents[1] / "wsiseg" / "models" / "demonstration")
     assert bundle.provenance["recipe"]["name"] == "demo"
     assert SPEC.seed > 1000, "no seed of the slides that the model was trained on"
+
+
+@pytest.mark.parametrize("method", ["adversarial", "consistency"])
+def test_two_processes_train_one_model(lab: Path, method: str) -> None:
+    """Lightning starts the second process by the command's own name, so it is called as users call it."""
+    out = lab / f"two-{method}"
+    script = Path(sys.executable).with_name("wsiseg")
+    words = ["train", lab / "recipe.toml", "--out", out, "--device", "cpu", "--quiet"]
+    words += ["--set", "training.devices=2", "--set", f"method.name={method}"]
+    done = subprocess.run(
+        [sys.executable, script, *map(str, words)], capture_output=True, text=True, timeout=280,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1])},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("use it with") == 1, "the second process keeps silent"
+    with (out / "log.csv").open() as file:
+        steps = [row["step"] for row in csv.DictReader(file) if row["name"] == "loss"]
+    assert steps == ["6"], "one process writes the log"
+    assert load_bundle(out / "model").network() is not None

@@ -43,6 +43,7 @@ class Usage:
         object_above: probability of all classes but background together above which they win; see
             `wsiseg.blend.decide`
         flips: take the mean over four flips of each tile
+        whole_objects: touching pixels of several classes are one object, see `wsiseg.predict.outlines_of`
     """
 
     mpp: float
@@ -53,6 +54,7 @@ class Usage:
     min_hole_um2: float = 0.0
     object_above: float | None = None
     flips: bool = False
+    whole_objects: bool = False
 
 
 @dataclass(frozen=True, slots=True)

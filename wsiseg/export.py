@@ -25,11 +25,13 @@ class Tracing:
         min_hole_um2: smaller holes are filled
         simplify_um: detail of less than about its square goes; borders that objects share stay shared; 0 keeps the
             exact edges of the pixels
+        whole_objects: touching pixels of several classes are one object, of the class that most of them have
     """
 
     min_object_um2: float = 0.0
     min_hole_um2: float = 0.0
     simplify_um: float = 0.0
+    whole_objects: bool = False
 
 
 def export(source: Path, out: Path, tracing: Tracing, *, frame: Frame | None = None, **options: Any) -> Written:

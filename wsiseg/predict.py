@@ -16,7 +16,7 @@ import numpy as np
 from wsiseg import __version__
 from wsiseg.blend import Blender
 from wsiseg.bundle import ModelBundle
-from wsiseg.classes import ClassMap
+from wsiseg.classes import IGNORE, ClassMap
 from wsiseg.engines.engine import Engine, averaged
 from wsiseg.errors import BundleError, MismatchError, RegionError
 from wsiseg.geometry import Box
@@ -30,6 +30,8 @@ from wsiseg.stores.claim import Manifest, claim, differences
 from wsiseg.stores.labels import FORMAT, LabelMap, LabelWriter, row_box
 from wsiseg.tiling import Progress, no_progress, select_tiles
 from wsiseg.tissue import tissue_of
+
+_ANY = ClassMap(("Background", "Object"))
 
 Read = Callable[[Box], np.ndarray]  # a box of the grid's frame -> (h, w, 3) uint8
 
@@ -137,27 +139,46 @@ def _batches(read: Read, tiles: Sequence[Tile], start: int, batch: int) -> Itera
 
 
 def outlines_of(
-    labels: LabelMap, *, min_object_um2: float = 0.0, min_hole_um2: float = 0.0, simplify_um: float = 0.0
+    labels: LabelMap,
+    *,
+    min_object_um2: float = 0.0,
+    min_hole_um2: float = 0.0,
+    simplify_um: float = 0.0,
+    whole_objects: bool = False,
 ) -> Iterator[Region]:
     """The objects of a label map as regions in level-0 pixels, each with its mean confidence as score.
 
-    The arguments are those of `wsiseg.regions.vectorise.vectorise`.
+    Args:
+        labels: the map
+        min_object_um2, min_hole_um2, simplify_um: as of `wsiseg.regions.vectorise.vectorise`
+        whole_objects: pixels of several classes that touch are one object, of the class that most of them have; right
+            where the classes are kinds of one thing. Otherwise each class has its own outlines.
     """
+    bands, classes = labels.bands(), labels.classes
+    if whole_objects:
+        bands, classes = (np.where((b > 0) & (b != IGNORE), 1, 0).astype(np.uint8) for b in bands), _ANY
     for region in vectorise(
-        labels.bands(), labels.classes, labels.frame, labels.level0,
+        bands, classes, labels.frame, labels.level0,
         min_area_um2=min_object_um2, min_hole_um2=min_hole_um2, simplify_um=simplify_um,
     ):  # fmt: skip
-        yield replace(region, score=_confidence(region, labels))
+        box, inside = _pixels(region, labels)
+        name = region.label
+        if whole_objects:
+            counts = np.bincount(labels.read(box)[inside], minlength=len(labels.classes))
+            name = labels.classes.names[1 + int(counts[1 : len(labels.classes)].argmax())]
+        score = round(float(labels.read_score(box)[inside].mean()) / 255, 4)
+        yield replace(region, label=name, score=score)
 
 
-def _confidence(region: Region, labels: LabelMap) -> float:
+def _pixels(region: Region, labels: LabelMap) -> tuple[Box, np.ndarray]:
+    """A box of the map's frame round a region, and which of its pixels the region covers."""
     sx, sy = labels.level0.scale_to(labels.frame)
     left, top, right, bottom = region.polygon.bounds
     box = Box.from_bounds(
         round(left * sx), round(top * sy), max(round(right * sx), round(left * sx) + 1), round(bottom * sy)
     )
-    inside = Rasteriser([region], labels.classes, labels.frame, labels.level0).read(box) > 0
-    return round(float(labels.read_score(box)[inside].mean()) / 255, 4)
+    one = replace(region, label=_ANY.names[1])
+    return box, Rasteriser([one], _ANY, labels.frame, labels.level0).read(box) > 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,14 +248,13 @@ def predict_slide(
 
 def _inside(regions: Sequence[Region], grid: Grid, slide: Slide) -> Rasteriser:
     """1 inside the outlines, whatever they are called."""
-    one = ClassMap(("Outside", "Inside"))
-    return Rasteriser([replace(r, label="Inside") for r in regions], one, grid.frame, slide.frame)
+    return Rasteriser([replace(r, label=_ANY.names[1]) for r in regions], _ANY, grid.frame, slide.frame)
 
 
 def write_prediction(labels: LabelMap, out: Path) -> int:
     """Trace a label map and write its outlines, in the sizes its model was made for; returns how many."""
     usage = labels.manifest["model"]["usage"]
-    sizes = {key: usage[key] for key in ("min_object_um2", "min_hole_um2")}
+    sizes = {key: usage[key] for key in ("min_object_um2", "min_hole_um2", "whole_objects")}
     written = write_outlines(
         out, outlines_of(labels, **sizes), classes=labels.classes, properties={"wsiseg": labels.manifest}
     )

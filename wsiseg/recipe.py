@@ -204,6 +204,11 @@ class Predict(Section):
         "the classes are kinds of one thing, less where outlines are incomplete; left out: the most probable class",
     )  # fmt: skip
     flips: bool = Field(False, description="predict each tile in four flips and take the mean, four times slower")
+    whole_objects: bool = Field(
+        False,
+        description="touching pixels of several classes are one object, of the class that most of them have: right "
+        "where the classes are kinds of one thing",
+    )
     half_weights: bool = Field(False, description="store the weights in 16 bits: a file of half the size")
 
 

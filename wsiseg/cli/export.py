@@ -24,6 +24,10 @@ PATH = click.Path(path_type=Path)
     help="Simplify the outlines of a label map; borders that objects share stay shared.",
 )  # fmt: skip
 @click.option(
+    "--whole-objects", is_flag=True,
+    help="Pixels of a label map that touch are one object, of the class that most of them have.",
+)  # fmt: skip
+@click.option(
     "--kind", type=click.Choice(["auto", "annotation", "detection"]), default="auto", show_default=True,
     metavar="KIND", help="What QuPath takes the objects for: auto, annotation or detection.",
 )  # fmt: skip
@@ -31,8 +35,8 @@ PATH = click.Path(path_type=Path)
 @click.option("--slide", type=PATH, help="The slide, where a table or COCO is made of outlines drawn by hand.")
 @slide_mpp_option
 def export(
-    source: Path, out: Path, min_object: float, min_hole: float, simplify: float, kind: str, legacy: bool,
-    slide: Path | None, slide_mpp: float | None,
+    source: Path, out: Path, min_object: float, min_hole: float, simplify: float, whole_objects: bool, kind: str,
+    legacy: bool, slide: Path | None, slide_mpp: float | None,
 ) -> None:  # fmt: skip
     """Write the outlines of SOURCE, a label map or an outline file, in another format."""
     from wsiseg.export import Tracing
@@ -44,5 +48,5 @@ def export(
         with open_slide(slide, mpp=slide_mpp) as opened:
             frame = opened.frame
     options = {"kind": kind, "legacy": legacy} if ".geojson" in out.name else {}
-    written = convert(source, out, Tracing(min_object, min_hole, simplify), frame=frame, **options)
+    written = convert(source, out, Tracing(min_object, min_hole, simplify, whole_objects), frame=frame, **options)
     click.echo(f"{out}: {written}")

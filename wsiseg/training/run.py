@@ -16,7 +16,7 @@ import json
 import platform
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -180,8 +180,8 @@ def _about(recipe: Recipe) -> dict[str, Any]:
 
 def usage_of(recipe: Recipe) -> Usage:
     """How the recipe's model is to be used."""
-    p = recipe.predict
-    return Usage(recipe.data.mpp, p.tile, p.overlap, p.batch, p.min_object_um2, p.min_hole_um2, p.object_above, p.flips)
+    same = [f.name for f in fields(Usage) if f.name != "mpp"]
+    return Usage(recipe.data.mpp, **{name: getattr(recipe.predict, name) for name in same})
 
 
 def build_generator(recipe: Recipe, classes: int) -> tuple[Generator, str]:
