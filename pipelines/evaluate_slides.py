@@ -8,8 +8,9 @@ writes into --out
     NAME.geojson         the prediction of each slide (one that is there already is used again)
     evaluation.json      all figures, pooled and per slide
     table.md             the same for people, with the spread over slides and intervals that resample slides
-    unmatched-N.png      every predicted object without a partner, numbered, with all outlines around it
-    missed-N.png         every outlined object without a partner
+    unmatched-N.png      every predicted object without a partner, numbered, with all outlines around it; first those
+                         that touch no outline at all
+    missed-N.png         every outlined object without a partner; first those that no prediction touches
     best.png, worst.png  the slides with the highest and the lowest Dice over all objects
 
 Truth is drawn in black, predictions in green; the object in question has a yellow cross beside it.
@@ -79,7 +80,7 @@ def main() -> None:
     classes = recipe.classes.class_map()
     result = summary([j.found for j in judged], classes)
     (args.out / "evaluation.json").write_text(json.dumps(result, indent=1) + "\n")
-    table = tables(result, [j.found for j in judged], classes)
+    table = tables(result, [j.found for j in judged], classes) + apart(judged)
     (args.out / "table.md").write_text(table)
     galleries(judged, classes, args.out)
     print(table)
@@ -115,6 +116,22 @@ def tables(result: dict, slides: Sequence[SlideEvaluation], classes: ClassMap) -
             pairs = np.array([counts(s, classes, name) for s in slides], float)
             lines.append(f"| {name}, {what} | {spread(pairs, rng)} |")
     return "\n".join(lines) + "\n"
+
+
+def alone(region: Region, others: Sequence[Region]) -> bool:
+    """Whether an object touches none of the other side's."""
+    return not any(region.polygon.intersects(other.polygon) for other in others)
+
+
+def apart(judged: Sequence[Judged]) -> str:
+    """How many objects without a partner touch one of the other side all the same."""
+    missed = [alone(j.truth[i], j.said) for j in judged for i in j.found.any_object.missed]
+    unmatched = [alone(j.said[i], j.truth) for j in judged for i in j.found.any_object.unmatched]
+    return (
+        f"\n- Missed: {len(missed)}; a prediction touches {len(missed) - sum(missed)} of them, {sum(missed)} lie alone."
+        f"\n- Unmatched: {len(unmatched)}; {len(unmatched) - sum(unmatched)} of them touch an outline, "
+        f"{sum(unmatched)} touch none.\n"
+    )
 
 
 def spread(pairs: np.ndarray, rng: np.random.Generator) -> str:
@@ -154,11 +171,12 @@ def galleries(judged: Sequence[Judged], classes: ClassMap, out: Path) -> None:
     unmatched, missed = [], []
     for j in judged:
         with open_slide(j.row.slide, mpp=j.row.mpp) as slide:
-            unmatched += [
-                view(slide, j, j.said[i], len(unmatched) + k) for k, i in enumerate(j.found.any_object.unmatched, 1)
-            ]
-            missed += [view(slide, j, j.truth[i], len(missed) + k) for k, i in enumerate(j.found.any_object.missed, 1)]
-    for name, views in (("unmatched", unmatched), ("missed", missed)):
+            matches = j.found.any_object
+            unmatched += [(alone(j.said[i], j.truth), view(slide, j, j.said[i])) for i in matches.unmatched]
+            missed += [(alone(j.truth[i], j.said), view(slide, j, j.truth[i])) for i in matches.missed]
+    for name, found in (("unmatched", unmatched), ("missed", missed)):
+        ordered = [picture for _, picture in sorted(found, key=lambda pair: not pair[0])]
+        views = [numbered(picture, number) for number, picture in enumerate(ordered, 1)]
         for page in range(0, len(views), PER_PAGE):
             save_picture(out / f"{name}-{page // PER_PAGE + 1}.png", sheet(views[page : page + PER_PAGE]))
     score = [np.divide(*dice_counts(j.found, classes, "any")) for j in judged]
@@ -170,8 +188,8 @@ def galleries(judged: Sequence[Judged], classes: ClassMap, out: Path) -> None:
             save_picture(out / f"{name}.png", drawn)
 
 
-def view(slide: Slide, judged: Judged, region: Region, number: int) -> np.ndarray:
-    """(VIEW_PX, VIEW_PX, 3): the surroundings of an object with all outlines, its number and its class."""
+def view(slide: Slide, judged: Judged, region: Region) -> np.ndarray:
+    """(VIEW_PX, VIEW_PX, 3): the surroundings of an object with all outlines, its slide and its class."""
     frame = slide.frame.at(VIEW_UM / VIEW_PX)
     scale = frame.scale_to(slide.frame)[0]
     x, y = (round(v / scale) for v in region.polygon.centroid.coords[0])
@@ -189,8 +207,15 @@ def view(slide: Slide, judged: Judged, region: Region, number: int) -> np.ndarra
     draw.line([(cx - 5, cy), (cx + 5, cy)], fill=MARK, width=3)
     draw.line([(cx, cy - 5), (cx, cy + 5)], fill=MARK, width=3)
     score = "" if region.score is None else f" {region.score:.2f}"
-    draw.text((4, 2), f"{number} {judged.row.name} {(region.label or '')[:5]}{score}", fill=(200, 0, 0))
+    draw.text((28, 2), f"{judged.row.name} {(region.label or '')[:5]}{score}", fill=(200, 0, 0))
     return np.pad(np.asarray(picture), ((0, 4), (0, 4), (0, 0)), constant_values=255)
+
+
+def numbered(picture: np.ndarray, number: int) -> np.ndarray:
+    """The same with its number."""
+    image = Image.fromarray(picture)
+    ImageDraw.Draw(image).text((4, 2), str(number), fill=(200, 0, 0))
+    return np.asarray(image)
 
 
 def sheet(views: Sequence[np.ndarray]) -> np.ndarray:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy import ndimage
 from shapely import box as rectangle
 
 from wsiseg.bundle import ModelBundle, Usage
@@ -197,3 +198,21 @@ def test_a_read_error_in_one_tile_loses_nothing_finished(slide: Slide, tmp_path:
     predict_slide(slide, BUNDLE, whole, Job(tmp_path / "whole.geojson"))
     assert first.calls < whole.calls
     assert job.out.read_bytes() == (tmp_path / "whole.geojson").read_bytes()
+
+
+def test_whole_objects_have_the_class_of_most_of_their_pixels(slide: Slide, tmp_path: Path) -> None:
+    """Joined whatever their classes, and painted again: the map's objects, each of one class."""
+    whole = replace(BUNDLE, usage=replace(USAGE, whole_objects=True))
+    predict_slide(slide, whole, ColourRule(), Job(tmp_path / "whole.geojson", tmp_path / "labels.zarr"))
+    labels = LabelMap(tmp_path / "labels.zarr")
+    pixels = labels.read(labels.frame.box)
+    regions = read_outlines(tmp_path / "whole.geojson").regions
+    parts, count = ndimage.label(pixels > 0)  # neighbours along rows and columns
+    assert len(regions) == count
+    assert count < sum(ndimage.label(pixels == c)[1] for c in (1, 2)), "some objects touch, or this shows nothing"
+    painted = rasterise(regions, CLASSES, labels.frame.box, labels.frame, labels.level0)
+    assert np.array_equal(painted > 0, pixels > 0)
+    for number in range(1, count + 1):
+        inside = parts == number
+        most = np.bincount(pixels[inside], minlength=3)
+        assert np.unique(painted[inside]).tolist() == [int(most.argmax())] or most[1] == most[2]
