@@ -32,7 +32,6 @@ MEASURED = (
         "--thickness-um", type=float, metavar="µM",
         help="Thickness of the section; without it there are no podocyte densities.",
     ),
-    click.option("--tissue", type=PATH, metavar="FILE", help="Outlines of the tissue; looked for where left out."),
 )  # fmt: skip
 
 
@@ -53,6 +52,7 @@ def measured_options(command: Callable[..., Any]) -> Callable[..., Any]:
 )  # fmt: skip
 @click.option("--geojson", type=PATH, metavar="FILE", help="Write the outlines with their measurements for QuPath too.")
 @measured_options
+@click.option("--tissue", type=PATH, metavar="FILE", help="Outlines of the tissue; looked for where left out.")
 @click.option("--cortex", type=PATH, metavar="FILE", help="Outlines of the cortex, for glomeruli per mm² of it.")
 @click.option(
     "--seed", type=click.IntRange(0), default=0, show_default=True, metavar="N", help="Of the bootstrap intervals."

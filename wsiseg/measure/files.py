@@ -132,7 +132,7 @@ def write_measured(path: Path, slide: Slide, measured: Measured, read: Read, nam
     others = sum(r.label not in names.any_glomeruli and r.label not in names.podocytes for r in measured.regions)
     rest: ObjectKind = "annotation" if others <= MOST_ANNOTATIONS else "detection"
     kinds: dict[str | None, ObjectKind] = dict.fromkeys(labels, rest)
-    kinds |= {name: "annotation" for name in names.any_glomeruli} | {name: "detection" for name in names.podocytes}
+    kinds |= dict.fromkeys(names.any_glomeruli, "annotation") | dict.fromkeys(names.podocytes, "detection")
     origin = {
         "kind": "measurements",
         "version": __version__,

@@ -110,9 +110,7 @@ def measure(
         podocytes = _podocytes(nuclei, glomeruli, held)
         _count(table, podocytes, held)
     cortex = None if place.cortex is None else shapely.intersection(_in_um(place.cortex, place.frame), tissue)
-    slides, factor = slide_figures(
-        place.slide, place.frame, tissue, cortex, table, podocytes, held, thickness_um, seed
-    )
+    slides, factor = slide_figures(place.slide, place.frame, tissue, cortex, table, podocytes, held, thickness_um, seed)
     if thickness_um is not None and podocytes is not None:
         bare = table["podocytes"] / (table["area_um2"] * thickness_um) * 1e6
         table["uncorrected_density_per_1e6_um3"] = bare

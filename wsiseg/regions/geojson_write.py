@@ -123,9 +123,7 @@ def _packed(sink: _Takes, compress: bool) -> Iterator[_Takes]:
 class _Style:
     """How the objects of one file are written."""
 
-    def __init__(
-        self, classes: ClassMap, kind: ObjectKind | Mapping[str | None, ObjectKind], legacy: bool
-    ) -> None:
+    def __init__(self, classes: ClassMap, kind: ObjectKind | Mapping[str | None, ObjectKind], legacy: bool) -> None:
         self.classes, self.kind, self.legacy = classes, kind, legacy
         self.heads: dict[str | None, dict[str, Any]] = {}
 
