@@ -70,7 +70,8 @@ def common_classes(pairs: Sequence[tuple[Path, Path]]) -> ClassMap:
         RegionError: a file cannot be read, or none of them names a class
         MismatchError: the predictions are of different classes
     """
-    stated, read = [], []
+    stated: list[ClassMap | None] = []
+    read: list[tuple[Outlines, Outlines]] = []
     for truth, prediction in pairs:
         if prediction.suffix == ".zarr":
             stated.append(LabelMap(prediction).classes)

@@ -65,12 +65,14 @@ def measure_pair(slide: Slide, truth: Path, prediction: Path, wanted: Wanted) ->
     known = sides[0].known | sides[1].known
     names = chosen(known, wanted.glomeruli, wanted.sclerotic, wanted.podocytes)
     place = place_of(slide, wanted)
-    pair = []
-    for side in sides:
-        # Who does not know podocytes has not found none; he did not look for any.
+
+    def measured(side: Read) -> Measured:
+        # Who does not know podocytes has not found none; nobody looked for any.
         looked = names if side.known & set(names.podocytes) else replace(names, podocytes=())
-        pair.append(measure(side.regions, place, looked, thickness_um=wanted.thickness_um, seed=wanted.seed))
-    return MeasuredPair(*pair, match_objects(*(glomeruli_of(measured, names) for measured in pair)))
+        return measure(side.regions, place, looked, thickness_um=wanted.thickness_um, seed=wanted.seed)
+
+    true, said = measured(sides[0]), measured(sides[1])
+    return MeasuredPair(true, said, match_objects(glomeruli_of(true, names), glomeruli_of(said, names)))
 
 
 def _prediction(path: Path, slide: Slide) -> Read:

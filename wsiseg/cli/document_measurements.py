@@ -41,15 +41,15 @@ is too narrow.
 **Perimeter and circularity** come from the outer outline smoothed along itself (Gaussian of {SMOOTH_UM:g} µm). Outlines
 of predictions are pixel edges, and their bare length would be up to 27 % too long at any µm/px.
 
-**Podocyte density** needs the thickness of the section, which no file states; without `--thickness-um` it is absent, not
-guessed. The correction turns profiles in a section into nuclei in a volume, with one factor for the slide from the mean
+**Podocyte density** needs the thickness of the section, which no file states; without `--thickness-um` it is absent,
+not guessed. The correction turns profiles in a section into nuclei in a volume, with one factor for the slide from the mean
 diameter of its profiles. The volume is that of the outlined glomerulus: where outlines follow Bowman's capsule and not
 the tuft, densities are lower than those in the literature, which are per tuft volume.
 
 **Parents.** A podocyte belongs to the glomerulus that holds its centroid, border included. Of glomeruli within each
 other the innermost has it, of two that overlap in part the larger, of equals the first in the file: what QuPath's
-"Resolve hierarchy" does. In the GeoJSON of `--geojson` glomeruli are annotations and podocytes detections, because QuPath
-goes by the centroid for detections alone; all other outlines are in it too, unchanged. Ids are those of the outlines,
+"Resolve hierarchy" does. In the GeoJSON of `--geojson` glomeruli are annotations and podocytes detections, because
+QuPath goes by the centroid for detections alone; all other outlines are in it too, unchanged. Ids are those of the outlines,
 or made from class and outline, the same in every run.
 """
 
@@ -57,7 +57,7 @@ SOURCES = """
 ## Sources
 
 - Venkatareddy 2014: M. Venkatareddy, S. Wang, Y. Yang et al., "Estimating podocyte number and density using a single
-  histologic section", J Am Soc Nephrol 25:1118-1129, https://doi.org/10.1681/ASN.2013080859
+  histologic section", J Am Soc Nephrol 25:1118-1129, https://pmc.ncbi.nlm.nih.gov/articles/PMC4005315
 - Cauchy 1832: A.-L. Cauchy, "Mémoire sur la rectification des courbes et la quadrature des surfaces courbées"
 - Cox 1927: E. P. Cox, "A method of assigning numerical and percentage values to the degree of roundness of sand
   grains", Journal of Paleontology 1:179-183

@@ -117,6 +117,7 @@ PODOCYTES = (
     *PLACE,
 )  # fmt: skip
 
+NO_USED, NO_PROFILES = "there are no such glomeruli", "there are no profiles"
 _USED = "mean over the glomeruli that are neither sclerotic nor cut"
 
 SLIDES = (
@@ -138,40 +139,40 @@ SLIDES = (
     ),
     Column("cut_glomeruli", "", "Number of glomeruli that the end of the tissue cuts."),
     Column("used_glomeruli", "", "Number of glomeruli in the means below: neither sclerotic nor cut."),
-    Column("mean_area_um2", "µm²", f"Area, {_USED}.", interval=True, empty="there are none"),
-    Column("mean_equivalent_diameter_um", "µm", f"Equivalent diameter, {_USED}.", interval=True, empty="as above"),
-    Column("mean_circularity", "0 to 1", f"Circularity, {_USED}.", interval=True, empty="as above"),
+    Column("mean_area_um2", "µm²", f"Area, {_USED}.", interval=True, empty=NO_USED),
+    Column("mean_equivalent_diameter_um", "µm", f"Equivalent diameter, {_USED}.", interval=True, empty=NO_USED),
+    Column("mean_circularity", "0 to 1", f"Circularity, {_USED}.", interval=True, empty=NO_USED),
     Column("podocytes", "", "Number of nuclear profiles of podocytes in all glomeruli.", NO_PODOCYTES),
     Column("podocytes_outside", "", "Number of those in no glomerulus, which no other figure counts.", NO_PODOCYTES),
-    Column("mean_podocytes", "", f"Podocytes, {_USED}.", NO_PODOCYTES, interval=True, empty="as above"),
+    Column("mean_podocytes", "", f"Podocytes, {_USED}.", NO_PODOCYTES, interval=True, empty=NO_USED),
     Column(
         "mean_podocyte_nuclear_area_um2", "µm²", f"Podocyte nuclear area, {_USED}.", NO_PODOCYTES, interval=True,
-        empty="as above",
+        empty=NO_USED,
     ),
     Column(
         "mean_podocyte_nuclear_share", "0 to 1", f"Podocyte nuclear share, {_USED}.", NO_PODOCYTES, interval=True,
-        empty="as above",
+        empty=NO_USED,
     ),
     Column(
         "profile_diameter_um", "µm", "d: mean caliper of the nuclear profiles of podocytes in all glomeruli.",
-        NO_PODOCYTES, VENKATAREDDY, interval=True, empty="there are none",
+        NO_PODOCYTES, VENKATAREDDY, interval=True, empty=NO_PROFILES,
     ),
     Column("section_thickness_um", "µm", "T: as given with `--thickness-um`.", NO_THICKNESS),
     Column(
         "caliper_um", "µm", "D = (d - T + √((d - T)² + 4kdT)) / 2k, k = 0.72: mean caliper of whole nuclei.",
-        NO_THICKNESS, VENKATAREDDY, interval=True, empty="there are no profiles",
+        NO_THICKNESS, VENKATAREDDY, interval=True, empty=NO_PROFILES,
     ),
     Column(
         "correction_factor", "0 to 1", "CF = 1 / (D / T + 1): share of the profiles that counts.", NO_THICKNESS,
-        VENKATAREDDY, interval=True, empty="as above",
+        VENKATAREDDY, interval=True, empty=NO_PROFILES,
     ),
     Column(
         "mean_uncorrected_density_per_1e6_um3", "1/10⁶ µm³", f"Uncorrected density, {_USED}.", NO_THICKNESS,
-        interval=True, empty="there are none",
+        interval=True, empty=NO_USED,
     ),
     Column(
         "mean_podocyte_density_per_1e6_um3", "1/10⁶ µm³", f"Podocyte density, {_USED}.", NO_THICKNESS, VENKATAREDDY,
-        interval=True, empty="as above",
+        interval=True, empty=NO_USED,
     ),
 )  # fmt: skip
 

@@ -95,8 +95,8 @@ def _check_frame(path: Path, outlines: Outlines, level0: Frame) -> None:
     stated = outlines.properties.get("wsiseg", {}).get("level0")
     if stated is not None and Frame.from_json(stated) != level0:
         raise MismatchError(
-            f"{path} was made from a slide of {stated['width']} × {stated['height']} px at {stated['mpp']:g} µm/px, this "
-            f"one has {level0.width} × {level0.height} px at {level0.mpp:g} µm/px: name its own slide, or state --mpp."
+            f"{path} was made from a slide of {stated['width']} × {stated['height']} px at {stated['mpp']:g} µm/px, "
+            f"not {level0.width} × {level0.height} px at {level0.mpp:g} µm/px: name its own slide, or state --mpp."
         )
 
 
@@ -132,7 +132,8 @@ def write_measured(path: Path, slide: Slide, measured: Measured, read: Read, nam
     others = sum(r.label not in names.any_glomeruli and r.label not in names.podocytes for r in measured.regions)
     rest: ObjectKind = "annotation" if others <= MOST_ANNOTATIONS else "detection"
     kinds: dict[str | None, ObjectKind] = dict.fromkeys(labels, rest)
-    kinds |= dict.fromkeys(names.any_glomeruli, "annotation") | dict.fromkeys(names.podocytes, "detection")
+    kinds.update(dict.fromkeys(names.any_glomeruli, "annotation"))
+    kinds.update(dict.fromkeys(names.podocytes, "detection"))
     origin = {
         "kind": "measurements",
         "version": __version__,

@@ -2,8 +2,8 @@
 
 An outline that follows pixels is a staircase: its area is right, but its perimeter is too long by up to 4/π, at any
 µm/px. Therefore perimeter and circularity are taken from the outline smoothed along itself (Gaussian, `SMOOTH_UM`),
-whether it was drawn by hand or predicted. Discs and ellipses of 80 to 160 µm keep their perimeter within 0.6 %, drawn or
-as pixels of 0.25 to 2 µm; corners are cut (2 % of a rectangle of 160 × 80 µm), which glomeruli do not have.
+whether it was drawn by hand or predicted. Discs and ellipses of 80 to 160 µm keep their perimeter within 0.6 %, drawn
+or as pixels of 0.25 to 2 µm; corners are cut (2 % of a rectangle of 160 × 80 µm), which glomeruli do not have.
 """
 
 from __future__ import annotations

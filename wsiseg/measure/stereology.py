@@ -4,7 +4,7 @@ A section of thickness T shows every nucleus that it touches, so that it shows t
 whose centre lies in a slab of T + D. The share of them that belongs to the section is T / (T + D) = 1 / (D / T + 1).
 
 Source: Venkatareddy, Wang, Yang et al., "Estimating podocyte number and density using a single histologic section",
-J Am Soc Nephrol 25:1118-1129 (2014), https://doi.org/10.1681/ASN.2013080859.
+J Am Soc Nephrol 25:1118-1129 (2014), https://pmc.ncbi.nlm.nih.gov/articles/PMC4005315.
 """
 
 from __future__ import annotations
