@@ -42,15 +42,15 @@ is too narrow.
 of predictions are pixel edges, and their bare length would be up to 27 % too long at any µm/px.
 
 **Podocyte density** needs the thickness of the section, which no file states; without `--thickness-um` it is absent,
-not guessed. The correction turns profiles in a section into nuclei in a volume, with one factor for the slide from the mean
-diameter of its profiles. The volume is that of the outlined glomerulus: where outlines follow Bowman's capsule and not
-the tuft, densities are lower than those in the literature, which are per tuft volume.
+not guessed. The correction turns profiles in a section into nuclei in a volume, with one factor for the slide from the
+mean diameter of its profiles. The volume is that of the outlined glomerulus: where outlines follow Bowman's capsule and
+not the tuft, densities are lower than those in the literature, which are per tuft volume.
 
 **Parents.** A podocyte belongs to the glomerulus that holds its centroid, border included. Of glomeruli within each
 other the innermost has it, of two that overlap in part the larger, of equals the first in the file: what QuPath's
 "Resolve hierarchy" does. In the GeoJSON of `--geojson` glomeruli are annotations and podocytes detections, because
-QuPath goes by the centroid for detections alone; all other outlines are in it too, unchanged. Ids are those of the outlines,
-or made from class and outline, the same in every run.
+QuPath goes by the centroid for detections alone; all other outlines are in it too, unchanged. Ids are those of the
+outlines, or made from class and outline, the same in every run.
 """
 
 SOURCES = """
