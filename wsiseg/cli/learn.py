@@ -79,18 +79,20 @@ def evaluate(
     podocytes: tuple[str, ...], thickness_um: float | None, as_json: bool, slide_mpp: float | None,
 ) -> None:  # fmt: skip
     """Compare predictions with the truth over whole slides: pixels, objects and, if asked for, measurements."""
-    from wsiseg.compare import common_classes, compare_files
-    from wsiseg.compare_measurements import compare_measurements, measure_pair, render_measurements, write_agreement
     from wsiseg.errors import WsisegError
-    from wsiseg.evaluate import render, summary
     from wsiseg.measure.files import Wanted
-    from wsiseg.slides.open import open_slide
 
     if not len(slides) == len(truths) == len(predictions):
         raise WsisegError("Give --slide, --truth and --prediction once for each slide, in the same order.")
     wanted = Wanted(glomeruli, sclerotic, podocytes, thickness_um)
     if not measurements and (table is not None or wanted != Wanted()):
         raise WsisegError("--csv, --thickness-um and the names of classes are about measurements: say --measurements.")
+
+    from wsiseg.compare import common_classes, compare_files
+    from wsiseg.compare_measurements import compare_measurements, measure_pair, render_measurements, write_agreement
+    from wsiseg.evaluate import render, summary
+    from wsiseg.slides.open import open_slide
+
     classes = common_classes(list(zip(truths, predictions, strict=True))) if len(slides) > 1 else None
     found, pairs = [], []
     for slide, truth, prediction in zip(slides, truths, predictions, strict=True):
