@@ -34,9 +34,9 @@ one of 113 whole ones was taken for cut. The tissue is looked for at 8 µm/px, g
 generated slides its area came out 4 to 7 % above the exact one. `--tissue` takes outlines drawn by hand instead.
 
 **Means** leave out sclerotic and cut glomeruli. `NAME_low` and `NAME_high` are a 95 % percentile interval of
-{RESAMPLES} bootstrap draws of the slide's glomeruli (`--seed`), absent with fewer than two. It tells how far the mean
-would move with other glomeruli of the same tissue, not with other patients, and with fewer than about ten glomeruli it
-is too narrow.
+{RESAMPLES} bootstrap draws of the slide's glomeruli (`--seed`), empty with fewer than two of them behind the figure.
+It tells how far the figure would move with other glomeruli of the same tissue, not with other patients, and with fewer
+than about ten glomeruli it is too narrow.
 
 **Perimeter and circularity** come from the outer outline smoothed along itself (Gaussian of {SMOOTH_UM:g} µm). Outlines
 of predictions are pixel edges, and their bare length would be up to 27 % too long at any µm/px.

@@ -78,9 +78,12 @@ def slide_figures(
     spread = _ratios(dict(zip(sums, drawn.T, strict=True)), thickness_um)
     for name, value in whole.items():
         row[name] = float(value[0])
+        if name in ("sclerotic_share", "profile_diameter_um", "caliper_um", "correction_factor"):
+            behind = np.ones(len(used)) if name == "sclerotic_share" else glomeruli["podocytes"] > 0
+        else:
+            behind = used
         # Of one glomerulus, or of none, nobody knows how much they vary.
-        enough = len(used) > 1 if name == "sclerotic_share" else used.sum() > 1
-        row[f"{name}_low"], row[f"{name}_high"] = interval(spread[name]) if enough else (np.nan, np.nan)
+        row[f"{name}_low"], row[f"{name}_high"] = interval(spread[name]) if behind.sum() > 1 else (np.nan, np.nan)
     packed = {name: np.array([value], object if isinstance(value, str) else None) for name, value in row.items()}
     return packed, row.get("correction_factor", np.nan)
 

@@ -17,6 +17,7 @@ from wsiseg.geometry import Frame
 from wsiseg.measure.edges import tissue_outline, within
 from wsiseg.measure.names import Names, chosen, classes_of
 from wsiseg.measure.slide import Measured, Place, measure
+from wsiseg.measure.stereology import checked_thickness
 from wsiseg.regions.formats import read_outlines
 from wsiseg.regions.geojson_write import MOST_ANNOTATIONS, ObjectKind, write_geojson
 from wsiseg.regions.region import Outlines, Region, Written
@@ -75,6 +76,8 @@ def measure_files(slide: Slide, outlines: Sequence[Path], wanted: Wanted) -> tup
         ClassError: a class was named that no file knows, or none is a glomerulus
         GeometryError: no section has this thickness
     """
+    if wanted.thickness_um is not None:
+        checked_thickness(wanted.thickness_um)  # before the slide is looked at, which takes longest
     read = read_all(outlines, slide.frame)
     names = chosen(read.known, wanted.glomeruli, wanted.sclerotic, wanted.podocytes)
     place = place_of(slide, wanted)
