@@ -21,7 +21,7 @@ from wsiseg.measure import bootstrap
 from wsiseg.measure.edges import edge_share, tissue_outline
 from wsiseg.measure.names import Names, chosen
 from wsiseg.measure.parents import NOBODY, parents
-from wsiseg.measure.shapes import equivalent_diameter, mean_caliper, perimeter_and_circularity
+from wsiseg.measure.shapes import equivalent_diameter, in_um, perimeter_and_circularity
 from wsiseg.measure.stereology import K, correction_factor, true_caliper
 from wsiseg.regions.rasterise import Rasteriser
 from wsiseg.regions.region import Region
@@ -86,7 +86,6 @@ def test_sizes_by_hand() -> None:
     assert found["circularity"][1] == pytest.approx(1, abs=1e-3)
     assert found["circularity"][0] == pytest.approx(4 * math.pi * 20000 / 600**2, abs=0.03)
     assert found["centroid_x_um"][1] == pytest.approx(800, abs=0.01)
-    assert mean_caliper(np.array([box(0, 0, 30, 10)], dtype=object))[0] == pytest.approx(80 / math.pi)
     parts = np.array([MultiPolygon([box(0, 0, 100, 100), box(200, 0, 300, 100)])], dtype=object)
     assert perimeter_and_circularity(parts)[0] == pytest.approx(800, rel=0.04)
 
@@ -153,9 +152,18 @@ def test_nothing_is_rounder_than_a_disc(shape: Polygon) -> None:
     perimeter, circularity = perimeter_and_circularity(np.array([shape], dtype=object))
     assert 0 < circularity[0] <= 1 + 1e-9
     assert perimeter[0] <= shape.length * (1 + 1e-9), "smoothing never lengthens"
-    assert equivalent_diameter(np.array([shape.area]))[0] <= mean_caliper(np.array([shape], dtype=object))[0] * (
-        1 + 1e-9
-    )
+
+
+@pytest.mark.parametrize("mpp", [0.1, 0.25, 0.5])
+def test_nuclei_of_pixels_keep_their_diameter(mpp: float) -> None:
+    rng, side = np.random.default_rng(0), round(200 / mpp)
+    classes, frame = ClassMap(("Background", "Podocyte")), Frame(side, side, mpp)
+    centres = 10 + 20 * np.stack(np.divmod(np.arange(81), 9), axis=1) + rng.uniform(size=(81, 2))
+    nuclei = [Region(to_px(Point(*centre).buffer(3.5, 32), (mpp, mpp)), "Podocyte") for centre in centres]
+    pixels = Rasteriser(nuclei, classes, frame, frame).read(frame.box)
+    traced = np.array([r.polygon for r in vectorise([pixels], classes, frame, frame)], dtype=object)
+    assert len(traced) == 81
+    assert equivalent_diameter(shapely.area(in_um(traced, frame))).mean() == pytest.approx(7, rel=0.005)
 
 
 # --- edges

@@ -111,8 +111,7 @@ PODOCYTES = (
     Column("class", "", "Class of the outline."),
     Column("area_um2", "µm²", "Area of the nuclear profile, holes left out.", shown="Area µm²"),
     Column(
-        "caliper_um", "µm", "Mean distance of two parallel tangents: perimeter of the convex hull divided by π.",
-        source="Cauchy 1832", shown="Mean caliper µm",
+        "equivalent_diameter_um", "µm", "Diameter of the disc of the same area.", shown="Equivalent diameter µm",
     ),
     *PLACE,
 )  # fmt: skip
@@ -154,7 +153,7 @@ SLIDES = (
         empty=NO_USED,
     ),
     Column(
-        "profile_diameter_um", "µm", "d: mean caliper of the nuclear profiles of podocytes in all glomeruli.",
+        "profile_diameter_um", "µm", "d: mean equivalent diameter of the profiles of podocytes in all glomeruli.",
         NO_PODOCYTES, VENKATAREDDY, interval=True, empty=NO_PROFILES,
     ),
     Column("section_thickness_um", "µm", "T: as given with `--thickness-um`.", NO_THICKNESS),

@@ -37,14 +37,6 @@ def equivalent_diameter(area: Numbers) -> Numbers:
     return np.sqrt(area * (4 / math.pi))
 
 
-def mean_caliper(shapes: Shapes) -> Numbers:
-    """(n,) µm: the distance of two parallel tangents, averaged over all directions.
-
-    It is the perimeter of the convex hull divided by π (Cauchy, "Mémoire sur la rectification des courbes" (1832)).
-    """
-    return shapely.length(shapely.convex_hull(shapes)) / math.pi
-
-
 def perimeter_and_circularity(shapes: Shapes) -> tuple[Numbers, Numbers]:
     """Of the outer rings, smoothed; holes are left out of both.
 

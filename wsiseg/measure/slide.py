@@ -14,7 +14,7 @@ from shapely import MultiPolygon, Polygon
 from wsiseg.geometry import Frame
 from wsiseg.measure import columns
 from wsiseg.measure.edges import edge_share, is_cut
-from wsiseg.measure.figures import slide_figures
+from wsiseg.measure.figures import slide_counts, slide_means
 from wsiseg.measure.names import Names
 from wsiseg.measure.parents import NOBODY, parents
 from wsiseg.measure.shapes import (
@@ -22,7 +22,6 @@ from wsiseg.measure.shapes import (
     Shapes,
     equivalent_diameter,
     in_um,
-    mean_caliper,
     perimeter_and_circularity,
 )
 from wsiseg.measure.stereology import checked_thickness
@@ -110,12 +109,21 @@ def measure(
         podocytes = _podocytes(nuclei, glomeruli, held)
         _count(table, podocytes, held)
     cortex = None if place.cortex is None else shapely.intersection(_in_um(place.cortex, place.frame), tissue)
-    slides, factor = slide_figures(place.slide, place.frame, tissue, cortex, table, podocytes, held, thickness_um, seed)
+    row = slide_counts(tissue, cortex, table) | slide_means(table, podocytes, held, thickness_um, seed)
+    if podocytes is not None:
+        row |= {"podocytes": int((held != NOBODY).sum()), "podocytes_outside": int((held == NOBODY).sum())}
     if thickness_um is not None and podocytes is not None:
+        row["section_thickness_um"] = thickness_um
         bare = table["podocytes"] / (table["area_um2"] * thickness_um) * 1e6
         table["uncorrected_density_per_1e6_um3"] = bare
-        table["podocyte_density_per_1e6_um3"] = np.where(bare == 0, 0.0, bare * factor)
+        table["podocyte_density_per_1e6_um3"] = np.where(bare == 0, 0.0, bare * row["correction_factor"])
     there = {"podocytes": podocytes is not None, "thickness": thickness_um is not None, "cortex": cortex is not None}
+    slides = {
+        "slide": _text([place.slide]),
+        "mpp_x": np.array([place.frame.mpp]),
+        "mpp_y": np.array([place.frame.mpp_y]),
+    }
+    slides |= {name: np.array([value]) for name, value in row.items()}
     _with_measurements(settled, where, table, columns.GLOMERULI)
     if podocytes is not None:
         _with_measurements(settled, nuclei_at, podocytes, columns.PODOCYTES)
@@ -166,7 +174,11 @@ def _glomeruli(objects: _Objects, tissue: Polygon | MultiPolygon, names: Names) 
 
 def _podocytes(nuclei: _Objects, glomeruli: _Objects, held: NDArray[np.int64]) -> Table:
     parent = _text([None if i == NOBODY else glomeruli.regions[i].id for i in held])
-    return nuclei.head() | {"parent": parent, "caliper_um": mean_caliper(nuclei.um), **nuclei.place()}
+    return nuclei.head() | {
+        "parent": parent,
+        "equivalent_diameter_um": equivalent_diameter(nuclei.area),
+        **nuclei.place(),
+    }
 
 
 def _count(glomeruli: Table, podocytes: Table, held: NDArray[np.int64]) -> None:
