@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from wsiseg.classes import ClassMap
 from wsiseg.errors import MismatchError, RegionError
@@ -14,7 +16,9 @@ from wsiseg.slides.slide import Slide
 from wsiseg.stores.labels import LabelMap
 
 
-def compare_files(slide: Slide, truth: Path, prediction: Path, resolution: float) -> tuple[SlideEvaluation, ClassMap]:
+def compare_files(
+    slide: Slide, truth: Path, prediction: Path, resolution: float, classes: ClassMap | None = None
+) -> tuple[SlideEvaluation, ClassMap]:
     """Compare two files over the whole slide.
 
     Args:
@@ -22,6 +26,7 @@ def compare_files(slide: Slide, truth: Path, prediction: Path, resolution: float
         truth: outlines; those without a class are left out
         prediction: outlines, or a label map (.zarr)
         resolution: µm/px at which pixels are compared; a label map brings its own
+        classes: of outlines; see `common_classes`, which several slides need
 
     Returns:
         The evaluation, and its classes: the prediction's own where it says them, else all that either file names.
@@ -46,7 +51,7 @@ def compare_files(slide: Slide, truth: Path, prediction: Path, resolution: float
         )  # fmt: skip
         return found, labels.classes
     said = read_outlines(prediction)
-    classes = _classes(wanted, said, f"{truth} and {prediction}")
+    classes = classes or _classes([(wanted, said)], f"{truth} and {prediction}")
     frame = level0.at(resolution)
     return evaluate_slide(slide.name, _named(wanted), _named(said), classes, frame, level0), classes
 
@@ -55,12 +60,43 @@ def _named(outlines: Outlines) -> tuple[Region, ...]:
     return tuple(r for r in outlines.regions if r.label is not None)
 
 
-def _classes(wanted: Outlines, said: Outlines, files: str) -> ClassMap:
-    listed = said.properties.get("wsiseg", {}).get("classes")
+def common_classes(pairs: Sequence[tuple[Path, Path]]) -> ClassMap:
+    """The classes by which several slides are judged together.
+
+    Args:
+        pairs: (truth, prediction) of each slide
+
+    Raises:
+        RegionError: a file cannot be read, or none of them names a class
+        MismatchError: the predictions are of different classes
+    """
+    stated: list[ClassMap | None] = []
+    read: list[tuple[Outlines, Outlines]] = []
+    for truth, prediction in pairs:
+        if prediction.suffix == ".zarr":
+            stated.append(LabelMap(prediction).classes)
+        else:
+            said = read_outlines(prediction)
+            listed = _listed(said)
+            stated.append(ClassMap.from_json(listed) if listed else None)
+            read.append((read_outlines(truth), said))
+    if any(classes != stated[0] for classes in stated):
+        raise MismatchError(
+            "The predictions have different classes: judge slides together only if one model predicted them."
+        )
+    return stated[0] or _classes(read, "these files")
+
+
+def _classes(pairs: Sequence[tuple[Outlines, Outlines]], files: str) -> ClassMap:
+    listed = _listed(pairs[0][1])
     if listed:
         return ClassMap.from_json(listed)
     ignored = {"Background", "Ignore", "Ignore*"}
-    names = {r.label for o in (wanted, said) for r in o.regions if r.label} - ignored
+    names = {r.label for pair in pairs for o in pair for r in o.regions if r.label} - ignored
     if not names:
-        raise RegionError(f"Neither of {files} has an outline with a class: there is nothing to compare.")
+        raise RegionError(f"None of {files} has an outline with a class: there is nothing to compare.")
     return ClassMap(("Background", *sorted(names)))
+
+
+def _listed(said: Outlines) -> list[dict[str, Any]] | None:
+    return said.properties.get("wsiseg", {}).get("classes")

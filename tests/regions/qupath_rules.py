@@ -21,8 +21,8 @@ SUFFIXES = (".geojson", ".json", ".geojson.gz", ".json.gz")
 UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
 
-def check_file(path: Path, *, legacy: bool = False) -> list[dict[str, Any]]:
-    """AssertionError at the first broken rule; otherwise the features."""
+def check_file(path: Path, *, legacy: bool = False, mixed: bool = False) -> list[dict[str, Any]]:
+    """AssertionError at the first broken rule; otherwise the features. `mixed` allows annotations beside detections."""
     assert path.name.endswith(SUFFIXES), "QuPath goes by these suffixes"
     raw = path.read_bytes()
     text = (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode("utf-8")
@@ -41,7 +41,7 @@ def check_file(path: Path, *, legacy: bool = False) -> list[dict[str, Any]]:
     ids = [feature["id"] for feature in tree["features"]]
     assert len(set(ids)) == len(ids), "an id occurs twice"
     kinds = {feature["properties"]["objectType"] for feature in tree["features"]}
-    assert len(kinds) <= 1, "one kind of object in a file"
+    assert mixed or len(kinds) <= 1, "one kind of object in a file"
     _check_numbers(text)
     assert geojson.loads(text).is_valid, "the geojson package finds errors"
     return tree["features"]

@@ -9,6 +9,7 @@ import click
 from wsiseg import __version__
 from wsiseg.cli.export import export
 from wsiseg.cli.learn import evaluate, train
+from wsiseg.cli.measure import measure
 from wsiseg.cli.predict import demo, predict
 from wsiseg.cli.slide import info, tile, tissue
 from wsiseg.cli.system import doctor
@@ -21,7 +22,7 @@ def wsiseg() -> None:
     """Segment whole-slide images: from a few outlined slides to outlines on all the others."""
 
 
-for command in (info, tissue, tile, train, predict, export, evaluate, demo, doctor):
+for command in (info, tissue, tile, train, predict, export, measure, evaluate, demo, doctor):
     wsiseg.add_command(command)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from wsiseg.cli.measure import measured_options
 from wsiseg.cli.screen import overwrite_option, progress_bar, quiet_option, slide_mpp_option
 
 PATH = click.Path(path_type=Path)
@@ -50,9 +51,14 @@ def train(
 
 
 @click.command()
-@click.option("--slide", type=PATH, required=True, help="The slide, for its size and µm/px.")
-@click.option("--truth", type=PATH, required=True, help="Outlines to judge by.")
-@click.option("--prediction", type=PATH, required=True, help="Outlines, or a label map (.zarr).")
+@click.option(
+    "--slide", "slides", type=PATH, required=True, multiple=True,
+    help="The slide, for its size and µm/px; several when --slide, --truth and --prediction are repeated.",
+)  # fmt: skip
+@click.option("--truth", "truths", type=PATH, required=True, multiple=True, help="Outlines to judge by.")
+@click.option(
+    "--prediction", "predictions", type=PATH, required=True, multiple=True, help="Outlines, or a label map (.zarr)."
+)
 @click.option(
     "--resolution",
     type=float,
@@ -61,17 +67,48 @@ def train(
     metavar="µM/PX",
     help="At which pixels are compared; a label map brings its own.",
 )
+@click.option(
+    "--measurements", is_flag=True,
+    help="Compare what `wsiseg measure` makes of both, too: Bland-Altman and concordance.",
+)  # fmt: skip
+@click.option("--csv", "table", type=PATH, metavar="FILE", help="Write the agreement of the measurements as a table.")
+@measured_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @slide_mpp_option
 def evaluate(
-    slide: Path, truth: Path, prediction: Path, resolution: float, as_json: bool, slide_mpp: float | None
-) -> None:
-    """Compare a prediction with the truth over the whole slide: pixels and objects."""
-    from wsiseg.compare import compare_files
+    slides: tuple[Path, ...], truths: tuple[Path, ...], predictions: tuple[Path, ...], resolution: float,
+    measurements: bool, table: Path | None, glomeruli: tuple[str, ...], sclerotic: tuple[str, ...],
+    podocytes: tuple[str, ...], thickness_um: float | None, as_json: bool, slide_mpp: float | None,
+) -> None:  # fmt: skip
+    """Compare predictions with the truth over whole slides: pixels, objects and, if asked for, measurements."""
+    from wsiseg.errors import WsisegError
+    from wsiseg.measure.files import Wanted
+
+    if not len(slides) == len(truths) == len(predictions):
+        raise WsisegError("Give --slide, --truth and --prediction once for each slide, in the same order.")
+    wanted = Wanted(glomeruli, sclerotic, podocytes, thickness_um)
+    if not measurements and (table is not None or wanted != Wanted()):
+        raise WsisegError("--csv, --thickness-um and the names of classes are about measurements: say --measurements.")
+
+    from wsiseg.compare import common_classes, compare_files
+    from wsiseg.compare_measurements import compare_measurements, measure_pair, render_measurements, write_agreement
     from wsiseg.evaluate import render, summary
     from wsiseg.slides.open import open_slide
 
-    with open_slide(slide, mpp=slide_mpp) as opened:
-        found, classes = compare_files(opened, truth, prediction, resolution)
-    result = summary([found], classes)
+    classes = common_classes(list(zip(truths, predictions, strict=True))) if len(slides) > 1 else None
+    found, pairs = [], []
+    for slide, truth, prediction in zip(slides, truths, predictions, strict=True):
+        with open_slide(slide, mpp=slide_mpp) as opened:
+            one, classes = compare_files(opened, truth, prediction, resolution, classes)
+            found.append(one)
+            if measurements:
+                pairs.append(measure_pair(opened, truth, prediction, wanted))
+    assert classes is not None
+    result = summary(found, classes)
+    if measurements:
+        result["measurements"] = compare_measurements(pairs)
+        if table is not None:
+            write_agreement(table, result["measurements"])
     click.echo(json.dumps(result, indent=1, ensure_ascii=False) if as_json else render(result))
+    if measurements and not as_json:
+        click.echo(render_measurements(result["measurements"]))

@@ -26,7 +26,8 @@ from wsiseg.regions.region import Region, Written
 
 SUFFIXES = (".geojson", ".json", ".geojson.gz", ".json.gz")
 
-Kind = Literal["auto", "annotation", "detection"]
+ObjectKind = Literal["annotation", "detection"]
+Kind = Literal["auto"] | ObjectKind
 
 # QuPath draws and selects annotations one by one; with more than this many, detections are what stays usable.
 MOST_ANNOTATIONS = 2000
@@ -45,7 +46,7 @@ def write_geojson(
     *,
     classes: ClassMap,
     properties: Mapping[str, Any] | None = None,
-    kind: Kind = "auto",
+    kind: Kind | Mapping[str | None, ObjectKind] = "auto",
     legacy: bool = False,
 ) -> Written:
     """Write outlines as a FeatureCollection, one feature a line, in memory that does not grow with their number.
@@ -60,7 +61,7 @@ def write_geojson(
         classes: where the colours come from
         properties: where the outlines come from (slide, model, µm/px, version …); QuPath ignores it
         kind: what QuPath takes the objects for; "auto" means annotations up to `MOST_ANNOTATIONS` objects and
-            detections beyond
+            detections beyond; a mapping says it class by class
         legacy: add what QuPath 0.3 needs (`object_type`, `colorRGB`, measurements as a list)
 
     Returns:
@@ -94,7 +95,9 @@ def write_geojson(
     return written
 
 
-def _settle(kind: Kind, batches: Iterator[Batch]) -> tuple[Literal["annotation", "detection"], Iterable[Batch]]:
+def _settle(
+    kind: Kind | Mapping[str | None, ObjectKind], batches: Iterator[Batch]
+) -> tuple[ObjectKind | Mapping[str | None, ObjectKind], Iterable[Batch]]:
     """What to call the objects, and all batches; for that, no more are held back than an annotation file may have."""
     if kind != "auto":
         return kind, batches
@@ -120,7 +123,7 @@ def _packed(sink: _Takes, compress: bool) -> Iterator[_Takes]:
 class _Style:
     """How the objects of one file are written."""
 
-    def __init__(self, classes: ClassMap, kind: Literal["annotation", "detection"], legacy: bool) -> None:
+    def __init__(self, classes: ClassMap, kind: ObjectKind | Mapping[str | None, ObjectKind], legacy: bool) -> None:
         self.classes, self.kind, self.legacy = classes, kind, legacy
         self.heads: dict[str | None, dict[str, Any]] = {}
 
@@ -148,9 +151,10 @@ class _Style:
     def head(self, label: str | None) -> dict[str, Any]:
         """The properties that all objects of a class share."""
         if label not in self.heads:
-            head: dict[str, Any] = {"objectType": self.kind}
+            kind = self.kind if isinstance(self.kind, str) else self.kind[label]
+            head: dict[str, Any] = {"objectType": kind}
             if self.legacy:
-                head["object_type"] = self.kind
+                head["object_type"] = kind
             if label is not None:
                 colour = colour_of(label, self.classes)
                 head["classification"] = {"name": label, "color": list(colour)}

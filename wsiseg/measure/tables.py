@@ -1,0 +1,95 @@
+"""Tables on disk: one file each, CSV, or Parquet where pyarrow is installed."""
+
+from __future__ import annotations
+
+import csv
+import importlib.util
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wsiseg.errors import OutputError
+from wsiseg.measure.columns import TABLES
+from wsiseg.measure.slide import Table
+from wsiseg.outputs import whole_file, writing
+
+FORMATS = ("csv", "parquet")
+
+
+def check_folder(folder: Path, format: str, *, overwrite: bool) -> None:
+    """OutputError if tables cannot be written into a folder, told before anything is measured."""
+    if format == "parquet" and importlib.util.find_spec("pyarrow") is None:
+        raise OutputError("Parquet needs the package pyarrow: install it with `pip install pyarrow`, or take CSV.")
+    if folder.exists() and not folder.is_dir():
+        raise OutputError(f"{folder} is a file: choose a folder for the tables.")
+    there = [path.name for path in _ours(folder)]
+    if there and not overwrite:
+        raise OutputError(f"{folder} holds {', '.join(there)} already: choose another folder, or say --overwrite.")
+
+
+def write_tables(folder: Path, tables: Mapping[str, Table], format: str, *, overwrite: bool = False) -> None:
+    """Write `NAME.csv` or `NAME.parquet` for each table.
+
+    CSV is UTF-8 with commas, a point in numbers of at most ten digits, `true` and `false`, and empty fields for what is
+    not known; in Parquet these are null. No file is half-written, and tables of an earlier run do not stay beside
+    these.
+
+    Args:
+        folder: made if it is not there
+        tables: name -> columns of one length
+        format: one of `FORMATS`
+        overwrite: replace the tables that are there
+
+    Raises:
+        OutputError: tables are there already, pyarrow is missing, or the place cannot be written
+    """
+    check_folder(folder, format, overwrite=overwrite)
+    packed = {f"{name}.{format}": _csv(table) if format == "csv" else _parquet(table) for name, table in tables.items()}
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    for name, data in packed.items():
+        with whole_file(folder / name) as sink:
+            sink.write(data)
+    with writing(folder):
+        for path in _ours(folder):
+            if path.name not in packed:
+                path.unlink()
+
+
+def _ours(folder: Path) -> list[Path]:
+    """The tables that a folder holds."""
+    return [path for name in TABLES for format in FORMATS if (path := folder / f"{name}.{format}").exists()]
+
+
+def _csv(table: Table) -> bytes:
+    text = io.StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow(table)
+    rows.writerows(zip(*(map(_shown, values.tolist()) for values in table.values()), strict=True))
+    return text.getvalue().encode()
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float):
+        return format(value, ".10g") if np.isfinite(value) else ""
+    return "" if value is None else str(value)
+
+
+def _parquet(table: Table) -> bytes:
+    import pyarrow
+    import pyarrow.parquet
+
+    def column(values: NDArray[Any]) -> Any:
+        if values.dtype == object:
+            return pyarrow.array(values.tolist(), pyarrow.string())
+        return pyarrow.array(values, from_pandas=True)
+
+    buffer = io.BytesIO()
+    pyarrow.parquet.write_table(pyarrow.table({name: column(values) for name, values in table.items()}), buffer)
+    return buffer.getvalue()
