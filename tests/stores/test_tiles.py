@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from wsiseg.cache import ArrayCache
 from wsiseg.classes import IGNORE, ClassMap
 from wsiseg.errors import MismatchError, StoreError
 from wsiseg.geometry import Box, Frame
@@ -122,8 +123,7 @@ def test_what_is_no_store_says_so(tmp_path: Path) -> None:
 def test_the_cache_keeps_its_budget(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path / "s.zarr")
     tile = 32 * 32 * 3
-    monkeypatch.setattr(module, "CACHE_BYTES", 2 * tile)
-    cache = module._Cache()
+    cache = ArrayCache(2 * tile)
     monkeypatch.setattr(module, "_DECODED", cache)
     store = TileStore(tmp_path / "s.zarr")
     first = store.image(0)

@@ -1,0 +1,168 @@
+"""From the bytes of one TIFF tile to RGB pixels.
+
+TIFF 6.0 (Adobe, 1992) with TIFF Technical Note 2 (1995: JPEG, whose tables may stand in the directory), Aperio's
+JPEG 2000 ("Digital slides and third-party data interchange", 2008), and the registered zstd and WebP.
+
+JPEG is decoded by libjpeg-turbo with the accurate DCT and smooth chroma, as OpenSlide does it, so that pixels are the
+same. It can shrink while it decodes: an 8 × 8 block is transformed back to 4 × 4, 2 × 2 or 1 × 1 px, and the pixels
+then cover exactly the squares that they stand for. The lower resolutions of a JPEG 2000 tile are not used: see
+docs/decisions/0005-scaled-decoding.md.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wsiseg.errors import SlideError
+from wsiseg.slides.backend import Pixels
+
+NONE, LZW, JPEG, DEFLATE, OLD_DEFLATE = 1, 5, 7, 8, 32946
+APERIO_YCBCR, APERIO_RGB = 33003, 33005
+ZSTD, WEBP = 50000, 50001
+MINISBLACK, RGB, YCBCR = 1, 2, 6
+
+# How far libjpeg-turbo shrinks while it decodes, in px of the tile per px that comes out.
+JPEG_FACTORS = (2, 4, 8)
+
+# Bytes of a tile, factor to shrink by -> uint8 (rows, columns, 3), all of the tile with its padding
+Decode = Callable[[bytes, int], Pixels]
+
+
+def decoder_of(page: Any) -> tuple[Decode, tuple[int, ...]]:
+    """How the tiles of a tifffile page are decoded, and by which factors they can be shrunk on the way.
+
+    Raises:
+        SlideError: the codec, colours or samples are none that are known here.
+    """
+    compression, photometric, samples = int(page.compression), int(page.photometric), int(page.samplesperpixel)
+    if str(page.dtype) != "uint8" or int(page.bitspersample) != 8:
+        raise SlideError(f"its samples have {page.bitspersample} bits")
+    if samples > 1 and int(page.planarconfig) != 1:
+        raise SlideError("its colours are stored in planes")
+    grey, colour = samples == 1 and photometric == MINISBLACK, samples == 3 and photometric == RGB
+    shape = (int(page.tilelength), int(page.tilewidth), samples)
+    if compression == JPEG and (grey or colour or (samples == 3 and photometric == YCBCR)):
+        factors = tuple(f for f in JPEG_FACTORS if shape[0] % f == 0 and shape[1] % f == 0)
+        return _jpeg(page.jpegtables or b"", photometric, shape), factors
+    if compression in (APERIO_YCBCR, APERIO_RGB) and colour:
+        return _jpeg2000(compression == APERIO_YCBCR, shape), ()
+    if compression == WEBP and colour:
+        return _webp(shape), ()
+    if (grey or colour) and compression in (NONE, LZW, DEFLATE, OLD_DEFLATE, ZSTD):
+        return _lossless(compression, int(page.predictor), shape), ()
+    raise SlideError(f"its colours ({page.photometric.name}, {page.compression.name}, {samples}) are not supported")
+
+
+def _checked(pixels: NDArray[Any], shape: tuple[int, ...]) -> Pixels:
+    if pixels.shape != shape or pixels.dtype != np.uint8:
+        raise ValueError(f"a tile decodes to {pixels.dtype} {pixels.shape}, not uint8 {shape}")
+    return pixels
+
+
+def _rgb(pixels: Pixels) -> Pixels:
+    return pixels if pixels.shape[2] == 3 else np.repeat(pixels, 3, axis=2)
+
+
+def _jpeg(tables: bytes, photometric: int, shape: tuple[int, int, int]) -> Decode:
+    from simplejpeg import decode_jpeg
+
+    height, width, samples = shape
+    space = "GRAY" if samples == 1 else "RGB"
+
+    def decode(data: bytes, factor: int) -> Pixels:
+        stream = jpeg_stream(data, tables, photometric)
+        h, w = height // factor, width // factor
+        # libjpeg-turbo takes the smallest size that is not below these
+        pixels = decode_jpeg(stream, space, min_height=h, min_width=w)
+        return _rgb(_checked(pixels, (h, w, samples)))
+
+    return decode
+
+
+def jpeg_stream(data: bytes, tables: bytes, photometric: int) -> bytes:
+    """A whole JPEG file of a TIFF tile, whose header says the colours that the TIFF says.
+
+    A tile's stream is abbreviated where the tables stand in the directory (TIFF Technical Note 2, JPEGTables). What its
+    numbers mean is said by the TIFF alone, while a decoder of JPEG files guesses it from the markers APP0 (JFIF: YCbCr)
+    and APP14 (Adobe: by its last byte). So these are replaced by one APP14.
+
+    Args:
+        data: the tile's bytes, from SOI to EOI
+        tables: the value of JPEGTables, from SOI to EOI; empty where there is none
+        photometric: 1 grey, 2 RGB, 6 YCbCr
+
+    Raises:
+        ValueError: it is no JPEG stream
+    """
+    if data[:2] != b"\xff\xd8":
+        raise ValueError("a tile does not begin like JPEG")
+    parts = [b"\xff\xd8", tables[2:-2]]
+    at = 2
+    while True:
+        if len(data) < at + 4 or data[at] != 0xFF:
+            raise ValueError("a JPEG tile has no scan")
+        marker = data[at + 1]
+        if marker == 0xDA:  # start of scan: the header is over
+            break
+        if marker == 0xFF:  # a fill byte
+            at += 1
+            continue
+        end = at + 2 + int(struct.unpack_from(">H", data, at + 2)[0])
+        if marker not in (0xE0, 0xEE):
+            parts.append(data[at:end])
+        at = end
+    if photometric != MINISBLACK:
+        parts.append(b"\xff\xee\x00\x0eAdobe\x00\x64\0\0\0\0" + (b"\x01" if photometric == YCBCR else b"\0"))
+    return b"".join((*parts, memoryview(data)[at:]))
+
+
+def _jpeg2000(ycbcr: bool, shape: tuple[int, int, int]) -> Decode:
+    from imagecodecs import jpeg2k_decode
+
+    def decode(data: bytes, factor: int) -> Pixels:
+        pixels = _checked(jpeg2k_decode(data), shape)
+        return from_ycbcr(pixels) if ycbcr else pixels
+
+    return decode
+
+
+def from_ycbcr(pixels: Pixels) -> Pixels:
+    """RGB from full-range YCbCr (ITU-T T.871, JFIF), both uint8 (h, w, 3), rounded."""
+    y, cb, cr = (pixels[..., i].astype(np.float32) - (0, 128, 128)[i] for i in range(3))
+    out = np.stack([y + 1.402 * cr, y - 0.344136 * cb - 0.714136 * cr, y + 1.772 * cb], -1)
+    return np.clip(np.rint(out), 0, 255).astype(np.uint8)
+
+
+def _webp(shape: tuple[int, int, int]) -> Decode:
+    from imagecodecs import webp_decode
+
+    return lambda data, factor: _checked(webp_decode(data, hasalpha=False), shape)
+
+
+def _lossless(compression: int, predictor: int, shape: tuple[int, int, int]) -> Decode:
+    import imagecodecs
+
+    if predictor not in (1, 2):
+        raise SlideError(f"its predictor {predictor} is not supported")
+    size = shape[0] * shape[1] * shape[2]
+    unpack: Callable[[bytes], Any] = {
+        NONE: lambda data: data,
+        LZW: lambda data: imagecodecs.lzw_decode(data, buffersize=size),
+        DEFLATE: lambda data: imagecodecs.zlib_decode(data, out=size),
+        OLD_DEFLATE: lambda data: imagecodecs.zlib_decode(data, out=size),
+        ZSTD: lambda data: imagecodecs.zstd_decode(data, out=size),
+    }[compression]
+
+    def decode(data: bytes, factor: int) -> Pixels:
+        raw = np.frombuffer(unpack(data), np.uint8)
+        if raw.size != size:
+            raise ValueError(f"a tile decodes to {raw.size} bytes, not {size}")
+        pixels = raw.reshape(shape)
+        return _rgb(imagecodecs.delta_decode(pixels, axis=1) if predictor == 2 else pixels.copy())
+
+    return decode
