@@ -11,7 +11,6 @@ docs/decisions/0005-scaled-decoding.md.
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable
 from typing import Any
 
@@ -28,6 +27,11 @@ MINISBLACK, RGB, YCBCR = 1, 2, 6
 
 # How far libjpeg-turbo shrinks while it decodes, in px of the tile per px that comes out.
 JPEG_FACTORS = (2, 4, 8)
+
+# JPEG (ITU-T T.81, Annex B): start of image, start of scan, second bytes of two markers
+START, SCAN, APP0, APP14 = b"\xff\xd8", b"\xff\xda", 0xE0, 0xEE
+# APP14 as Adobe defines it (Technical Note 5116) up to its last byte, which names the colours: 0 RGB, 1 YCbCr
+ADOBE = b"\xff\xee\x00\x0eAdobe\x00\x64\0\0\0\0"
 
 # Bytes of a tile, factor to shrink by -> uint8 (rows, columns, 3), all of the tile with its padding
 Decode = Callable[[bytes, int], Pixels]
@@ -55,7 +59,8 @@ def decoder_of(page: Any) -> tuple[Decode, tuple[int, ...]]:
         return _webp(shape), ()
     if (grey or colour) and compression in (NONE, LZW, DEFLATE, OLD_DEFLATE, ZSTD):
         return _lossless(compression, int(page.predictor), shape), ()
-    raise SlideError(f"its colours ({page.photometric.name}, {page.compression.name}, {samples}) are not supported")
+    names = ", ".join(str(getattr(value, "name", value)) for value in (page.photometric, page.compression))
+    raise SlideError(f"its colours and codec ({names}, {samples} samples) are not supported")
 
 
 def _checked(pixels: NDArray[Any], shape: tuple[int, ...]) -> Pixels:
@@ -97,28 +102,23 @@ def jpeg_stream(data: bytes, tables: bytes, photometric: int) -> bytes:
         photometric: 1 grey, 2 RGB, 6 YCbCr
 
     Raises:
-        ValueError: it is no JPEG stream
+        ValueError: its header is damaged
     """
-    if data[:2] != b"\xff\xd8":
+    if data[:2] != START:
         raise ValueError("a tile does not begin like JPEG")
-    parts = [b"\xff\xd8", tables[2:-2]]
+    parts = [START, tables[2:-2]]
     at = 2
-    while True:
-        if len(data) < at + 4 or data[at] != 0xFF:
-            raise ValueError("a JPEG tile has no scan")
-        marker = data[at + 1]
-        if marker == 0xDA:  # start of scan: the header is over
-            break
-        if marker == 0xFF:  # a fill byte
-            at += 1
-            continue
-        end = at + 2 + int(struct.unpack_from(">H", data, at + 2)[0])
-        if marker not in (0xE0, 0xEE):
+    while data[at : at + 2] != SCAN:
+        if at + 4 > len(data) or data[at] != 0xFF:
+            raise ValueError("the JPEG header of a tile is damaged")
+        end = at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+        if data[at + 1] not in (APP0, APP14):
             parts.append(data[at:end])
         at = end
     if photometric != MINISBLACK:
-        parts.append(b"\xff\xee\x00\x0eAdobe\x00\x64\0\0\0\0" + (b"\x01" if photometric == YCBCR else b"\0"))
-    return b"".join((*parts, memoryview(data)[at:]))
+        parts.append(ADOBE + (b"\x01" if photometric == YCBCR else b"\0"))
+    parts.append(data[at:])
+    return b"".join(parts)
 
 
 def _jpeg2000(ycbcr: bool, shape: tuple[int, int, int]) -> Decode:

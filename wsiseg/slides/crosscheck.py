@@ -25,26 +25,34 @@ MEAN_DIFFERENCE = 0.5
 def disagreement(reader: TiffBackend) -> str:
     """How the reader's pixels differ from OpenSlide's beyond the rounding of decoders; empty where they do not.
 
-    Levels that OpenSlide does not see are not compared, nor is a tile that OpenSlide cannot read.
+    Of levels that OpenSlide does not see, tiles have to be readable at least. A tile that OpenSlide cannot read either
+    is no disagreement: the file is damaged there.
     """
-    try:
-        other = OpenSlideBackend(reader.path)
-    except SlideError:  # a format or a codec that it lacks: there is nothing to compare with
-        return ""
+    other = _openslide(reader.path)
     try:
         for level, size in enumerate(reader.levels):
-            if size in other.levels:
-                same = other.levels.index(size)
-                # Where a ratio is not whole, OpenSlide gives true pixels in its first cell only (see OpenSlideBackend).
-                whole = other.ratios[same].is_integer()
-                within = Box(0, 0, *size) if whole else Box(0, 0, *size).overlap(Box(0, 0, CELL, CELL))
-                for tile in reader.telling_tiles(level, within):
-                    said = _compare(reader, level, other, same, _middle(tile.overlap(within)))
-                    if said:
-                        return said
+            same = other.levels.index(size) if other and size in other.levels else None
+            # Where a ratio is not whole, OpenSlide gives true pixels in its first cell only (see OpenSlideBackend).
+            whole = other is None or same is None or other.ratios[same].is_integer()
+            within = Box(0, 0, *size) if whole else Box(0, 0, *size).overlap(Box(0, 0, CELL, CELL))
+            for tile in reader.telling_tiles(level, within):
+                box = _middle(tile.overlap(within))
+                theirs = _read(other, same, box) if other and same is not None else None
+                said = _difference(_read(reader, level, box), theirs)
+                if said:
+                    return f"at x {box.x}, y {box.y} of level {level} {said}"
     finally:
-        other.close()
+        if other:
+            other.close()
     return ""
+
+
+def _openslide(path: str) -> OpenSlideBackend | None:
+    """The slide as OpenSlide reads it; None for a format or a codec that it lacks."""
+    try:
+        return OpenSlideBackend(path)
+    except SlideError:
+        return None
 
 
 def _middle(box: Box) -> Box:
@@ -52,19 +60,19 @@ def _middle(box: Box) -> Box:
     return Box(box.x + (box.w - w) // 2, box.y + (box.h - h) // 2, w, h)
 
 
-def _compare(reader: TiffBackend, level: int, other: OpenSlideBackend, same: int, box: Box) -> str:
-    theirs = _read(other, same, box)
+def _difference(ours: Pixels | str, theirs: Pixels | str | None) -> str:
+    """What is wrong with our pixels, given those of OpenSlide, the reason why it has none, or None."""
     if isinstance(theirs, str):  # damaged there; whoever reads it later is told so
         return ""
-    ours = _read(reader, level, box)
-    where = f"at x {box.x}, y {box.y} of level {level}"
     if isinstance(ours, str):
-        return f"it cannot read {where} ({ours}), and OpenSlide can"
+        return f"a tile cannot be decoded ({ours})"
+    if theirs is None:
+        return ""
     difference = np.abs(ours.astype(np.int16) - theirs)
     worst, mean = int(difference.max()), float(difference.mean())
     if worst <= MAX_DIFFERENCE and mean <= MEAN_DIFFERENCE:
         return ""
-    return f"its pixels {where} differ from OpenSlide's by up to {worst} grey levels ({mean:.1f} on average)"
+    return f"the pixels differ from OpenSlide's by up to {worst} grey levels ({mean:.1f} on average)"
 
 
 def _read(reader: TiffBackend | OpenSlideBackend, level: int, box: Box) -> Pixels | str:
