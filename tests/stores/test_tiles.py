@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from wsiseg.cache import ArrayCache
 from wsiseg.classes import IGNORE, ClassMap
 from wsiseg.errors import MismatchError, StoreError
 from wsiseg.geometry import Box, Frame
@@ -123,7 +122,8 @@ def test_what_is_no_store_says_so(tmp_path: Path) -> None:
 def test_the_cache_keeps_its_budget(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path / "s.zarr")
     tile = 32 * 32 * 3
-    cache = ArrayCache(2 * tile)
+    monkeypatch.setattr(module, "CACHE_BYTES", 2 * tile)
+    cache = module._Cache()
     monkeypatch.setattr(module, "_DECODED", cache)
     store = TileStore(tmp_path / "s.zarr")
     first = store.image(0)

@@ -33,8 +33,8 @@ START, SCAN, APP0, APP14 = b"\xff\xd8", b"\xff\xda", 0xE0, 0xEE
 # APP14 as Adobe defines it (Technical Note 5116) up to its last byte, which names the colours: 0 RGB, 1 YCbCr
 ADOBE = b"\xff\xee\x00\x0eAdobe\x00\x64\0\0\0\0"
 
-# Bytes of a tile, factor to shrink by -> uint8 (rows, columns, 3), all of the tile with its padding
-Decode = Callable[[bytes, int], Pixels]
+# Bytes of a tile, factor to shrink by, and where its pixels go: uint8 (rows, columns, 3), the whole tile
+Decode = Callable[[bytes, int, Pixels], None]
 
 
 def decoder_of(page: Any) -> tuple[Decode, tuple[int, ...]]:
@@ -63,70 +63,86 @@ def decoder_of(page: Any) -> tuple[Decode, tuple[int, ...]]:
     raise SlideError(f"its colours and codec ({names}, {samples} samples) are not supported")
 
 
-def _checked(pixels: NDArray[Any], shape: tuple[int, ...]) -> Pixels:
+def _put(pixels: NDArray[Any], shape: tuple[int, int, int], out: Pixels) -> None:
+    """Grey or RGB pixels of the shape that a tile must have, as RGB."""
     if pixels.shape != shape or pixels.dtype != np.uint8:
         raise ValueError(f"a tile decodes to {pixels.dtype} {pixels.shape}, not uint8 {shape}")
-    return pixels
-
-
-def _rgb(pixels: Pixels) -> Pixels:
-    return pixels if pixels.shape[2] == 3 else np.repeat(pixels, 3, axis=2)
+    out[:] = pixels
 
 
 def _jpeg(tables: bytes, photometric: int, shape: tuple[int, int, int]) -> Decode:
     from simplejpeg import decode_jpeg
 
     height, width, samples = shape
-    space = "GRAY" if samples == 1 else "RGB"
+    header = JpegHeader(tables, photometric)
 
-    def decode(data: bytes, factor: int) -> Pixels:
-        stream = jpeg_stream(data, tables, photometric)
+    def decode(data: bytes, factor: int, out: Pixels) -> None:
+        stream = header.put_before(data)
         h, w = height // factor, width // factor
-        # libjpeg-turbo takes the smallest size that is not below these
-        pixels = decode_jpeg(stream, space, min_height=h, min_width=w)
-        return _rgb(_checked(pixels, (h, w, samples)))
+        # Of the sizes that libjpeg-turbo can make it takes the smallest that is not below these.
+        if samples == 1:
+            _put(decode_jpeg(stream, "GRAY", min_height=h, min_width=w), (h, w, 1), out)
+            return
+        made = decode_jpeg(stream, min_height=h, min_width=w, buffer=out).shape
+        if made != (h, w, 3):
+            raise ValueError(f"a tile decodes to {made[1]} × {made[0]} px, not {w} × {h}")
 
     return decode
 
 
-def jpeg_stream(data: bytes, tables: bytes, photometric: int) -> bytes:
-    """A whole JPEG file of a TIFF tile, whose header says the colours that the TIFF says.
+class JpegHeader:
+    """Makes a whole JPEG file of a TIFF tile, whose header says the colours that the TIFF says.
 
     A tile's stream is abbreviated where the tables stand in the directory (TIFF Technical Note 2, JPEGTables). What its
     numbers mean is said by the TIFF alone, while a decoder of JPEG files guesses it from the markers APP0 (JFIF: YCbCr)
     and APP14 (Adobe: by its last byte). So these are replaced by one APP14.
-
-    Args:
-        data: the tile's bytes, from SOI to EOI
-        tables: the value of JPEGTables, from SOI to EOI; empty where there is none
-        photometric: 1 grey, 2 RGB, 6 YCbCr
-
-    Raises:
-        ValueError: its header is damaged
     """
-    if data[:2] != START:
-        raise ValueError("a tile does not begin like JPEG")
-    parts = [START, tables[2:-2]]
-    at = 2
-    while data[at : at + 2] != SCAN:
-        if at + 4 > len(data) or data[at] != 0xFF:
-            raise ValueError("the JPEG header of a tile is damaged")
-        end = at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")
-        if data[at + 1] not in (APP0, APP14):
-            parts.append(data[at:end])
-        at = end
-    if photometric != MINISBLACK:
-        parts.append(ADOBE + (b"\x01" if photometric == YCBCR else b"\0"))
-    parts.append(data[at:])
-    return b"".join(parts)
+
+    def __init__(self, tables: bytes, photometric: int) -> None:
+        """For the tiles of one directory.
+
+        Args:
+            tables: the value of JPEGTables, from SOI to EOI; empty where there is none
+            photometric: 1 grey, 2 RGB, 6 YCbCr
+        """
+        self._start = START + tables[2:-2]
+        adobe = ADOBE + (b"\x01" if photometric == YCBCR else b"\0")
+        self._end = b"" if photometric == MINISBLACK else adobe
+        self._last = (b"", b"")  # the newest header as stored and as it should be: nearly all tiles have the same
+
+    def put_before(self, data: bytes) -> bytes:
+        """The stream of a tile, from SOI to EOI, with the right header.
+
+        Raises:
+            ValueError: its header is damaged
+        """
+        stored, right = self._last
+        if not stored or not data.startswith(stored):
+            stored, right = self._last = self._headers(data)
+        return right + data[len(stored) :]
+
+    def _headers(self, data: bytes) -> tuple[bytes, bytes]:
+        if data[:2] != START:
+            raise ValueError("a tile does not begin like JPEG")
+        parts = [self._start]
+        at = 2
+        while data[at : at + 2] != SCAN:
+            if at + 4 > len(data) or data[at] != 0xFF:
+                raise ValueError("the JPEG header of a tile is damaged")
+            end = at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+            if data[at + 1] not in (APP0, APP14):
+                parts.append(data[at:end])
+            at = end
+        return data[: at + 2], b"".join((*parts, self._end, SCAN))
 
 
 def _jpeg2000(ycbcr: bool, shape: tuple[int, int, int]) -> Decode:
     from imagecodecs import jpeg2k_decode
 
-    def decode(data: bytes, factor: int) -> Pixels:
-        pixels = _checked(jpeg2k_decode(data), shape)
-        return from_ycbcr(pixels) if ycbcr else pixels
+    def decode(data: bytes, factor: int, out: Pixels) -> None:
+        _put(jpeg2k_decode(data), shape, out)
+        if ycbcr:
+            out[:] = from_ycbcr(out)
 
     return decode
 
@@ -141,7 +157,10 @@ def from_ycbcr(pixels: Pixels) -> Pixels:
 def _webp(shape: tuple[int, int, int]) -> Decode:
     from imagecodecs import webp_decode
 
-    return lambda data, factor: _checked(webp_decode(data, hasalpha=False), shape)
+    def decode(data: bytes, factor: int, out: Pixels) -> None:
+        _put(webp_decode(data, hasalpha=False), shape, out)
+
+    return decode
 
 
 def _lossless(compression: int, predictor: int, shape: tuple[int, int, int]) -> Decode:
@@ -158,11 +177,11 @@ def _lossless(compression: int, predictor: int, shape: tuple[int, int, int]) -> 
         ZSTD: lambda data: imagecodecs.zstd_decode(data, out=size),
     }[compression]
 
-    def decode(data: bytes, factor: int) -> Pixels:
+    def decode(data: bytes, factor: int, out: Pixels) -> None:
         raw = np.frombuffer(unpack(data), np.uint8)
         if raw.size != size:
             raise ValueError(f"a tile decodes to {raw.size} bytes, not {size}")
         pixels = raw.reshape(shape)
-        return _rgb(imagecodecs.delta_decode(pixels, axis=1) if predictor == 2 else pixels.copy())
+        _put(imagecodecs.delta_decode(pixels, axis=1) if predictor == 2 else pixels, shape, out)
 
     return decode

@@ -11,24 +11,26 @@ from __future__ import annotations
 import os
 import weakref
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from wsiseg.cache import ArrayCache
 from wsiseg.errors import SlideError
 from wsiseg.geometry import Box
 from wsiseg.slides.backend import Pixels, reason
 from wsiseg.slides.identity import identity_of
 from wsiseg.slides.tiff_layout import tiff_damage
 from wsiseg.slides.tiff_planes import TilePlane, facts_of
+from wsiseg.slides.tile_cache import TileCache
 
 WHITE = 255
 
-# Decoded tiles of all slides of a process. A row of 512 px tiles of a slide of 80,000 px fits in, so that reading it
+# Decoded tiles of all slides of a process. A row of 512 px tiles of a slide of 40,000 px fits in, so that reading it
 # row by row decodes no tile twice, however the rows lie on the tiles.
-CACHE_BYTES = 128 << 20
-_DECODED = ArrayCache(CACHE_BYTES)
+CACHE_BYTES = 64 << 20
+_DECODED = TileCache(CACHE_BYTES)
+os.register_at_fork(after_in_child=_DECODED.clear)
 
 
 class TiffBackend:
@@ -70,28 +72,28 @@ class TiffBackend:
         plane = self._planes[level]
         width, height = (side // factor for side in plane.tile)
         out = np.empty((*box.shape, 3), np.uint8)
-        for row in range(box.y // height, -(-box.bottom // height)):
-            for column in range(box.x // width, -(-box.right // width)):
-                tile = Box(column * width, row * height, width, height)
-                part = tile.overlap(box)
-                pixels = self._tile(level, plane, factor, row * plane.columns + column)
-                target = out[part.relative_to(box).slices]
-                target[:] = WHITE if pixels is None else pixels[part.relative_to(tile).slices]
+        columns = _spans(box.x, box.right, width)
+        for row, tile_rows, rows in _spans(box.y, box.bottom, height):
+            for column, tile_columns, cols in columns:
+                index = row * plane.columns + column
+                target = out[rows, cols]
+                if plane.counts[index] == 0:
+                    target[:] = WHITE
+                elif target.shape == out.shape == (height, width, 3):  # nothing of it is left for a neighbour
+                    self._decode(plane, index, factor, out)
+                else:
+                    _DECODED.copy(
+                        (self._owner, level, factor, index), (height, width, 3),
+                        partial(self._decode, plane, index, factor), (tile_rows, tile_columns), target,
+                    )  # fmt: skip
         return out
 
-    def _tile(self, level: int, plane: TilePlane, factor: int, index: int) -> Pixels | None:
-        """A decoded tile, None where there is none."""
+    def _decode(self, plane: TilePlane, index: int, factor: int, out: Pixels) -> None:
         count = int(plane.counts[index])
-        if count == 0:
-            return None
-
-        def decode() -> Pixels:
-            data = os.pread(self._file, count, int(plane.offsets[index]))
-            if len(data) < count:
-                raise EOFError("the file ends within a tile")
-            return plane.decode(data, factor)
-
-        return _DECODED.get((self._owner, level, factor, index), decode)
+        data = os.pread(self._file, count, int(plane.offsets[index]))
+        if len(data) < count:
+            raise EOFError("the file ends within a tile")
+        plane.decode(data, factor, out)
 
     def telling_tiles(self, level: int, within: Box) -> list[Box]:
         """Tiles by which to tell whether this level is read rightly, in px of the level.
@@ -126,6 +128,15 @@ class TiffBackend:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return TiffBackend, (self.path,)
+
+
+def _spans(start: int, stop: int, size: int) -> list[tuple[int, slice, slice]]:
+    """Along one axis, the tiles that meet [start, stop): number, part of the tile, and where it is from `start` on."""
+    spans = []
+    for number in range(start // size, -(-stop // size)):
+        low, high = max(start, number * size), min(stop, (number + 1) * size)
+        spans.append((number, slice(low - number * size, high - number * size), slice(low - start, high - start)))
+    return spans
 
 
 def _let_go(file: int, owner: object) -> None:

@@ -13,16 +13,17 @@ written last, so "is this shard done?" is "is that chunk there?".
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Sequence
 from functools import cached_property
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
 import zarr
 from zarr.codecs import ZstdCodec
 
-from wsiseg.cache import ArrayCache
 from wsiseg.classes import IGNORE, ClassMap
 from wsiseg.errors import StoreError
 from wsiseg.geometry import Box
@@ -36,7 +37,31 @@ CACHE_BYTES = 1 << 30  # decoded tiles that a process keeps, all its stores toge
 READY = "arrays.ready"  # all arrays exist; in unfinished stores only
 
 
-_DECODED = ArrayCache(CACHE_BYTES)
+class _Cache:
+    """Arrays of all stores of this process; the least recently used go first when `CACHE_BYTES` are full."""
+
+    def __init__(self) -> None:
+        self._arrays: OrderedDict[Hashable, np.ndarray] = OrderedDict()
+        self._bytes, self._lock = 0, Lock()
+
+    def get(self, key: Hashable, make: Callable[[], np.ndarray]) -> np.ndarray:
+        """The array of a key, made when it is not at hand; read-only."""
+        with self._lock:
+            if key in self._arrays:
+                self._arrays.move_to_end(key)
+                return self._arrays[key]
+        made = make()
+        made.flags.writeable = False
+        with self._lock:
+            if key not in self._arrays:
+                self._arrays[key] = made
+                self._bytes += made.nbytes
+            while self._bytes > CACHE_BYTES and len(self._arrays) > 1:
+                self._bytes -= self._arrays.popitem(last=False)[1].nbytes
+        return made
+
+
+_DECODED = _Cache()
 
 
 class TileStore:
