@@ -119,17 +119,19 @@ def write(path: Path, layout: str, block: np.ndarray, size: int) -> None:
 
 
 def philips_xml() -> str:
-    """The part of Philips' description that gives each level its spacing in mm."""
-    levels = "".join(
-        '<DataObject ObjectType="PixelDataRepresentation"><Attribute Name="DICOM_PIXEL_SPACING" Group="0x0028" '
-        'Element="0x0030" PMSVR="IDoubleArray">'
-        f"&quot;{MPP * n / 1000:.6f}&quot; &quot;{MPP * n / 1000:.6f}&quot;</Attribute></DataObject>"
-        for n in LEVELS
-    )
+    """The part of Philips' description that gives the slide and each level its spacing in mm."""
+
+    def spacing(n: int) -> str:
+        return (
+            '<Attribute Name="DICOM_PIXEL_SPACING" Group="0x0028" Element="0x0030" PMSVR="IDoubleArray">'
+            f"&quot;{MPP * n / 1000:.6f}&quot; &quot;{MPP * n / 1000:.6f}&quot;</Attribute>"
+        )
+
+    levels = "".join(f'<DataObject ObjectType="PixelDataRepresentation">{spacing(n)}</DataObject>' for n in LEVELS)
     return (
         '<?xml version="1.0" encoding="UTF-8" ?><DataObject ObjectType="DPUfsImport">'
         '<Attribute Name="PIM_DP_SCANNED_IMAGES" Group="0x301D" Element="0x1003" PMSVR="IDataObjectArray"><Array>'
-        '<DataObject ObjectType="DPScannedImage">'
+        f'<DataObject ObjectType="DPScannedImage">{spacing(1)}'
         '<Attribute Name="PIM_DP_IMAGE_TYPE" Group="0x301D" Element="0x1004" PMSVR="IString">WSI</Attribute>'
         '<Attribute Name="PIIM_PIXEL_DATA_REPRESENTATION_SEQUENCE" Group="0x1001" Element="0x8B01" '
         f'PMSVR="IDataObjectArray"><Array>{levels}</Array></Attribute></DataObject></Array></Attribute></DataObject>'

@@ -41,6 +41,7 @@ class Usage:
         min_object_um2: smaller objects are left out
         min_hole_um2: smaller holes are filled
         object_first: background wins only against all other classes together, see `wsiseg.blend.decide`
+        scaled_decoding: it learnt from pixels that the decoder may have shrunk, see `wsiseg.slides.slide.Slide`
     """
 
     mpp: float
@@ -50,6 +51,7 @@ class Usage:
     min_object_um2: float = 0.0
     min_hole_um2: float = 0.0
     object_first: bool = False
+    scaled_decoding: bool = True
 
 
 @dataclass(frozen=True, slots=True)

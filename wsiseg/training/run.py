@@ -162,7 +162,10 @@ def _about(recipe: Recipe) -> dict[str, Any]:
 def usage_of(recipe: Recipe) -> Usage:
     """How the recipe's model is to be used."""
     p = recipe.predict
-    return Usage(recipe.data.mpp, p.tile, p.overlap, p.batch, p.min_object_um2, p.min_hole_um2, p.object_first)
+    return Usage(
+        recipe.data.mpp, p.tile, p.overlap, p.batch, p.min_object_um2, p.min_hole_um2, p.object_first,
+        recipe.data.scaled_decoding,
+    )  # fmt: skip
 
 
 def build_generator(recipe: Recipe, classes: int) -> tuple[Generator, str]:
@@ -191,7 +194,7 @@ def tile_row(
         sources["annotations"] = file_hash(row.annotations)
         sources["rename"] = recipe.data.rename
     out = folder / f"{row.name}.zarr"
-    with open_slide(row.slide, mpp=row.mpp) as slide:
+    with open_slide(row.slide, mpp=row.mpp, scaled_decoding=recipe.data.scaled_decoding) as slide:
         grid = Grid(slide.frame.at(recipe.data.mpp), recipe.data.tile)
         tiles = select_tiles(grid, tissue_of(slide), level0=slide.frame, also=regions)
         return tile_slide(
