@@ -57,6 +57,10 @@ class _Source:
     scale: Scale
 
 
+# The slide's plane in px of a frame, the source to read from, and its px per px of the frame along x and y
+_View = tuple[Box, _Source, Scale]
+
+
 class Slide:
     """An open slide.
 
@@ -102,6 +106,7 @@ class Slide:
         self._allowed = scaled_decoding
         self._sources = tuple(_sources(backend, self._scales, scaled_decoding))
         self.scaled_decoding = any(source.factor > 1 for source in self._sources)
+        self._last: tuple[Frame, _View] = self.frame, (self.frame.box, self._sources[0], (1.0, 1.0))
 
     @property
     def path(self) -> str:
@@ -167,11 +172,10 @@ class Slide:
         Raises:
             SlideError: the pixels cannot be read; the message names the slide and the box in level-0 px.
         """
-        inside = box.overlap(self.frame.map(self.frame.box, to=frame))
-        if inside == box and 0 < box.area <= PART_PX:
-            source, scale = self._source_for(frame)
-            if scale == (1.0, 1.0):  # the common case, and the fast one: nothing is copied
-                return self._pixels(source, box)
+        plane, source, scale = self._view(frame)
+        inside = box.overlap(plane)
+        if scale == (1.0, 1.0) and inside == box and 0 < box.area <= PART_PX:
+            return self._pixels(source, box)  # the common case, and the fast one: nothing is copied
         out = np.full((*box.shape, 3), WHITE, np.uint8)
         if inside:
             self._fill(out[inside.relative_to(box).slices], inside, frame)
@@ -212,7 +216,7 @@ class Slide:
 
     def _fill(self, out: Pixels, box: Box, frame: Frame) -> None:
         """Writes a box into `out`, in parts if it needs a large piece of its level."""
-        source, scale = self._source_for(frame)
+        _, source, scale = self._view(frame)
         if box.w * scale[0] * box.h * scale[1] > PART_PX and box.area > 1:
             if box.w * scale[0] >= box.h * scale[1] and box.w > 1:
                 cut = box.w // 2
@@ -234,6 +238,14 @@ class Slide:
         )  # fmt: skip
         crop = (left - region.x, top - region.y, right - region.x, bottom - region.y)
         out[:] = resample(self._pixels(source, region), crop, (box.w, box.h), scale)
+
+    def _view(self, frame: Frame) -> _View:
+        """How to read in a frame; that of the last frame is kept, for a small read takes not much longer."""
+        frame_before, view = self._last
+        if frame is not frame_before:
+            view = (self.frame.map(self.frame.box, to=frame), *self._source_for(frame))
+            self._last = frame, view
+        return view
 
     def _source_for(self, frame: Frame) -> tuple[_Source, Scale]:
         """The coarsest source that is not coarser than the frame, and its px per px of the frame along x and y."""

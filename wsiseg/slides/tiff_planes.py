@@ -148,10 +148,10 @@ def _plane(page: Any, size: tuple[int, int]) -> TilePlane:
     tile = int(page.tilewidth), int(page.tilelength)
     if min(tile) < 1 or min(size) < 1:
         raise SlideError(f"it has {size[0]} × {size[1]} px in tiles of {tile[0]} × {tile[1]} px")
+    decode, factors = decoder_of(page)
     columns, rows = -(-int(page.imagewidth) // tile[0]), -(-int(page.imagelength) // tile[1])
     offsets, counts = (np.asarray(v, np.int64) for v in (page.dataoffsets, page.databytecounts))
     if not len(offsets) == len(counts) == columns * rows:
         raise SlideError(f"it lists {len(offsets)} tiles where there should be {columns * rows}")
-    decode, factors = decoder_of(page)
     usable = tuple(f for f in factors if min(size) >= f)
     return TilePlane(*size, tile, columns, offsets, counts, decode, usable)
