@@ -51,7 +51,7 @@ REGIONS = (256, 512, 1024)  # px
 OFF = (101, 67)  # px from the tiles' corners, for reads that are not aligned
 AREA = 16384  # px along each side of what is read; the slower readers have a smaller piece of it
 SLOW_AREA = 4096
-FACTORS = (2.0, 2.5, 3.0)
+FACTORS = (2.0, 3.6)
 
 Read = Callable[[int, int, int, int], Any]  # x, y, width, height at level 0
 
@@ -130,6 +130,7 @@ def philips_xml() -> str:
     levels = "".join(f'<DataObject ObjectType="PixelDataRepresentation">{spacing(n)}</DataObject>' for n in LEVELS)
     return (
         '<?xml version="1.0" encoding="UTF-8" ?><DataObject ObjectType="DPUfsImport">'
+        '<Attribute Name="DICOM_MANUFACTURER" Group="0x0008" Element="0x0070" PMSVR="IString">PHILIPS</Attribute>'
         '<Attribute Name="PIM_DP_SCANNED_IMAGES" Group="0x301D" Element="0x1003" PMSVR="IDataObjectArray"><Array>'
         f'<DataObject ObjectType="DPScannedImage">{spacing(1)}'
         '<Attribute Name="PIM_DP_IMAGE_TYPE" Group="0x301D" Element="0x1004" PMSVR="IString">WSI</Attribute>'

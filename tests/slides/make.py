@@ -68,7 +68,9 @@ def encode_jpeg(rgb: Pixels) -> bytes:
 # How a tile is encoded, and TIFF's numbers for its codec and its colours (and its predictor)
 CODECS: dict[str, tuple[Callable[[Pixels], bytes], int, str]] = {
     "jpeg": (encode_jpeg, 7, "ycbcr"),
-    "jpeg-rgb": (lambda a: jpeg8_encode(a, level=95, colorspace="RGB", outcolorspace="RGB"), 7, "rgb"),
+    "jpeg-rgb": (
+        lambda a: jpeg8_encode(a, level=95, colorspace="RGB", outcolorspace="RGB", subsampling="444"), 7, "rgb",
+    ),
     "jpeg-grey": (lambda a: jpeg8_encode(np.ascontiguousarray(a[..., 1]), level=95), 7, "minisblack"),
     "jpeg2000": (lambda a: jpeg2k_encode(a, level=0, reversible=True, codecformat="j2k"), 33005, "rgb"),
     "jpeg2000-ycbcr": (
@@ -131,6 +133,8 @@ def write_tiles(
                 more["predictor"] = 2
             if codec == "jpeg":
                 more["subsampling"] = (2, 2)
+            if codec == "jpeg-rgb":  # else tifffile says YCbCr
+                more["compressionargs"] = {"outcolorspace": "rgb"}
             tiff.write(
                 iter(stored), shape=level.shape if codec != "jpeg-grey" else level.shape[:2], dtype=np.uint8,
                 tile=(tile, tile), photometric=photometric, compression=number,

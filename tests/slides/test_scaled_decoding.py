@@ -30,21 +30,18 @@ def slide_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("factor", [2, 4, 8])
-@pytest.mark.parametrize("tile", [64, 240, 256])
+@pytest.mark.parametrize("tile", [16, 48, 64])
 def test_every_pixel_stands_for_its_square(tmp_path: Path, factor: int, tile: int) -> None:
-    """Colours that encode x and y, 8 px per grey level: half a pixel of level 0 off would be 1/16 of a level off."""
-    width, height = 1920, 1200
-    y, x = np.mgrid[:height, :width]
-    place = np.stack([x / 8, y / 8, np.full(x.shape, 90.0)], -1)
-    path = write_tiles(tmp_path / "c.tif", [np.rint(place).astype(np.uint8)], "jpeg-rgb", tile=tile)
-    backend = TiffBackend(str(path))
+    """Colours that encode x and y, 2 grey levels a pixel: half a pixel of level 0 off would be a whole level off."""
+    y, x = np.mgrid[:112, :120]
+    place = np.stack([2 * x, 2 * y, np.full(x.shape, 90)], -1).astype(np.uint8)
+    backend = TiffBackend(str(write_tiles(tmp_path / "c.tif", [place], "jpeg-rgb", tile=tile)))
     assert isinstance(backend, ReducingBackend)
-    pixels = backend.read_reduced(0, factor, Box(0, 0, width // factor, height // factor)).astype(float)
-    middles = (np.arange(width // factor) + 0.5) * factor - 0.5  # of the squares, in pixel numbers of level 0
-    assert abs((pixels[..., 0].mean(0) - middles / 8)[8:-8].mean()) < 0.02
-    middles = (np.arange(height // factor) + 0.5) * factor - 0.5
-    assert abs((pixels[..., 1].mean(1) - middles / 8)[8:-8].mean()) < 0.02
-    assert np.abs(pixels[..., 0] - ((np.arange(width // factor) + 0.5) * factor - 0.5) / 8).max() < 2
+    pixels = backend.read_reduced(0, factor, Box(0, 0, 120 // factor, 112 // factor)).astype(float)
+    middles = np.arange(120 // factor) * factor + (factor - 1) / 2  # of the squares, in pixel numbers of level 0
+    for found, expected in ((pixels[..., 0], 2 * middles), (pixels[..., 1].T, 2 * middles[: 112 // factor])):
+        assert abs((found - expected).mean()) < 0.3
+        assert np.abs(found - expected).max() < 4
 
 
 @pytest.mark.parametrize("factor", [2, 4, 8])
@@ -60,7 +57,10 @@ def test_nothing_is_shifted_on_a_real_slide(slides: Path, factor: int) -> None:
 
 @pytest.mark.parametrize(
     ("name", "scales"),
-    [("slides/CMU-1-Small-Region.svs", (2.0, 2.5, 3.0, 4.0, 8.0)), ("kidney/kidney-062.svs", (2.0, 2.5, 3.0))],
+    [
+        ("slides/CMU-1-Small-Region.svs", (2.0, 3.5, 3.9, 4.0, 5.0, 8.0, 9.1)),
+        ("kidney/kidney-062.svs", (2.0, 3.5, 3.9)),
+    ],
 )
 def test_near_to_decoding_and_shrinking(data: Path, name: str, scales: tuple[float, ...]) -> None:
     with open_slide(data / name) as scaled, open_slide(data / name, scaled_decoding=False) as plain:
@@ -88,8 +88,9 @@ def test_the_source_is_the_nearest_that_costs_least(slide_file: Path, monkeypatc
             monkeypatch.setattr(TiffBackend, "read_reduced", read)
         return asked[0]
 
-    expected = {0.7: (0, 1), 1: (0, 1), 1.9: (0, 1), 2: (0, 2), 3.9: (0, 2), 4: (1, 1), 7.9: (1, 1), 8: (1, 2),
-                17: (1, 4), 40: (1, 8)}  # fmt: skip
+    expected = {0.7: (0, 1), 1: (0, 1), 1.9: (0, 1), 2: (0, 2), 2.3: (0, 1), 3.4: (0, 1), 3.6: (0, 2), 4: (1, 1),
+                7.9: (1, 1), 8: (1, 2), 9: (1, 1), 15: (1, 2), 16: (1, 4), 17: (1, 2), 40: (1, 4),
+                64: (1, 8)}  # fmt: skip
     assert {scale: chosen(scale, True) for scale in expected} == expected
     assert {scale: chosen(scale, False) for scale in expected} == {s: (0 if s < 4 else 1, 1) for s in expected}
 
@@ -125,7 +126,7 @@ def test_damage_is_placed_in_level_0_pixels(tmp_path: Path, monkeypatch: pytest.
 def test_neighbouring_reads_decode_no_tile_twice(slide_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with open_slide(slide_file) as slide:
         decoded = counting(slide._backend, monkeypatch)
-        frame = slide.frame.at(slide.frame.mpp * 2.3)
+        frame = slide.frame.at(slide.frame.mpp * 3.7)
         for y in range(0, frame.height, 150):
             for x in range(0, frame.width, 150):
                 slide.read(Box(x, y, 150, 150), frame)

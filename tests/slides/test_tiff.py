@@ -63,7 +63,7 @@ def stained(width: int, height: int) -> np.ndarray:
 
 
 class TestLossy(SlideContract):
-    level_error = 2.0  # what JPEG at this quality adds
+    level_error = 4.0  # JPEG: what it adds, and the colours that a small level at half the resolution lacks
 
     @pytest.fixture(scope="class", params=["jpeg", "jpeg-rgb", "jpeg-grey", "jpeg2000-ycbcr"])
     @classmethod
@@ -75,7 +75,7 @@ class TestLossy(SlideContract):
 
 
 class TestAperio(SlideContract):
-    level_error = 2.0
+    level_error = 4.0  # as above
 
     @pytest.fixture(scope="class")
     @classmethod
