@@ -44,6 +44,7 @@ class Usage:
             `wsiseg.blend.decide`
         flips: take the mean over four flips of each tile
         whole_objects: touching pixels of several classes are one object, see `wsiseg.predict.outlines_of`
+        scaled_decoding: it learnt from pixels that the decoder may have shrunk, see `wsiseg.slides.slide.Slide`
     """
 
     mpp: float
@@ -55,6 +56,7 @@ class Usage:
     object_above: float | None = None
     flips: bool = False
     whole_objects: bool = False
+    scaled_decoding: bool = True
 
 
 @dataclass(frozen=True, slots=True)

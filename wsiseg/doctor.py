@@ -246,6 +246,7 @@ CHECKS: tuple[tuple[str, Callable[[], Finding]], ...] = (
     ("ImageNet weights", _weights),
     ("OpenSlide", _openslide),
     ("tiffslide", _imported("tiffslide")),
+    ("JPEG decoder", _imported("simplejpeg")),
     ("zarr", _imported("zarr")),
     ("codecs", _codecs),
     ("shapes", _shapely),

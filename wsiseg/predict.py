@@ -52,6 +52,7 @@ def predict_manifest(
         "version": __version__,
         "slide": dict(slide.identity),
         "backend": slide.backend_name,
+        "scaled_decoding": slide.scaled_decoding,
         "level0": slide.frame.to_json(),
         "bounds": asdict(slide.bounds),
         "grid": grid.to_json(),

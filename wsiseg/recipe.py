@@ -56,6 +56,11 @@ class Data(Section):
     mpp: float = Field(gt=0, description="µm/px to learn at")
     tile: int = Field(512, ge=64, description="px, width of a stored tile")
     rename: dict[str, str] = Field({}, description="class in the outlines -> class of the recipe")
+    scaled_decoding: bool = Field(
+        True,
+        description="between two levels of a slide, let the JPEG decoder shrink: faster, a grey level off the exact "
+        "means; false decodes everything and shrinks it afterwards",
+    )
 
 
 class Model(Section):

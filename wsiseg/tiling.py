@@ -93,6 +93,7 @@ def tile_manifest(
         "version": __version__,
         "slide": dict(slide.identity),
         "backend": slide.backend_name,
+        "scaled_decoding": slide.scaled_decoding,
         "level0": slide.frame.to_json(),
         "grid": grid.to_json(),
         "tiles": len(tiles),

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tifffile
 import zarr
+from imagecodecs import (
+    delta_encode,
+    jpeg2k_encode,
+    jpeg8_encode,
+    lzw_encode,
+    webp_encode,
+    zlib_encode,
+    zstd_encode,
+)
 from PIL import Image
 
 from wsiseg.slides.backend import Pixels
@@ -47,6 +58,115 @@ def write_tiff(path: Path, levels: Sequence[Pixels], mpp: float = 0.5, compressi
                 metadata=None,
             )
     return path
+
+
+def encode_jpeg(rgb: Pixels) -> bytes:
+    """As scanners store it: YCbCr, colours at half the resolution."""
+    return bytes(jpeg8_encode(rgb, level=95, colorspace="RGB", outcolorspace="YCBCR", subsampling="420"))
+
+
+# How a tile is encoded, and TIFF's numbers for its codec and its colours (and its predictor)
+CODECS: dict[str, tuple[Callable[[Pixels], bytes], int, str]] = {
+    "jpeg": (encode_jpeg, 7, "ycbcr"),
+    "jpeg-rgb": (
+        lambda a: jpeg8_encode(a, level=95, colorspace="RGB", outcolorspace="RGB", subsampling="444"), 7, "rgb",
+    ),
+    "jpeg-grey": (lambda a: jpeg8_encode(np.ascontiguousarray(a[..., 1]), level=95), 7, "minisblack"),
+    "jpeg2000": (lambda a: jpeg2k_encode(a, level=0, reversible=True, codecformat="j2k"), 33005, "rgb"),
+    "jpeg2000-ycbcr": (
+        lambda a: jpeg2k_encode(to_ycbcr(a), level=0, reversible=True, codecformat="j2k", mct=False), 33003, "rgb",
+    ),
+    "deflate": (zlib_encode, 8, "rgb"),
+    "lzw": (lambda a: lzw_encode(a.tobytes()), 5, "rgb"),
+    "lzw-predictor": (lambda a: lzw_encode(delta_encode(a, axis=1).tobytes()), 5, "rgb"),
+    "zstd": (zstd_encode, 50000, "rgb"),
+    "webp": (lambda a: webp_encode(a, lossless=True), 50001, "rgb"),
+    "none": (lambda a: a.tobytes(), 1, "rgb"),
+}  # fmt: skip
+
+
+def to_ycbcr(rgb: Pixels) -> Pixels:
+    """Full-range YCbCr (ITU-T T.871)."""
+    r, g, b = (rgb[..., i].astype(float) for i in range(3))
+    y = 0.299 * r + 0.587 * g + 0.114 * b
+    return np.clip(np.rint(np.stack([y, 128 + (b - y) / 1.772, 128 + (r - y) / 1.402], -1)), 0, 255).astype(np.uint8)
+
+
+def tiles_of(level: Pixels, tile: int, codec: str) -> list[bytes]:
+    """A level's encoded tiles, row by row; beyond the edge its outermost pixels go on."""
+    height, width = level.shape[:2]
+    padded = np.pad(level, ((0, -height % tile), (0, -width % tile), (0, 0)), mode="edge")
+    corners = itertools.product(range(0, height, tile), range(0, width, tile))
+    encode = CODECS[codec][0]
+    return [bytes(encode(np.ascontiguousarray(padded[y : y + tile, x : x + tile]))) for y, x in corners]
+
+
+def write_tiles(
+    path: Path,
+    levels: Sequence[Pixels],
+    codec: str,
+    *,
+    tile: int = 256,
+    tiles: Sequence[Sequence[bytes]] | None = None,
+    bigtiff: bool = False,
+    about: Sequence[dict[str, Any]] | None = None,
+    mpp: float = 0.5,
+) -> Path:
+    """A tiled pyramid in any codec.
+
+    Args:
+        path: the file
+        levels: uint8 (h, w, 3)
+        codec: a key of CODECS
+        tile: px
+        tiles: what to store instead of the levels' own encoded tiles; nothing (b"") for a tile that is missing
+        bigtiff: 64-bit offsets
+        about: more arguments of tifffile for each level, such as a description
+        mpp: µm/px of level 0
+    """
+    _, number, photometric = CODECS[codec]
+    with tifffile.TiffWriter(path, bigtiff=bigtiff) as tiff:
+        for i, level in enumerate(levels):
+            stored = tiles_of(level, tile, codec) if tiles is None else tiles[i]
+            more: dict[str, Any] = {"metadata": None, "subfiletype": int(i > 0)} | (about[i] if about else {})
+            if codec.endswith("predictor"):
+                more["predictor"] = 2
+            if codec == "jpeg":
+                more["subsampling"] = (2, 2)
+            if codec == "jpeg-rgb":  # else tifffile says YCbCr
+                more["compressionargs"] = {"outcolorspace": "rgb"}
+            tiff.write(
+                iter(stored), shape=level.shape if codec != "jpeg-grey" else level.shape[:2], dtype=np.uint8,
+                tile=(tile, tile), photometric=photometric, compression=number,
+                resolution=(10_000 / mpp,) * 2, resolutionunit="CENTIMETER", **more,
+            )  # fmt: skip
+    return path
+
+
+def aperio(levels: Sequence[Pixels], mpp: float = 0.5) -> list[dict[str, Any]]:
+    """What makes the levels of `write_tiles` an Aperio slide."""
+    height, width = levels[0].shape[:2]
+    text = f"Aperio Image Library v1\r\n{width}x{height} JPEG/RGB Q=95|AppMag = 20|MPP = {mpp}"
+    return [{"description": text, "subfiletype": 0} for _ in levels]
+
+
+def philips(downsamples: Sequence[int], mpp: float = 0.5) -> list[dict[str, Any]]:
+    """What makes the levels of `write_tiles` a Philips slide: a description with the spacing of each level in mm."""
+
+    def spacing(n: int) -> str:
+        text = f"&quot;{mpp * n / 1000:.6f}&quot; " * 2
+        return f'<Attribute Name="DICOM_PIXEL_SPACING" Group="0x0028" Element="0x0030">{text.strip()}</Attribute>'
+
+    levels = "".join(f'<DataObject ObjectType="PixelDataRepresentation">{spacing(n)}</DataObject>' for n in downsamples)
+    text = (
+        '<?xml version="1.0" encoding="UTF-8" ?><DataObject ObjectType="DPUfsImport">'
+        '<Attribute Name="PIM_DP_SCANNED_IMAGES" Group="0x301D" Element="0x1003"><Array>'
+        f'<DataObject ObjectType="DPScannedImage">{spacing(1)}'
+        '<Attribute Name="PIM_DP_IMAGE_TYPE" Group="0x301D" Element="0x1004">WSI</Attribute>'
+        '<Attribute Name="PIIM_PIXEL_DATA_REPRESENTATION_SEQUENCE" Group="0x1001" Element="0x8B01">'
+        f"<Array>{levels}</Array></Attribute></DataObject></Array></Attribute></DataObject>"
+    )
+    return [{"description": text, "software": "Philips DP v1.0"}, *({} for _ in downsamples[1:])]
 
 
 def write_ome_tiff(path: Path, levels: Sequence[Pixels], mpp: float = 0.5) -> Path:

@@ -59,7 +59,7 @@ class TestOpenSlideTiff(SlideContract, CoordinateContract):
     @classmethod
     def slide(cls, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slide]:
         path = write_tiff(tmp_path_factory.mktemp("s") / "s.tif", pyramid(texture(cls.width, cls.height), (2, 4)))
-        with open_slide(path) as slide:
+        with open_slide(path, backend="openslide") as slide:
             assert slide.backend_name == "openslide"
             assert slide.notes == ()
             yield slide
@@ -68,7 +68,7 @@ class TestOpenSlideTiff(SlideContract, CoordinateContract):
     @classmethod
     def located(cls, tmp_path_factory: pytest.TempPathFactory) -> Slide:
         folder = tmp_path_factory.mktemp("located")
-        return open_slide(write_tiff(folder / "c.tif", coordinates(cls.width, cls.height, (2, 4))))
+        return open_slide(write_tiff(folder / "c.tif", coordinates(cls.width, cls.height, (2, 4))), backend="openslide")
 
 
 class TestFractionalLevels(SlideContract):
@@ -79,9 +79,8 @@ class TestFractionalLevels(SlideContract):
     @pytest.fixture(scope="class")
     @classmethod
     def slide(cls, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slide]:
-        with open_slide(
-            write_tiff(tmp_path_factory.mktemp("s") / "s.tif", pyramid(texture(2221, 1783), (2, 4)))
-        ) as slide:
+        path = write_tiff(tmp_path_factory.mktemp("s") / "s.tif", pyramid(texture(2221, 1783), (2, 4)))
+        with open_slide(path, backend="openslide") as slide:
             assert slide.downsamples == ((1.0, 1.0), (2.0, 2.0), (4.0, 4.0))
             yield slide
 
@@ -93,7 +92,7 @@ class TestFractionalLevels(SlideContract):
         assert np.array_equal(np.hstack([left, right]), both)
 
     def test_off_by_less_than_a_third_of_a_pixel(self, tmp_path: Path) -> None:
-        slide = open_slide(write_tiff(tmp_path / "c.tif", coordinates(2221, 1783, (2,))))
+        slide = open_slide(write_tiff(tmp_path / "c.tif", coordinates(2221, 1783, (2,))), backend="openslide")
         frame = slide.frame.at(slide.frame.mpp * 2)
         for x0, y0 in ((0, 0), (300, 610), (780, 300), (1060, 840)):  # none holds a step of the 256-px code
             x, y = decode_coordinates(slide.read(Box(x0, y0, 30, 30), frame))
@@ -119,13 +118,13 @@ class TestTiffSlideTiff(SlideContract, CoordinateContract):
 
 
 class TestOmeTiff(SlideContract, CoordinateContract):
+    backend = "tiffslide"
+
     @pytest.fixture(scope="class")
     @classmethod
     def slide(cls, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slide]:
-        with open_slide(
-            write_ome_tiff(tmp_path_factory.mktemp("s") / "s.ome.tif", pyramid(texture(WIDTH, HEIGHT), (2, 4)))
-        ) as slide:
-            assert slide.backend_name == "tiffslide"
+        path = write_ome_tiff(tmp_path_factory.mktemp("s") / "s.ome.tif", pyramid(texture(WIDTH, HEIGHT), (2, 4)))
+        with open_slide(path, backend=cls.backend) as slide:
             assert (slide.frame.mpp, slide.frame.mpp_y) == (0.5, 0.5)
             assert len(slide.levels) == 3
             yield slide
@@ -134,7 +133,11 @@ class TestOmeTiff(SlideContract, CoordinateContract):
     @classmethod
     def located(cls, tmp_path_factory: pytest.TempPathFactory) -> Slide:
         folder = tmp_path_factory.mktemp("located")
-        return open_slide(write_ome_tiff(folder / "c.ome.tif", coordinates(WIDTH, HEIGHT, (2, 4))))
+        return open_slide(write_ome_tiff(folder / "c.ome.tif", coordinates(WIDTH, HEIGHT, (2, 4))), backend=cls.backend)
+
+
+class TestOmeTiffThroughTiff(TestOmeTiff):
+    backend = "tiff"
 
 
 class TestOmeZarr05(SlideContract, CoordinateContract):

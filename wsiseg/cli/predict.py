@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from wsiseg.cli.screen import overwrite_option, progress_bar, quiet_option, slide_mpp_option
+from wsiseg.cli.screen import full_decoding_option, overwrite_option, progress_bar, quiet_option, slide_mpp_option
 
 PATH = click.Path(path_type=Path)
 
@@ -20,11 +20,12 @@ PATH = click.Path(path_type=Path)
 @click.option("--no-tissue", is_flag=True, help="Predict the whole slide, not only where there is tissue.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, …")
 @slide_mpp_option
+@full_decoding_option
 @overwrite_option
 @quiet_option
 def predict(
     slide: Path, model: Path | None, out: Path | None, labels: Path | None, within: Path | None, no_tissue: bool,
-    device: str, slide_mpp: float | None, overwrite: bool, quiet: bool,
+    device: str, slide_mpp: float | None, full_decoding: bool, overwrite: bool, quiet: bool,
 ) -> None:  # fmt: skip
     """Outline the objects of a slide; the file opens in QuPath."""
     from wsiseg.bundle import load_bundle
@@ -47,7 +48,9 @@ def predict(
         tissue=not no_tissue,
         overwrite=overwrite,
     )
-    with open_slide(slide, mpp=slide_mpp) as opened, progress_bar("Predicting", "tiles", quiet) as progress:
+    scaled = bundle.usage.scaled_decoding and not full_decoding
+    opening = open_slide(slide, mpp=slide_mpp, scaled_decoding=scaled)
+    with opening as opened, progress_bar("Predicting", "tiles", quiet) as progress:
         engine = ENGINES["torch"].from_bundle(bundle, device)
         result = predict_slide(opened, bundle, engine, job, progress=progress)
     kept = f", label map in {labels}" if labels is not None else ""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from wsiseg.cli.screen import overwrite_option, progress_bar, quiet_option, slide_mpp_option
+from wsiseg.cli.screen import full_decoding_option, overwrite_option, progress_bar, quiet_option, slide_mpp_option
 
 if TYPE_CHECKING:
     from wsiseg.classes import ClassMap
@@ -88,9 +88,11 @@ def _plain(value: Any) -> str:
 @click.option("--min-tissue", type=float, metavar="µM²", help="Leave smaller pieces out.")
 @click.option("--min-hole", type=float, metavar="µM²", help="Fill smaller holes.")
 @slide_mpp_option
+@full_decoding_option
 def tissue(
-    slide: Path, out: Path, resolution: float, min_tissue: float | None, min_hole: float | None, slide_mpp: float | None
-) -> None:
+    slide: Path, out: Path, resolution: float, min_tissue: float | None, min_hole: float | None,
+    slide_mpp: float | None, full_decoding: bool,
+) -> None:  # fmt: skip
     """Find the tissue of SLIDE and write it as a mask or as outlines."""
     import numpy as np
 
@@ -103,7 +105,7 @@ def tissue(
     from wsiseg.tissue import tissue_of
 
     sizes = {"min_tissue_um2": min_tissue, "max_hole_um2": min_hole}
-    with open_slide(slide, mpp=slide_mpp) as opened:
+    with open_slide(slide, mpp=slide_mpp, scaled_decoding=not full_decoding) as opened:
         found = tissue_of(opened, mpp=resolution, **{k: v for k, v in sizes.items() if v is not None})
         level0, identity = opened.frame, opened.identity
     if out.suffix == ".png":
@@ -137,11 +139,13 @@ def tissue(
 @click.option(
     "--slide-mpp", type=float, metavar="µM/PX", help="Resolution of the slide, where the file does not state it."
 )
+@full_decoding_option
 @overwrite_option
 @quiet_option
 def tile(
     slide: Path, out: Path | None, mpp: float, size: int, overlap: int, annotations: Path | None, classes: str | None,
-    within: Path | None, no_tissue: bool, workers: int, slide_mpp: float | None, overwrite: bool, quiet: bool,
+    within: Path | None, no_tissue: bool, workers: int, slide_mpp: float | None, full_decoding: bool,
+    overwrite: bool, quiet: bool,
 ) -> None:  # fmt: skip
     """Store the tissue of SLIDE as tiles in Zarr."""
     from wsiseg.grid import Grid
@@ -165,7 +169,8 @@ def tile(
     region_file = read_outlines(within).regions if within is not None else None
     if within is not None:
         sources["within"] = file_hash(within)
-    with open_slide(slide, mpp=slide_mpp) as opened, progress_bar("Tiling", "tiles", quiet) as progress:
+    opening = open_slide(slide, mpp=slide_mpp, scaled_decoding=not full_decoding)
+    with opening as opened, progress_bar("Tiling", "tiles", quiet) as progress:
         grid = Grid(opened.frame.at(mpp), size, overlap)
         mask = None if no_tissue else tissue_of(opened)
         tiles = select_tiles(grid, mask, within=region_file, level0=opened.frame, also=regions)

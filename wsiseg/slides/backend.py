@@ -58,7 +58,7 @@ class Backend(Protocol):
             box: px of that level, not beyond its edges, not empty
 
         Returns:
-            uint8 (box.h, box.w, 3), RGB; transparent pixels laid over white
+            uint8 (box.h, box.w, 3), RGB, an array of the caller's own; transparent pixels laid over white
         """
         ...
 
@@ -68,4 +68,33 @@ class Backend(Protocol):
 
     def close(self) -> None:
         """Lets go of the file. Called once; nothing is read afterwards."""
+        ...
+
+
+@runtime_checkable
+class ReducingBackend(Backend, Protocol):
+    """A backend whose decoder can shrink while it decodes, at less cost than decoding everything.
+
+    Such a reduced level has (width // factor, height // factor) px, and its pixel (x, y) stands for the square of
+    factor × factor px of its level whose corner is at (factor · x, factor · y): nothing is shifted. Its pixels are not
+    those of a mean over the squares, but near to it; docs/decisions/0004-scaled-decoding.md has figures.
+
+    Attributes:
+        reductions: the whole factors above 1 that each level can be shrunk by, in step with `levels`; none of them
+            larger than a side of the level
+    """
+
+    reductions: tuple[tuple[int, ...], ...]
+
+    def read_reduced(self, level: int, factor: int, box: Box) -> Pixels:
+        """The pixels of a box that lies inside a reduced level.
+
+        Args:
+            level: index into `levels`
+            factor: one of the level's `reductions`, or 1
+            box: px of the reduced level, not beyond its edges, not empty
+
+        Returns:
+            uint8 (box.h, box.w, 3), as `read`
+        """
         ...

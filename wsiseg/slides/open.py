@@ -8,14 +8,17 @@ from pathlib import Path
 
 from wsiseg.errors import SlideError
 from wsiseg.slides.backend import Backend
+from wsiseg.slides.crosscheck import disagreement
 from wsiseg.slides.image import ImageBackend
 from wsiseg.slides.ome_zarr import OmeZarrBackend
 from wsiseg.slides.openslide import OpenSlideBackend
 from wsiseg.slides.slide import Slide
+from wsiseg.slides.tiff import TiffBackend
 from wsiseg.slides.tiff_layout import is_tiff, tiff_damage
 from wsiseg.slides.tiffslide import TiffSlideBackend
 
 BACKENDS: dict[str, Callable[[str], Backend]] = {
+    "tiff": TiffBackend,
     "openslide": OpenSlideBackend,
     "tiffslide": TiffSlideBackend,
     "ome_zarr": OmeZarrBackend,
@@ -24,12 +27,12 @@ BACKENDS: dict[str, Callable[[str], Backend]] = {
 
 # Suffix -> backends in the order in which they are tried. An SVS, NDPI and the like is never read as a plain image.
 SUFFIXES: dict[str, tuple[str, ...]] = {
-    ".ome.tif": ("tiffslide", "openslide", "image"),  # OpenSlide does not see the levels of an OME-TIFF
-    ".ome.tiff": ("tiffslide", "openslide", "image"),
-    ".tif": ("openslide", "tiffslide", "image"),
-    ".tiff": ("openslide", "tiffslide", "image"),
-    ".btf": ("openslide", "tiffslide", "image"),
-    ".svs": ("openslide", "tiffslide"),
+    ".ome.tif": ("tiff", "tiffslide", "openslide", "image"),  # OpenSlide does not see the levels of an OME-TIFF
+    ".ome.tiff": ("tiff", "tiffslide", "openslide", "image"),
+    ".tif": ("tiff", "openslide", "tiffslide", "image"),
+    ".tiff": ("tiff", "openslide", "tiffslide", "image"),
+    ".btf": ("tiff", "openslide", "tiffslide", "image"),
+    ".svs": ("tiff", "openslide", "tiffslide"),
     ".qptiff": ("openslide", "tiffslide"),
     ".svslide": ("openslide",),
     ".ndpi": ("openslide",),
@@ -57,13 +60,22 @@ KINDS: tuple[tuple[bytes, str], ...] = (
 )  # fmt: skip
 
 
-def open_slide(path: str | os.PathLike[str], *, mpp: float | None = None, backend: str | None = None) -> Slide:
+def open_slide(
+    path: str | os.PathLike[str],
+    *,
+    mpp: float | None = None,
+    backend: str | None = None,
+    scaled_decoding: bool = True,
+) -> Slide:
     """Opens a slide.
+
+    What the `tiff` backend reads is compared with OpenSlide on a few tiles, unless it was asked for by name.
 
     Args:
         path: a file, or the folder of an OME-Zarr image
         mpp: µm/px of level 0, both axes; wins over what the file states
         backend: a key of `BACKENDS`, to use that one and no other
+        scaled_decoding: let the decoder shrink where the wanted µm/px lies between two levels, see `Slide`
 
     Returns:
         The slide; its `backend_name` says who reads it, its `notes` why earlier backends refused.
@@ -81,8 +93,13 @@ def open_slide(path: str | os.PathLike[str], *, mpp: float | None = None, backen
         except SlideError as error:
             refusals.append(f"{name}: {error}")
             continue
+        doubt = disagreement(reader) if backend is None and isinstance(reader, TiffBackend) else ""
+        if doubt:
+            reader.close()
+            refusals.append(f"{name}: {doubt}")
+            continue
         try:
-            return Slide(reader, mpp, tuple(refusals))
+            return Slide(reader, mpp, tuple(refusals), scaled_decoding=scaled_decoding)
         except BaseException:
             reader.close()
             raise

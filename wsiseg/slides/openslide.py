@@ -28,6 +28,9 @@ class OpenSlideBackend:
     level's pixels have no such position; OpenSlide then interpolates between neighbours, by up to a quarter of a pixel
     at ratios about 2, an eighth at 4. Such levels are read by cells of a fixed lattice, so that a pixel has one value
     whatever box it is read in.
+
+    Attributes:
+        ratios: OpenSlide's level-0 px per px of every level
     """
 
     name = "openslide"
@@ -49,7 +52,7 @@ class OpenSlideBackend:
         said: Mapping[str, str] = dict(self._handle.properties)
         self.properties = said
         self.levels = tuple((int(w), int(h)) for w, h in self._handle.level_dimensions)
-        self._ratios = tuple(float(r) for r in self._handle.level_downsamples)
+        self.ratios = tuple(float(r) for r in self._handle.level_downsamples)
         self.vendor = said.get("openslide.vendor", "unknown")
         if self.vendor in ("generic-tiff", "aperio"):
             _check_tiff(self.path)
@@ -60,7 +63,7 @@ class OpenSlideBackend:
 
     def read(self, level: int, box: Box) -> Pixels:
         """See `Backend.read`."""
-        if self._ratios[level].is_integer():
+        if self.ratios[level].is_integer():
             return over_white(self._region(level, box))
         out = np.empty((*box.shape, 3), np.uint8)
         for cell in _cells(box, *self.levels[level]):
@@ -98,7 +101,7 @@ class OpenSlideBackend:
         """uint8 (h, w, 4), colours not multiplied by alpha."""
         import openslide
 
-        ratio = self._ratios[level]
+        ratio = self.ratios[level]
         place = (round(box.x * ratio), round(box.y * ratio))
         handle = self._handle
         try:

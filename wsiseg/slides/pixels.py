@@ -43,7 +43,7 @@ def to_rgb(array: NDArray[np.generic], bits: int) -> Pixels:
     small = array.astype(np.uint8) if bits == 8 else _scaled(array, bits)
     if small.shape[2] == 4:
         return over_white(small)
-    return np.ascontiguousarray(np.broadcast_to(small, (*small.shape[:2], 3)))
+    return np.repeat(small, 3, axis=2) if small.shape[2] == 1 else np.ascontiguousarray(small)
 
 
 def over_white(rgba: Pixels) -> Pixels:

@@ -1,7 +1,8 @@
 """The one front door to pixels: level choice, resampling and padding happen here and nowhere else.
 
     target frame     which pixels are wanted, at any µm/px
-        │            × downsample of the best level: the coarsest one that is not coarser than the target
+        │            × downsample of the best level: the coarsest one that is not coarser than the target; a decoder
+        │            may offer more of them than the file has (`ReducingBackend`)
     level region     float box, plus a margin as wide as the resampling filter
         │            backend.read of what lies inside the level; the rim repeats the level's outermost pixels
     resampled        Pillow's filter weights, anchored to the slide: the same for every box
@@ -18,6 +19,8 @@ import copy
 import math
 import os
 import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +28,7 @@ import numpy as np
 
 from wsiseg.errors import SlideError, WsisegError
 from wsiseg.geometry import Box, Frame
-from wsiseg.slides.backend import Backend, Pixels, reason
+from wsiseg.slides.backend import Backend, Pixels, ReducingBackend, reason
 from wsiseg.slides.pyramid import Scale, downsample
 from wsiseg.slides.resample import reach, resample
 from wsiseg.slides.resolution import chosen
@@ -36,6 +39,31 @@ WHITE = 255
 # which are exact to 1/1000 px only up to about 8000 px.
 PART_PX = 2**24
 
+# Source px per px of the frame: what a decoder has shrunk is shrunk on by a whole number or by this much at least. In
+# between, two filters in a row blur: by 2 to 3 grey levels on a sharp slide, against 1.2 from here on.
+LEAST_REST = 1.75
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """A plane of pixels that a frame can be made from.
+
+    Attributes:
+        level: index into the backend's levels
+        factor: by which the decoder shrinks that level, 1 for the level itself
+        size: (width, height) in px
+        scale: level-0 px per px along x and y
+    """
+
+    level: int
+    factor: int
+    size: tuple[int, int]
+    scale: Scale
+
+
+# The slide's plane in px of a frame, the source to read from, and its px per px of the frame along x and y
+_View = tuple[Box, _Source, Scale]
+
 
 class Slide:
     """An open slide.
@@ -44,15 +72,26 @@ class Slide:
 
     Attributes:
         notes: what a person should know about how it was opened, such as why an earlier backend refused
+        scaled_decoding: whether the decoder shrinks the pixels that lie between two levels; it changes them by a grey
+            level or so, and is a part of what an output was made from
     """
 
-    def __init__(self, backend: Backend, mpp: float | None = None, notes: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        mpp: float | None = None,
+        notes: tuple[str, ...] = (),
+        *,
+        scaled_decoding: bool = True,
+    ) -> None:
         """Puts the front door before an open backend.
 
         Args:
             backend: the reader; the slide closes it
             mpp: µm/px of level 0 along both axes; wins over what the file states
             notes: kept as `notes`
+            scaled_decoding: let the decoder shrink, where the backend can do that; False decodes everything and
+                shrinks it afterwards
 
         Raises:
             ResolutionError: neither the file nor `mpp` says how many µm a pixel is.
@@ -68,6 +107,10 @@ class Slide:
         x, y = chosen(backend.mpp, backend.mpp_doubt, mpp, Path(backend.path).name)
         self.frame = Frame(width, height, x, y)
         self._scales = tuple(downsample((width, height), size) for size in backend.levels)
+        self._allowed = scaled_decoding
+        self._sources = tuple(_sources(backend, self._scales, scaled_decoding))
+        self.scaled_decoding = any(source.factor > 1 for source in self._sources)
+        self._last: tuple[Frame, _View] = self.frame, (self.frame.box, self._sources[0], (1.0, 1.0))
 
     @property
     def path(self) -> str:
@@ -133,8 +176,11 @@ class Slide:
         Raises:
             SlideError: the pixels cannot be read; the message names the slide and the box in level-0 px.
         """
+        plane, source, scale = self._view(frame)
+        inside = box.overlap(plane)
+        if scale == (1.0, 1.0) and inside == box and 0 < box.area <= PART_PX:
+            return self._pixels(source, box)  # the common case, and the fast one: nothing is copied
         out = np.full((*box.shape, 3), WHITE, np.uint8)
-        inside = box.overlap(self.frame.map(self.frame.box, to=frame))
         if inside:
             self._fill(out[inside.relative_to(box).slices], inside, frame)
         return out
@@ -163,10 +209,10 @@ class Slide:
         self.close()
 
     def __copy__(self) -> Slide:
-        return Slide(copy.copy(self._backend), self._override, self.notes)
+        return _slide(copy.copy(self._backend), self._override, self.notes, self._allowed)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Slide, (self._backend, self._override, self.notes)
+        return _slide, (self._backend, self._override, self.notes, self._allowed)
 
     def __repr__(self) -> str:
         f = self.frame
@@ -174,7 +220,7 @@ class Slide:
 
     def _fill(self, out: Pixels, box: Box, frame: Frame) -> None:
         """Writes a box into `out`, in parts if it needs a large piece of its level."""
-        level, scale = self._level_for(frame)
+        _, source, scale = self._view(frame)
         if box.w * scale[0] * box.h * scale[1] > PART_PX and box.area > 1:
             if box.w * scale[0] >= box.h * scale[1] and box.w > 1:
                 cut = box.w // 2
@@ -187,7 +233,7 @@ class Slide:
             return
         left, top, right, bottom = box.x * scale[0], box.y * scale[1], box.right * scale[0], box.bottom * scale[1]
         if scale == (1.0, 1.0):
-            out[:] = self._level_pixels(level, box)
+            out[:] = self._pixels(source, box)
             return
         margin_x, margin_y = (reach(s) for s in scale)
         region = Box.from_bounds(
@@ -195,41 +241,59 @@ class Slide:
             math.ceil(right) + margin_x, math.ceil(bottom) + margin_y,
         )  # fmt: skip
         crop = (left - region.x, top - region.y, right - region.x, bottom - region.y)
-        out[:] = resample(self._level_pixels(level, region), crop, (box.w, box.h), scale)
+        out[:] = resample(self._pixels(source, region), crop, (box.w, box.h), scale)
 
-    def _level_for(self, frame: Frame) -> tuple[int, Scale]:
-        """The coarsest level that is not coarser than the frame, and its px per px of the frame along x and y."""
+    def _view(self, frame: Frame) -> _View:
+        """How to read in a frame; that of the last frame is kept, for a small read takes not much longer."""
+        frame_before, view = self._last
+        if frame is not frame_before:
+            view = (self.frame.map(self.frame.box, to=frame), *self._source_for(frame))
+            self._last = frame, view
+        return view
+
+    def _source_for(self, frame: Frame) -> tuple[_Source, Scale]:
+        """The coarsest source that is not coarser than the frame, and its px per px of the frame along x and y."""
         wanted = frame.scale_to(self.frame)
-        level = 0
-        for index, have in enumerate(self._scales):
+        best = self._sources[0]
+        for source in self._sources:
+            have = source.scale
             fits = have[0] <= wanted[0] * (1 + 1e-6) and have[1] <= wanted[1] * (1 + 1e-6)
-            if fits and have[0] >= self._scales[level][0]:
-                level = index
-        have = self._scales[level]
-        return level, (_whole(wanted[0] / have[0]), _whole(wanted[1] / have[1]))
+            if source.factor > 1:
+                rest = _whole(wanted[0] / have[0]), _whole(wanted[1] / have[1])
+                fits = fits and all(r.is_integer() or r >= LEAST_REST for r in rest)
+            # Of two as coarse, the one that its decoder shrinks less has less to decode.
+            if fits and (have[0], -source.factor) >= (best.scale[0], -best.factor):
+                best = source
+        return best, (_whole(wanted[0] / best.scale[0]), _whole(wanted[1] / best.scale[1]))
 
-    def _level_pixels(self, level: int, region: Box) -> Pixels:
-        """A region of a level; beyond the level's edge its outermost pixels go on."""
-        width, height = self._backend.levels[level]
+    def _pixels(self, source: _Source, region: Box) -> Pixels:
+        """A region of a source; beyond its edge its outermost pixels go on."""
+        width, height = source.size
         # A region can lie wholly behind the last pixel of a level that was rounded down; one pixel is always read.
         left, top = min(max(region.x, 0), width - 1), min(max(region.y, 0), height - 1)
         right, bottom = max(min(region.right, width), left + 1), max(min(region.bottom, height), top + 1)
-        pixels = self._backend_read(level, Box.from_bounds(left, top, right, bottom))
+        pixels = self._backend_read(source, Box.from_bounds(left, top, right, bottom))
         if (left, top, right, bottom) == (region.x, region.y, region.right, region.bottom):
             return pixels
         rows = np.clip(np.arange(region.y, region.bottom), top, bottom - 1) - top
         cols = np.clip(np.arange(region.x, region.right), left, right - 1) - left
         return np.ascontiguousarray(pixels[rows[:, None], cols[None, :]])
 
-    def _backend_read(self, level: int, box: Box) -> Pixels:
+    def _backend_read(self, source: _Source, box: Box) -> Pixels:
         if self._closed:
             raise SlideError(f"{self.name} has been closed: open it again to read from it.")
         try:
-            pixels = self._own_backend().read(level, box)
+            backend = self._own_backend()
+            if source.factor > 1 and isinstance(backend, ReducingBackend):
+                pixels = backend.read_reduced(source.level, source.factor, box)
+            else:
+                pixels = backend.read(source.level, box)
         except (WsisegError, MemoryError):
             raise
         except Exception as error:  # the readers' own libraries raise anything, from ValueError to zlib.error
-            raise unreadable(self._backend, level, box, reason(error, self.path)) from error
+            f = source.factor
+            whole = Box(box.x * f, box.y * f, box.w * f, box.h * f)
+            raise unreadable(self._backend, source.level, whole, reason(error, self.path)) from error
         if pixels.shape != (*box.shape, 3) or pixels.dtype != np.uint8:
             raise SlideError(f"{self.name}: {self.backend_name} gave {pixels.dtype} {pixels.shape} for {box}.")
         return pixels
@@ -242,6 +306,19 @@ class Slide:
                     self._backend = copy.copy(self._backend)
                     self._process = os.getpid()
         return self._backend
+
+
+def _sources(backend: Backend, scales: tuple[Scale, ...], scaled_decoding: bool) -> Iterator[_Source]:
+    """All levels, and what the decoder can make of each."""
+    for level, ((width, height), (x, y)) in enumerate(zip(backend.levels, scales, strict=True)):
+        offered = backend.reductions[level] if isinstance(backend, ReducingBackend) else ()
+        for factor in (1, *(offered if scaled_decoding else ())):
+            yield _Source(level, factor, (width // factor, height // factor), (x * factor, y * factor))
+
+
+def _slide(backend: Backend, mpp: float | None, notes: tuple[str, ...], scaled_decoding: bool) -> Slide:
+    """What a copied or pickled slide is made by: pickle takes no named arguments."""
+    return Slide(backend, mpp, notes, scaled_decoding=scaled_decoding)
 
 
 def unreadable(backend: Backend, level: int, box: Box, said: str) -> SlideError:

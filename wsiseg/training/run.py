@@ -180,8 +180,8 @@ def _about(recipe: Recipe) -> dict[str, Any]:
 
 def usage_of(recipe: Recipe) -> Usage:
     """How the recipe's model is to be used."""
-    same = [f.name for f in fields(Usage) if f.name != "mpp"]
-    return Usage(recipe.data.mpp, **{name: getattr(recipe.predict, name) for name in same})
+    own: dict[str, Any] = {"mpp": recipe.data.mpp, "scaled_decoding": recipe.data.scaled_decoding}
+    return Usage(**own, **{f.name: getattr(recipe.predict, f.name) for f in fields(Usage) if f.name not in own})
 
 
 def build_generator(recipe: Recipe, classes: int) -> tuple[Generator, str]:
@@ -210,7 +210,7 @@ def tile_row(
         sources["annotations"] = file_hash(row.annotations)
         sources["rename"] = recipe.data.rename
     out = folder / f"{row.name}.zarr"
-    with open_slide(row.slide, mpp=row.mpp) as slide:
+    with open_slide(row.slide, mpp=row.mpp, scaled_decoding=recipe.data.scaled_decoding) as slide:
         grid = Grid(slide.frame.at(recipe.data.mpp), recipe.data.tile)
         tiles = select_tiles(grid, tissue_of(slide), level0=slide.frame, also=regions)
         return tile_slide(

@@ -1,0 +1,110 @@
+"""Decoded tiles within one budget, in buffers that are used again.
+
+A fresh array of the size of a tile costs the operating system about as long as half a tile's decoding, page by page. So
+a tile that leaves the cache leaves its buffer to the next one. That needs care: nobody may still be reading from it.
+Pixels are therefore copied out here, and a buffer that is being copied from is not given away.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from threading import Lock
+
+import numpy as np
+
+from wsiseg.slides.backend import Pixels
+
+Key = tuple[Hashable, ...]
+Shape = tuple[int, int, int]
+
+
+@dataclass(slots=True)
+class _Slot:
+    pixels: Pixels
+    readers: int = 0
+
+
+class TileCache:
+    """Tiles of many slides; the least recently used go first. Safe from several threads."""
+
+    def __init__(self, budget: int) -> None:
+        """A cache of at most `budget` bytes, though never less than what is being decoded and copied."""
+        self.budget = budget
+        self.clear()
+
+    def clear(self) -> None:
+        """Starts anew, also where another thread holds the lock: for the child of a fork, where that thread is not."""
+        self._lock = Lock()
+        self._slots: OrderedDict[Key, _Slot] = OrderedDict()
+        self._spare: list[Pixels] = []
+        self._bytes = 0  # of all buffers, those included that are being filled
+
+    def copy(
+        self, key: Key, shape: Shape, decode: Callable[[Pixels], None], part: tuple[slice, slice], out: Pixels
+    ) -> None:
+        """Copies a part of a tile; the tile is decoded when it is not at hand.
+
+        Two threads that want the same tile at the same moment may both decode it.
+
+        Args:
+            key: of the tile; its owner, by whom `forget` knows it, comes first
+            shape: of the tile, (rows, columns, 3)
+            decode: fills an array of that shape
+            part: rows and columns of the tile
+            out: where they go, uint8 of the shape of the part
+        """
+        slot = self._hold(key, shape, decode)
+        try:
+            out[:] = slot.pixels[part]
+        finally:
+            with self._lock:
+                slot.readers -= 1
+
+    def forget(self, owner: Hashable) -> None:
+        """Drops all tiles of an owner, of whom nobody reads any more; their buffers are kept for others."""
+        with self._lock:
+            self._spare += [self._slots.pop(key).pixels for key in [key for key in self._slots if key[0] == owner]]
+
+    def _hold(self, key: Key, shape: Shape, decode: Callable[[Pixels], None]) -> _Slot:
+        with self._lock:
+            slot = self._slots.get(key)
+            if slot is not None:
+                self._slots.move_to_end(key)
+                slot.readers += 1
+                return slot
+            buffer = self._buffer(shape)
+        try:
+            decode(buffer)
+        except BaseException:
+            with self._lock:
+                self._spare.append(buffer)
+            raise
+        with self._lock:
+            slot = self._slots.get(key)
+            if slot is None:
+                slot = self._slots[key] = _Slot(buffer)
+            else:  # another thread was quicker
+                self._spare.append(buffer)
+            slot.readers += 1
+            return slot
+
+    def _buffer(self, shape: Shape) -> Pixels:
+        """An array to decode into: a spare one, that of the oldest tile, or, while there is room, a new one."""
+        need = shape[0] * shape[1] * shape[2]
+        while self._spare or self._bytes + need > self.budget:
+            given = self._spare.pop() if self._spare else self._oldest()
+            if given is None:
+                break
+            if given.shape == shape:
+                return given
+            self._bytes -= given.nbytes
+        self._bytes += need
+        return np.empty(shape, np.uint8)
+
+    def _oldest(self) -> Pixels | None:
+        for key, slot in self._slots.items():
+            if not slot.readers:
+                return self._slots.pop(key).pixels
+        return None
