@@ -117,7 +117,8 @@ def open_scene(
             _fits(labels.level0, slide, path)
             layers += [LabelLayer(path.name, labels), ScoreLayer(f"{path.name}, confidence", labels)]
             grid = labels.grid
-            shown.add(len(layers) - 2)
+            if all(other.suffix == ".zarr" for other in paths):  # outlines say the same, and more exactly
+                shown.add(len(layers) - 2)
         else:
             layer = _outline_layer(path, slide, classes, say)
             shown.add(len(layers))

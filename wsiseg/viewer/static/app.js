@@ -20,7 +20,7 @@ async function start() {
   const overlays = new Overlays(stage);
   const panel = new LayerPanel(overlays);
   const objects = new ObjectList(stage, panel);
-  offerSwipe(overlays, () => panel.refresh());
+  offerSwipe(overlays, () => overlays.layers.forEach((layer) => panel.refresh(layer)));
   keepInAddress(stage);
   showRuler(stage);
   listenToKeys(stage, panel, objects);
@@ -33,7 +33,7 @@ async function start() {
   });
   stage.viewer.addHandler("tile-load-failed", ({ message }) => say(`A part of the picture cannot be shown: ${message}`, true));
   say(`${scene.width} × ${scene.height} px at ${scene.mpp[0]} µm per px`);
-  window.wsisegStage = stage; // for whoever looks into it with the browser's own tools
+  Object.assign(window, { wsisegStage: stage, wsisegOverlays: overlays }); // for tests and the browser's own tools
   document.body.dataset.ready = "yes";
 }
 

@@ -26,11 +26,13 @@ export class LayerPanel {
     const row = element("div", { className: "row" }, element("label", {}, "opacity ", opacity));
     if (["outlines", "agreement"].includes(layer.kind)) row.append(this.fillBox(layer));
     const classes = element("ul", { className: "classes" });
-    box.append(row, classes);
-    if (layer.legend) box.append(heat(layer.legend));
-    this.boxes.set(layer.id, { shown, classes, row });
+    const details = element("div", {}, row, classes);
+    if (layer.legend) details.append(heat(layer.legend));
+    box.append(details);
+    this.boxes.set(layer.id, { shown, classes, row, details });
     this.root.append(box);
     this.fillClasses(layer);
+    this.refresh(layer);
   }
 
   fillBox(layer) {
@@ -70,7 +72,7 @@ export class LayerPanel {
   toggle(layer, shown) {
     if (shown) this.overlays.show(layer);
     else this.overlays.hide(layer);
-    this.boxes.get(layer.id).shown.checked = shown;
+    this.refresh(layer);
   }
 
   // All layers away and back, to see what lies below.
@@ -84,8 +86,11 @@ export class LayerPanel {
     for (const { row } of this.boxes.values()) row.querySelector(".fill")?.click();
   }
 
-  refresh() {
-    for (const layer of this.overlays.layers) this.boxes.get(layer.id).shown.checked = layer.shown;
+  // What is not shown takes no room in the panel.
+  refresh(layer) {
+    const { shown, details } = this.boxes.get(layer.id);
+    shown.checked = layer.shown;
+    details.hidden = !layer.shown;
   }
 
   // What the server says anew of a layer: counts, revision, classes.

@@ -98,7 +98,7 @@ export class ObjectList {
     const current = this.rows[this.at];
     [...find("list").children].forEach((item, n) => {
       item.firstChild.setAttribute("aria-current", String(n === this.at));
-      if (n === this.at) item.scrollIntoView({ block: "nearest" });
+      if (n === this.at && this.visited) item.scrollIntoView({ block: "nearest" });
     });
     for (const id of ["accept", "reject", "undecide", "relabel"]) find(id).disabled = !current;
     this.facts(current);
@@ -116,6 +116,7 @@ export class ObjectList {
 
   select(n) {
     this.at = n;
+    this.visited = true;
     this.point();
     const object = this.rows[n];
     if (!object) return;
@@ -127,7 +128,6 @@ export class ObjectList {
     if (!this.total) return;
     // the first step goes to the row that is marked already
     const to = this.visited ? this.at + by : this.at;
-    this.visited = true;
     const place = Math.min(Math.max(this.offset + to, 0), this.total - 1);
     if (place < this.offset || place >= this.offset + this.rows.length)
       await this.load(Math.floor(place / PAGE) * PAGE, 0);

@@ -18,6 +18,11 @@ export class Stage {
   constructor(scene) {
     this.scene = scene;
     this.width = scene.padded[0];
+    // OpenSeadragon would add a style of its own, which the page's policy forbids; finding one, it does not. This one is
+    // of no namespace that a browser knows, and so is no style at all.
+    const none = document.createElementNS("urn:none", "style");
+    none.setAttribute("data-openseadragon-mobile-css", "none");
+    document.head.append(none);
     this.viewer = new OpenSeadragon.Viewer({
       element: document.getElementById("stage"),
       tileSources: [source(scene, (k, x, y) => `/tiles/slide/${k}/${x}/${y}.jpeg?s=${scene.session}`)],
