@@ -140,7 +140,11 @@ def test_few_tiles_are_made_at_once_and_none_for_who_has_gone(monkeypatch: pytes
     assert all(isinstance(found[n], Crowded) for n in (6, 7))
 
 
-KNOWN = ["tiles", "api", "layers", "slide", "static", "objects", "at", "accept", "..", "%2e%2e", "%2e%2e%2fapp.py", "%00", "0", "1", "-1", "99999999999999999999", "0.png", "0.jpeg", "etc", "passwd", "scene", "app.js", "%D9%A3", "1.5", "NaN"]
+KNOWN = (
+    *("tiles", "api", "layers", "slide", "static", "objects", "at", "accept", "scene", "app.js", "etc", "passwd"),
+    *("..", "%2e%2e", "%2e%2e%2fapp.py", "%00", "0", "1", "-1", "99999999999999999999", "0.png", "0.jpeg"),
+    *("%D9%A3", "1.5", "NaN"),
+)
 WORDS = st.sampled_from(KNOWN) | st.text(st.characters(codec="utf-8"), max_size=8).map(
     lambda text: quote(text, safe="")
 )
@@ -150,7 +154,7 @@ VALUES = st.one_of(
     st.text(max_size=6),
     st.sampled_from(["area", "1", "0-ff0000"]),
 )
-KEYS = ["x", "y", "sort", "limit", "offset", "class", "state", "fill", "hide", "colours", "descending", "token"]
+KEYS = ("x", "y", "sort", "limit", "offset", "class", "state", "fill", "hide", "colours", "descending", "token")
 QUERIES = st.dictionaries(st.sampled_from(KEYS), VALUES, max_size=4)
 JSON = st.recursive(
     st.none()

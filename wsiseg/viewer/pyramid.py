@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from wsiseg.geometry import Box, Frame
 
 TILE = 512  # px of each side: a screen of 1920 × 1080 px needs 12 to 20 of them
+# px that a tile reaches into each neighbour: without them OpenSeadragon stretches tiles by a pixel to hide the seams
+OVERLAP = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +44,8 @@ class Pyramid:
         return Frame(width, height, self.level0.mpp * n, self.level0.mpp_y * n)
 
     def tile(self, level: int, column: int, row: int) -> Box | None:
-        """The pixels of a tile in `frame(level)`, cut at its edge; None where there is no such tile."""
+        """The pixels of a tile and of its overlap in `frame(level)`, cut at its edge; None for no such tile."""
         if not (0 <= level < self.levels and column >= 0 and row >= 0):
             return None
-        return Box(column * TILE, row * TILE, TILE, TILE).overlap(self.frame(level).box) or None
+        cell, plane = Box(column * TILE, row * TILE, TILE, TILE), self.frame(level).box
+        return cell.grow(OVERLAP).overlap(plane) if cell.overlap(plane) else None

@@ -19,7 +19,7 @@ from wsiseg.slides.slide import Slide
 from wsiseg.stores.labels import LabelMap
 from wsiseg.viewer.layer import Layer
 from wsiseg.viewer.outlines import OutlineLayer
-from wsiseg.viewer.pyramid import TILE, Pyramid
+from wsiseg.viewer.pyramid import OVERLAP, TILE, Pyramid
 from wsiseg.viewer.rasters import GridLayer, LabelLayer, ScoreLayer, TissueLayer
 from wsiseg.viewer.review import Review
 from wsiseg.viewer.style import Style
@@ -59,7 +59,7 @@ class Scene:
         frame, pyramid = self.slide.frame, self.pyramid
         padded = pyramid.frame(0)
         return {
-            "session": self.session, "name": self.slide.name, "tile": TILE, "levels": pyramid.levels,
+            "session": self.session, "name": self.slide.name, "tile": TILE, "overlap": OVERLAP, "levels": pyramid.levels,
             "width": frame.width, "height": frame.height, "padded": [padded.width, padded.height],
             "mpp": [frame.mpp, frame.mpp_y], "layers": [self.about(i) for i in range(len(self.layers))],
         }  # fmt: skip

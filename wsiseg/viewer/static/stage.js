@@ -8,6 +8,7 @@ export function source(scene, url) {
     width,
     height,
     tileSize: scene.tile,
+    tileOverlap: scene.overlap,
     minLevel: 0,
     maxLevel: scene.levels - 1,
     getTileUrl: (level, x, y) => url(scene.levels - 1 - level, x, y),
@@ -32,7 +33,7 @@ export class Stage {
       navigatorElement: document.getElementById("navigator"),
       navigatorAutoFade: false,
       maxZoomPixelRatio: 16,
-      minZoomImageRatio: 0.5,
+      minZoomImageRatio: 0.3,
       visibilityRatio: 0.2,
       animationTime: matchMedia("(prefers-reduced-motion: reduce)").matches ? 0 : 0.4,
       gestureSettingsMouse: { clickToZoom: false, dblClickToZoom: true },
@@ -125,8 +126,8 @@ export class Stage {
   }
 
   // The place under a point of the page.
-  place(position) {
-    const point = this.viewer.viewport.pointFromPixel(position, true);
+  place({ x: right, y: down }) {
+    const point = this.viewer.viewport.pointFromPixel(new OpenSeadragon.Point(right, down), true);
     return { x: point.x * this.width, y: point.y * this.width };
   }
 }
