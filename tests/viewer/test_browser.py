@@ -207,7 +207,8 @@ def test_zoom_pan_and_the_address(screen: Screen) -> None:
     assert screen.view() == pytest.approx(moved, abs=1)
     page.evaluate("location.hash = '#x=100&y=200&d=0.5'")
     screen.settle()
-    assert screen.view() == pytest.approx({"x": 375.0, "y": 200, "d": 0.5}, abs=300)
+    assert screen.view()["d"] == pytest.approx(0.5)
+    assert screen.view()["x"] < moved["x"], "the address leads to another place"
     page.evaluate("location.hash = '#x=abc&y=&d=-1'")
     page.keyboard.press("h")
     screen.settle()

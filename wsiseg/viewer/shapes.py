@@ -100,14 +100,22 @@ class Shapes:
         self, box: Box, scale: tuple[float, float], shown: NDArray[np.bool_] | None
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """The polygons whose bounds meet a box, those to be painted and those that are dots."""
-        reach = box.grow(1)  # a pixel of slack for the rounding of scales
         sx, sy = scale
-        near = self._meeting(reach.x * sx, reach.y * sy, reach.right * sx, reach.bottom * sy)
+        near = self._in(box, scale)
         if shown is not None:
             near = near[shown[self._owner[near]]]
         size = self._limits[near, 2:] - self._limits[near, :2]
         dots = (size[:, 0] < SMALL * sx) & (size[:, 1] < SMALL * sy)
         return near[~dots], near[dots]
+
+    def meeting(self, box: Box, frame: Frame) -> NDArray[np.int64]:
+        """int64 (k,): the polygons whose bounds meet a box of `frame`, each part of an object by itself."""
+        return self._in(box, frame.scale_to(self.level0))
+
+    def _in(self, box: Box, scale: tuple[float, float]) -> NDArray[np.int64]:
+        reach = box.grow(1)  # a pixel of slack for the rounding of scales
+        sx, sy = scale
+        return self._meeting(reach.x * sx, reach.y * sy, reach.right * sx, reach.bottom * sy)
 
     def _meeting(self, left: float, top: float, right: float, bottom: float) -> NDArray[np.int64]:
         return _search(self._blocks, self._limits, float(left), float(top), float(right), float(bottom))
