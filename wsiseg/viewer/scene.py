@@ -60,7 +60,8 @@ class Scene:
         padded = pyramid.frame(0)
         return {
             "session": self.session, "name": self.slide.name,
-            "tile": TILE, "overlap": OVERLAP, "levels": pyramid.levels, "width": frame.width, "height": frame.height, "padded": [padded.width, padded.height],
+            "tile": TILE, "overlap": OVERLAP, "levels": pyramid.levels,
+            "width": frame.width, "height": frame.height, "padded": [padded.width, padded.height],
             "mpp": [frame.mpp, frame.mpp_y], "layers": [self.about(i) for i in range(len(self.layers))],
         }  # fmt: skip
 

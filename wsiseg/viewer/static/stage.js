@@ -33,6 +33,7 @@ export class Stage {
       navigatorElement: document.getElementById("navigator"),
       navigatorAutoFade: false,
       maxZoomPixelRatio: 16,
+      minPixelRatio: 0.51, // at d = 1, 2, 4, … the level of exactly that d, not the finer one shrunk
       minZoomImageRatio: 0.3,
       visibilityRatio: 0.2,
       animationTime: matchMedia("(prefers-reduced-motion: reduce)").matches ? 0 : 0.4,
