@@ -98,13 +98,16 @@ export class Overlays {
 
   clip(layer, item) {
     const found = this.clips.get(layer.id);
+    const old = item.getClip();
     if (!found) {
-      item.setClip(null);
+      if (old) item.setClip(null);
       return;
     }
     const [side, at] = found;
     const [width, height] = this.stage.scene.padded;
     const cut = Math.min(width, Math.max(0, this.stage.place({ x: at * this.stage.size().x, y: 0 }).x));
-    item.setClip(side === "left" ? new OpenSeadragon.Rect(0, 0, cut, height) : new OpenSeadragon.Rect(cut, 0, width - cut, height));
+    const [x, w] = side === "left" ? [0, cut] : [cut, width - cut];
+    // A new clip is drawn, and what is drawn asks for a clip again: only a change may pass.
+    if (old?.x !== x || old?.width !== w) item.setClip(new OpenSeadragon.Rect(x, 0, w, height));
   }
 }
