@@ -102,6 +102,7 @@ def frames(layer: OutlineLayer, side: int, count: int) -> None:
             page.goto("about:blank")
             page.goto(f"http://127.0.0.1:{listener.getsockname()[1]}/#x={side // 2}&y={side // 2}&d={d}")
             page.wait_for_selector("body[data-ready=yes]")
+            time.sleep(3)  # what is loaded at the start is not a frame of the movement
             took = page.evaluate(MOVE)
             print(f"| {count:,} | {d} | {np.median(took):.1f} | {np.percentile(took, 95):.1f} |", flush=True)
         browser.close()

@@ -82,6 +82,7 @@ class OutlineLayer:
         self.area_um2 = self.shapes.area_px * (level0.mpp * level0.mpp_y)
         self.score = np.array([np.nan if r.score is None else r.score for r in regions], np.float64)
         self.measured = sorted({key for region in regions for key in region.measurements})
+        self._lookup: tuple[int, NDArray[np.int16], NDArray[np.int16]] | None = None
         self._orders: dict[tuple[str, int], NDArray[np.int64]] = {}
 
     def describe(self) -> dict[str, Any]:
@@ -100,15 +101,23 @@ class OutlineLayer:
         """int16 (n,): the class in whose colour each object is drawn; rejected objects have one of their own."""
         return np.where(self.state == STATES.index("rejected"), len(self.palette.names), self.label).astype(np.int16)
 
+    def _looked_up(self) -> tuple[NDArray[np.int16], NDArray[np.int16]]:
+        """`drawn_class`, and the class of every number that `Shapes.paint` gives; made anew after a decision."""
+        kept = self._lookup
+        if kept is None or kept[0] != self.revision:
+            revision, classes = self.revision, self.drawn_class()
+            by_rank = np.concatenate([np.zeros(1, np.int16), classes[self.shapes.ranked]])
+            kept = self._lookup = (revision, classes, by_rank)
+        return kept[1], kept[2]
+
     def tile(self, box: Box, frame: Frame, style: Style) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """See `Layer.tile`: 1 + class inside an object, `LINE` + class on its rim (its outermost two pixels)."""
-        classes = self.drawn_class()
+        classes, by_rank = self._looked_up()
         shown = ~np.isin(classes, list(style.hidden)) if style.hidden else None
         painted = self.shapes.paint(box.grow(2), frame, shown)
         rim = _rim(painted)
         inner = painted[2:-2, 2:-2]
-        # classes by the number of the object that was painted
-        found = np.concatenate([[0], classes[self.shapes.ranked]])[inner]
+        found = by_rank[inner]
         index = np.where(inner == 0, 0, np.where(rim, LINE + found, 1 + found)).astype(np.uint8)
         palette = np.zeros((256, 4), np.uint8)
         for number, own in enumerate((*self.palette.colours, GREY)):
