@@ -48,6 +48,7 @@ WITHOUT_TORCH = (
     "wsiseg.recipe",
     "wsiseg.pictures",
     "wsiseg.synthetic",
+    "wsiseg.viewer.serve",
     "wsiseg.doctor",
 )
 

@@ -14,7 +14,8 @@
     ├── BundleError             a model bundle that is damaged or does not fit
     ├── RecipeError             a recipe with an unknown key or an impossible value
     ├── SplitError              a slide or a patient on two sides of a split
-    └── EngineError             a device or an engine that is not there
+    ├── EngineError             a device or an engine that is not there
+    └── AddressError            a host or a port that cannot be served at
 
 A message is one sentence that names the thing at fault and says what to do next.
 """
@@ -81,3 +82,7 @@ class SplitError(WsisegError, ValueError):
 
 class EngineError(WsisegError):
     """A device or an engine that is not there."""
+
+
+class AddressError(WsisegError):
+    """A host or a port that cannot be served at."""

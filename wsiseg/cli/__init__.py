@@ -13,6 +13,7 @@ from wsiseg.cli.measure import measure
 from wsiseg.cli.predict import demo, predict
 from wsiseg.cli.slide import info, tile, tissue
 from wsiseg.cli.system import doctor
+from wsiseg.cli.view import view
 from wsiseg.errors import WsisegError
 
 
@@ -22,7 +23,7 @@ def wsiseg() -> None:
     """Segment whole-slide images: from a few outlined slides to outlines on all the others."""
 
 
-for command in (info, tissue, tile, train, predict, export, measure, evaluate, demo, doctor):
+for command in (info, tissue, tile, train, predict, export, measure, evaluate, view, demo, doctor):
     wsiseg.add_command(command)
 
 

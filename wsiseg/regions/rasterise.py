@@ -77,7 +77,7 @@ class Rasteriser:
             sx, sy = self._scale
             near = self._tree.query(shapely.box(reach.x * sx, reach.y * sy, reach.right * sx, reach.bottom * sy))
             near.sort()
-            _paint(out, box.x, box.y, self._points, self._rings, self._polygons, near, self._labels)
+            paint_polygons(out, box.x, box.y, self._points, self._rings, self._polygons, near, self._labels)
         return out
 
 
@@ -108,13 +108,16 @@ def _label(region: Region, classes: ClassMap) -> int:
 
 
 @njit(cache=True, nogil=True)
-def _paint(out, x, y, points, rings, polygons, chosen, labels):  # type: ignore[no-untyped-def]
+def paint_polygons(out, x, y, points, rings, polygons, chosen, labels):  # type: ignore[no-untyped-def]
     """Fills the chosen polygons one after the other; (x, y) is the first pixel of `out`.
 
     Args:
+        out: (h, w) of any integer type
         points: float64 (n, 2), corners in pixels of the frame
         rings: int64, ring r is points[rings[r]:rings[r + 1]]
         polygons: int64, polygon p has the rings polygons[p] to polygons[p + 1] - 1
+        chosen: int64, the polygons in the order of painting
+        labels: what each polygon is painted with, of the type of `out`
     """
     ends = np.empty(out.shape[0] + 2, np.int64)  # how many crossings each row has, then where they end in `columns`
     columns = np.empty(1024, np.int64)

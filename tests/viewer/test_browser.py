@@ -1,0 +1,390 @@
+"""The page in a real browser: what is seen, to the pixel, and what a person does with it.
+
+Skipped where no Chromium is installed. The browser may ask the viewer and nobody else: any other request fails the
+tests, and so does any complaint in the browser's console.
+"""
+
+from __future__ import annotations
+
+import io
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import uvicorn
+from PIL import Image
+
+from tests.viewer.scenes import CLASSES, FRAME, outlines, small_slide, write, write_labels
+from wsiseg.geometry import Box
+from wsiseg.regions.formats import read_outlines
+from wsiseg.regions.rasterise import rasterise
+from wsiseg.viewer.app import make_app
+from wsiseg.viewer.scene import Scene, open_scene
+from wsiseg.viewer.serve import listen
+
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (dev extra)")
+
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+PROGRAM = next((found for name in NAMES if (found := shutil.which(name))), None)
+pytestmark = pytest.mark.skipif(PROGRAM is None, reason=f"no browser: none of {', '.join(NAMES)} is installed")
+
+FLAGS = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync", "--hide-scrollbars",
+]  # fmt: skip
+PREDICTION, LABELS, COMPARED = 1, 2, 5
+
+SHOW_CONTROLS = """visibility => {
+    const controls = document.querySelectorAll("#navigator, #ruler, #place, #swipe, .selected-object");
+    for (const control of controls) control.style.visibility = visibility;
+}"""
+SETTLED = """() => {
+    const { viewer } = window.wsisegStage;
+    const items = [...Array(viewer.world.getItemCount()).keys()].map((n) => viewer.world.getItemAt(n));
+    const waiting = window.wsisegOverlays.layers.some((layer) => layer.next || (layer.shown && !layer.item));
+    return !waiting && items.every((item) => item.getFullyLoaded()) && !viewer.isAnimating();
+}"""
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with playwright.sync_playwright() as started:
+        opened = started.chromium.launch(executable_path=PROGRAM, args=FLAGS)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[tuple[str, Scene]]:
+    """The address of a running viewer, and what it shows."""
+    prediction = write(tmp_path / "prediction.geojson", outlines())
+    truth = write(tmp_path / "truth.geojson", outlines(9.0)[:8])
+    labels = write_labels(tmp_path / "labels.zarr")
+    scene = open_scene(small_slide(), [prediction, labels], truth=truth, classes=["Sclerotic glomerulus"])
+    scene.shown = {PREDICTION}
+    listener = listen("127.0.0.1", 0)
+    server = uvicorn.Server(uvicorn.Config(make_app(scene), log_level="warning"))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{listener.getsockname()[1]}/", scene
+    server.should_exit = True
+    thread.join(10)
+    scene.close()
+
+
+class Screen:
+    """A page and what one does with it."""
+
+    def __init__(self, page: Any, address: str) -> None:
+        self.page, self.address = page, address
+        self.complaints: list[str] = []
+        page.on("console", lambda message: self.complaints.append(message.text))
+        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        page.on("request", lambda request: self.asked(request.url))
+
+    def asked(self, url: str) -> None:
+        if not url.startswith((self.address, "data:", "blob:")):
+            self.complaints.append(f"asks another host: {url}")
+
+    def open(self, end: str = "") -> None:
+        self.page.goto("about:blank")
+        self.page.goto(self.address + end)
+        self.page.wait_for_selector("body[data-ready=yes]")
+        self.settle()
+
+    def until(self, condition: str, argument: object = None) -> None:
+        """Wait for a JavaScript function to say yes; playwright's own way to wait is against the page's policy."""
+        end = time.monotonic() + 30
+        while not self.page.evaluate(condition, argument):
+            assert time.monotonic() < end, f"waited in vain for {condition} {argument}; status: {self.status()}"
+            time.sleep(0.05)
+
+    def settle(self) -> None:
+        """Wait until everything that is to be seen is there and nothing moves."""
+        self.until(SETTLED)
+        time.sleep(0.15)  # two frames, to be drawn
+
+    def told(self, selector: str, text: str) -> None:
+        """Wait for a text."""
+        self.until("([s, text]) => document.querySelector(s).textContent.includes(text)", [selector, text])
+
+    def listed(self, count: int) -> None:
+        """Wait for a length of the list."""
+        self.until("count => document.querySelectorAll('#list li').length === count", count)
+
+    def pixels(self) -> np.ndarray:
+        """The slide and what lies over it, (h, w, 3) uint8, without the controls on top of it."""
+        self.page.evaluate(SHOW_CONTROLS, "hidden")
+        png = self.page.locator("#stage").screenshot()
+        self.page.evaluate(SHOW_CONTROLS, "")
+        return np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
+
+    def view(self) -> dict[str, float]:
+        return self.page.evaluate("window.wsisegStage.view()")
+
+    def layer(self, number: int) -> Any:
+        return self.page.locator(f"fieldset[data-layer='{number}']")
+
+    def status(self) -> str:
+        return self.page.locator("#status").inner_text()
+
+
+@pytest.fixture
+def screen(browser: Any, served: tuple[str, Scene]) -> Iterator[Screen]:
+    context = browser.new_context(viewport={"width": 1130, "height": 680}, reduced_motion="reduce")
+    context.set_default_timeout(30_000)
+    shown = Screen(context.new_page(), served[0])
+    yield shown
+    context.close()
+    assert shown.complaints == []
+
+
+def seen(screen: Screen, level: int, x: int, y: int) -> tuple[np.ndarray, Box]:
+    """What is on the screen at a level and which box of that level it should be; x, y in px of the level."""
+    n = 2**level
+    screen.open(f"#x={x * n}&y={y * n}&d={n}")
+    got = screen.pixels()
+    height, width = got.shape[:2]
+    assert width % 2 == 0
+    assert height % 2 == 0
+    return got, Box(x - width // 2, y - height // 2, width, height)
+
+
+@pytest.mark.parametrize("level", [0, 1, 2])
+def test_the_slide_and_its_outlines_land_to_the_pixel(screen: Screen, served: tuple[str, Scene], level: int) -> None:
+    scene = served[1]
+    frame = scene.pyramid.frame(level)
+    got, box = seen(screen, level, frame.width // 2, frame.height // 2)
+    inside = box.overlap(frame.box)
+    part = inside.relative_to(box).slices
+    slide, got = scene.slide.read(inside, frame).astype(int), got[part].astype(int)
+    labels = rasterise(read_outlines(scene.reviews[PREDICTION].source).regions, CLASSES, inside, frame, FRAME)
+    assert 1000 < (labels > 0).sum() < 0.6 * labels.size
+    bare = labels == 0
+    assert np.abs(got - slide)[bare].mean() < 5
+    assert np.abs(got[:, 1:] - slide[:, :-1])[bare[:, 1:]].mean() > 7, "one pixel away would be seen"
+    # the outlines alone, on the white of the page
+    screen.page.evaluate("window.wsisegStage.viewer.world.getItemAt(0).setOpacity(0)")
+    screen.layer(PREDICTION).locator(".fill").check()
+    screen.settle()
+    alone = screen.pixels()[part].astype(int)
+    wrong = np.argwhere((alone != 255).any(-1) != (labels > 0))
+    assert len(wrong) == 0, f"{len(wrong)} px, the first at {wrong[0] + (inside.y, inside.x)}, row first"
+    for number, about in enumerate(scene.layers[PREDICTION].describe()["classes"][:2]):
+        line = (alone == about["colour"]).all(-1)
+        assert line.sum() > 50
+        assert (labels[line] == number + 1).all(), "a line lies in its own object"
+
+
+def test_zoom_pan_and_the_address(screen: Screen) -> None:
+    screen.open()
+    page, home = screen.page, screen.view()
+    assert (home["x"], home["y"]) == (750, 550)
+    page.keyboard.press("+")
+    screen.settle()
+    assert screen.view()["d"] == pytest.approx(home["d"] / 1.6)
+    page.keyboard.press("ArrowRight")
+    screen.settle()
+    assert screen.view()["x"] > home["x"] + 100
+    page.locator("#stage").hover()
+    page.mouse.wheel(0, -300)
+    screen.settle()
+    near = screen.view()
+    assert near["d"] < home["d"] / 1.7
+    page.mouse.down()
+    page.mouse.move(300, 300, steps=4)
+    page.wait_for_timeout(300)
+    page.mouse.up()
+    screen.settle()
+    assert screen.view()["x"] != near["x"]
+    screen.until("() => location.hash.includes('d=')")
+    moved, address = screen.view(), page.url
+    screen.open("#" + address.split("#")[1])
+    assert screen.view() == pytest.approx(moved, abs=1)
+    page.evaluate("location.hash = '#x=100&y=200&d=0.5'")
+    screen.settle()
+    assert screen.view()["d"] == pytest.approx(0.5)
+    assert screen.view()["x"] < moved["x"], "the address leads to another place"
+    page.evaluate("location.hash = '#x=abc&y=&d=-1'")
+    page.keyboard.press("h")
+    screen.settle()
+    assert screen.view() == pytest.approx(home)
+
+
+def test_the_scale_bar_tells_the_truth(screen: Screen) -> None:
+    for d, zoom in ((1, "20×"), (2, "10×"), (0.5, "40×")):
+        screen.open(f"#x=750&y=550&d={d}")
+        text = screen.page.locator("#ruler-text").inner_text()
+        width = screen.page.locator("#ruler-bar").bounding_box()["width"]
+        assert width * d * 0.5 == pytest.approx(float(text.removesuffix(" µm")), rel=0.01)
+        assert screen.page.locator("#zoom-text").inner_text() == zoom
+
+
+def test_layers_can_be_changed(screen: Screen, served: tuple[str, Scene]) -> None:
+    screen.open("#x=750&y=550&d=2")
+    page, box = screen.page, screen.layer(PREDICTION)
+    lines = screen.pixels()
+    box.locator(".fill").check()
+    screen.settle()
+    filled = screen.pixels()
+    assert (filled != lines).any(-1).mean() > 0.01
+    box.locator("li input[type=checkbox]").first.uncheck()
+    screen.settle()
+    fewer = screen.pixels()
+    assert not np.array_equal(fewer, filled)
+    box.locator("li input[type=checkbox]").first.check()
+    box.locator("input[type=color]").first.fill("#ff00ff")
+    screen.settle()
+    pink = screen.pixels()
+    assert ((pink == (255, 0, 255)).all(-1)).sum() > 100
+    box.locator("input[type=range]").fill("0")
+    screen.settle()
+    clear = screen.pixels()
+    page.keyboard.press("o")
+    screen.settle()
+    assert np.array_equal(screen.pixels(), clear), "of no opacity is as good as not shown"
+    page.keyboard.press("o")
+    box.locator("legend input").uncheck()
+    for number in (0, LABELS, 3, COMPARED, 6):
+        screen.layer(number).locator("legend input").check()
+        screen.settle()
+        assert not np.array_equal(screen.pixels(), clear), number
+        screen.layer(number).locator("legend input").uncheck()
+    screen.settle()
+    assert np.array_equal(screen.pixels(), clear)
+
+
+def test_swipe(screen: Screen) -> None:
+    screen.open("#x=750&y=550&d=2")
+    page = screen.page
+    screen.layer(PREDICTION).locator("legend input").uncheck()
+    screen.settle()
+    bare = screen.pixels()
+    page.select_option("#swipe-left", label="prediction.geojson")
+    page.select_option("#swipe-right", label="labels.zarr")
+    page.check("#swipe-on")
+    screen.settle()
+    changed = (screen.pixels() != bare).any(-1)
+    middle = changed.shape[1] // 2
+    assert changed[:, middle + 2 :].mean() > 0.3, "the label map is right of the line"
+    assert 0 < changed[:, : middle - 2].mean() < 0.1, "and the outlines are left of it"
+    page.locator("#swipe-at").fill("0")
+    screen.settle()
+    assert (screen.pixels() != bare).any(-1)[:, 2:middle].mean() > 0.2
+
+
+def test_the_list_flies_to_its_objects(screen: Screen) -> None:
+    screen.open()
+    page, regions = screen.page, outlines()
+    order = sorted(range(len(regions)), key=lambda n: -regions[n].polygon.area)
+    for place in (0, 1):
+        page.keyboard.press("n")
+        screen.settle()
+        left, top, right, bottom = regions[order[place]].polygon.bounds
+        view = screen.view()
+        assert (view["x"], view["y"]) == pytest.approx(((left + right) / 2, (top + bottom) / 2), abs=1)
+        assert f"{place + 1} of {len(regions)}" in screen.status()
+    page.keyboard.press("p")
+    screen.settle()
+    assert page.locator("#list [aria-current=true]").inner_text().startswith("1.")
+    page.select_option("#objects-sort", "score")
+    page.uncheck("#objects-descending")
+    page.locator("#list button").first.click()
+    screen.settle()
+    assert "0.05" in page.locator("#list [aria-current=true]").inner_text()
+    page.select_option("#objects-class", label="Vessel")
+    screen.listed(4)
+
+
+def test_a_review_by_keyboard_becomes_annotations(screen: Screen, served: tuple[str, Scene]) -> None:
+    source = served[1].reviews[PREDICTION].source
+    order = sorted(range(len(outlines())), key=lambda n: -outlines()[n].polygon.area)
+    screen.open()
+    page = screen.page
+    done = page.locator("#progress")
+    page.keyboard.press("n")
+    for key, told in (
+        ("a", "1 accepted, 0 rejected"),
+        ("r", "1 accepted, 1 rejected"),
+        ("3", "2 accepted, 1 rejected"),
+    ):
+        page.wait_for_timeout(100)
+        page.keyboard.press(key)
+        screen.told("#progress", told)
+    screen.settle()
+    assert done.inner_text().startswith("3 of 12 reviewed")
+    assert "Rejected (1)" in screen.layer(PREDICTION).inner_text()
+    path = source.with_name("prediction.reviewed.geojson")
+    found = {r.id: r.label for r in read_outlines(path).regions}
+    ids = [r.id for r in read_outlines(source).regions]
+    assert found[ids[order[0]]] == outlines()[order[0]].label
+    assert ids[order[1]] not in found
+    assert found[ids[order[2]]] == "Sclerotic glomerulus"
+    assert sorted(found.values()).count("Ignore*") == len(ids) - 3
+    page.click("#accept-rest")
+    screen.told("#progress", "12 of 12")
+    assert "Ignore*" not in {r.label for r in read_outlines(path).regions}
+    page.select_option("#objects-state", "rejected")
+    screen.listed(1)
+
+
+def test_a_click_finds_the_object(screen: Screen) -> None:
+    screen.open("#x=800&y=65&d=1")
+    box = screen.page.locator("#stage").bounding_box()
+    view = screen.view()
+    point = (box["x"] + box["width"] / 2 + 800 - view["x"], box["y"] + box["height"] / 2 + 65 - view["y"])
+    screen.page.mouse.click(*point)
+    screen.told("#status", "2,500 µm²")
+
+
+def test_a_narrow_screen_and_labels(browser: Any, served: tuple[str, Scene]) -> None:
+    context = browser.new_context(viewport={"width": 360, "height": 640}, reduced_motion="reduce")
+    screen = Screen(context.new_page(), served[0])
+    screen.open()
+    page = screen.page
+    wide = page.evaluate(
+        "[...document.querySelectorAll('body *')].filter(e => e.getBoundingClientRect().right > 361)"
+        ".map(e => e.outerHTML)"
+    )
+    wide = [e for e in wide if "openseadragon" not in e and "canvas" not in e]
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    assert wide == []
+    unnamed = page.evaluate(
+        "[...document.querySelectorAll('button, input, select')].filter(e => !(e.textContent.trim() || e.ariaLabel"
+        " || e.labels?.[0]?.textContent.trim())).map(e => e.outerHTML)"
+    )
+    assert unnamed == []
+    for _ in range(60):  # everything that can be used is reached with the tabulator
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.id") == "next":
+            break
+    else:
+        raise AssertionError("the keyboard does not reach the objects")
+    page.keyboard.press("Enter")
+    screen.told("#status", "1 of 12")
+    page.keyboard.press("?")
+    assert page.locator("#help").is_visible()
+    context.close()
+    assert screen.complaints == []
+
+
+def test_errors_are_shown(browser: Any, served: tuple[str, Scene]) -> None:
+    context = browser.new_context(viewport={"width": 800, "height": 600})
+    page = context.new_page()
+    page.goto(served[0] + "no/such/page")
+    assert "There is nothing at this address." in page.inner_text("body")
+    page.get_by_role("link", name="Back to the slide").click()
+    page.wait_for_selector("body[data-ready=yes]")
+    path = served[1].reviews[PREDICTION].path
+    path.mkdir()
+    page.wait_for_selector("#list button")
+    page.keyboard.press("a")
+    page.wait_for_selector("#status.bad")
+    assert "cannot be written" in page.inner_text("#status")
+    path.rmdir()
+    context.close()

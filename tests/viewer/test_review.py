@@ -1,0 +1,154 @@
+"""Decisions go into a new file that trains, and come back in the next session."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from starlette.testclient import TestClient
+
+from tests.viewer.conftest import HOST
+from tests.viewer.scenes import CLASSES, FRAME, outlines, small_slide, write
+from wsiseg.classes import IGNORE, ClassMap
+from wsiseg.errors import MismatchError, OutputError
+from wsiseg.regions.formats import read_outlines
+from wsiseg.regions.rasterise import rasterise
+from wsiseg.viewer import app as module
+from wsiseg.viewer.app import make_app
+from wsiseg.viewer.review import reviewed_path
+from wsiseg.viewer.scene import Scene, open_scene
+
+LAYER = 1
+
+
+def decide(client: TestClient, number: int, state: str, label: str | None = None) -> dict:
+    answer = client.post(f"/api/layers/{LAYER}/objects/{number}", json={"state": state, "label": label})
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+@pytest.mark.parametrize(
+    ("source", "reviewed"),
+    [
+        ("a.geojson", "a.reviewed.geojson"),
+        ("a.b.GeoJSON.gz", "a.b.reviewed.geojson"),
+        ("a.xml", "a.reviewed.geojson"),
+        ("slide.svs.json", "slide.svs.reviewed.geojson"),
+    ],
+)
+def test_the_name_of_the_reviewed_file(source: str, reviewed: str) -> None:
+    assert reviewed_path(Path("x") / source) == Path("x") / reviewed
+
+
+def test_a_review_becomes_annotations(client: TestClient, scene: Scene) -> None:
+    source, path = scene.reviews[LAYER].source, scene.reviews[LAYER].path
+    before = hashlib.sha256(source.read_bytes()).digest()
+    assert not path.exists(), "nothing is written before anybody decides"
+    assert decide(client, 0, "accepted")["state"] == "accepted"
+    assert decide(client, 1, "accepted", "Sclerotic glomerulus")["label"] == "Sclerotic glomerulus"
+    assert not decide(client, 2, "rejected")["unsaved"]
+    assert hashlib.sha256(source.read_bytes()).digest() == before, "the original is never touched"
+
+    original, found = read_outlines(source).regions, read_outlines(path).regions
+    assert len(found) == len(original) - 1
+    assert [r.label for r in found] == ["Glomerulus", "Sclerotic glomerulus", *["Ignore*"] * (len(original) - 3)]
+    kept = [r for n, r in enumerate(original) if n != 2]
+    assert [r.id for r in found] == [r.id for r in kept]
+    assert all(a.polygon.equals(b.polygon) for a, b in zip(found, kept, strict=True))
+
+    classes = ClassMap(("Background", "Glomerulus", "Sclerotic glomerulus"))
+    labels = rasterise(found, classes, FRAME.box, FRAME, FRAME)
+    wanted = rasterise(original, CLASSES, FRAME.box, FRAME, FRAME)
+    rejected = rasterise([original[2]], CLASSES, FRAME.box, FRAME, FRAME) > 0
+    assert not labels[rejected].any(), "what was rejected is background"
+    assert set(np.unique(labels[(wanted > 0) & ~rejected])) == {1, 2, IGNORE}
+
+    about = client.get(f"/api/layers/{LAYER}").json()
+    assert about["states"] == {"unreviewed": len(original) - 3, "accepted": 2, "rejected": 1}
+    assert about["classes"][-1] == {"name": "Rejected", "colour": [128, 128, 128], "count": 1}
+    assert about["revision"] == 3
+
+
+def test_all_others_can_be_accepted(client: TestClient, scene: Scene) -> None:
+    decide(client, 4, "rejected")
+    answer = client.post(f"/api/layers/{LAYER}/accept", json={}).json()
+    assert answer["accepted"] == len(outlines()) - 1
+    found = read_outlines(scene.reviews[LAYER].path).regions
+    assert [r.label for r in found] == [r.label for n, r in enumerate(outlines()) if n != 4]
+    decide(client, 4, "unreviewed")
+    assert len(read_outlines(scene.reviews[LAYER].path).regions) == len(outlines())
+
+
+def test_the_next_session_goes_on(scene: Scene, client: TestClient) -> None:
+    decide(client, 3, "rejected")
+    decide(client, 5, "accepted", "Glomerulus")
+    again = open_scene(small_slide(), [scene.reviews[LAYER].source])
+    layer = again.layers[LAYER]
+    assert np.array_equal(layer.state, scene.layers[LAYER].state)  # type: ignore[attr-defined]
+    assert [layer.palette.names[n] for n in layer.label] == [  # type: ignore[attr-defined]
+        "Glomerulus" if n == 5 else r.label for n, r in enumerate(outlines())
+    ]
+    assert not again.reviews[LAYER].unsaved
+    again.close()
+
+
+def test_a_class_of_an_earlier_session_is_asked_for(scene: Scene, client: TestClient) -> None:
+    decide(client, 5, "accepted", "Sclerotic glomerulus")
+    with pytest.raises(MismatchError, match="--classes"):
+        open_scene(small_slide(), [scene.reviews[LAYER].source])
+
+
+def test_a_file_in_the_way_is_not_overwritten(tmp_path: Path) -> None:
+    source = write(tmp_path / "a.geojson", outlines())
+    foreign = write(tmp_path / "a.reviewed.geojson", outlines()[:2])
+    before = foreign.read_bytes()
+    with pytest.raises(MismatchError, match="in the way"):
+        open_scene(small_slide(), [source])
+    assert foreign.read_bytes() == before
+
+
+def test_a_review_of_another_version_is_refused(scene: Scene, client: TestClient) -> None:
+    decide(client, 0, "accepted")
+    write(scene.reviews[LAYER].source, outlines()[:5])
+    with pytest.raises(MismatchError, match="another version"):
+        open_scene(small_slide(), [scene.reviews[LAYER].source])
+
+
+def test_decisions_that_make_no_sense(client: TestClient, scene: Scene) -> None:
+    path = f"/api/layers/{LAYER}/objects/0"
+    for body in ({}, {"state": "maybe"}, {"state": 3}, {"state": "accepted", "label": "Tubule"}, [], "x", 0):
+        assert client.post(path, json=body).status_code == 400, body
+    json = {"Content-Type": "application/json"}
+    assert client.post(path, content=b"{", headers=json).status_code == 400
+    assert client.post(path, content=b"[" * 60_000, headers=json).status_code == 400
+    assert client.post(f"/api/layers/{LAYER}/objects/99", json={"state": "accepted"}).status_code == 400
+    for other in (0, 4, 5, 6):
+        assert client.post(f"/api/layers/{other}/accept", json={}).status_code == 404, "only the prediction is reviewed"
+    assert not scene.reviews[LAYER].path.exists()
+    assert scene.layers[LAYER].revision == 0
+
+
+def test_large_files_are_saved_a_little_later(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "SAVE_AT_ONCE", 3)
+    monkeypatch.setattr(module, "SAVE_AFTER", 60.0)
+    with TestClient(make_app(scene), base_url=HOST) as client:
+        assert decide(client, 0, "accepted")["unsaved"]
+        assert not scene.reviews[LAYER].path.exists()
+    scene.close()
+    assert read_outlines(scene.reviews[LAYER].path).regions[0].label == "Glomerulus", "ending the viewer saves"
+
+
+def test_a_place_that_cannot_be_written_is_told_and_kept_in_mind(client: TestClient, scene: Scene) -> None:
+    path = scene.reviews[LAYER].path
+    path.mkdir()  # a folder is in the way, also for a user who may write everywhere
+    answer = client.post(f"/api/layers/{LAYER}/objects/0", json={"state": "accepted"})
+    assert answer.status_code == 409
+    assert "cannot be written" in answer.json()["error"]
+    assert client.get(f"/api/layers/{LAYER}").json()["unsaved"]
+    with pytest.raises(OutputError):
+        scene.reviews[LAYER].save()
+    path.rmdir()
+    decide(client, 1, "accepted")
+    assert [r.label for r in read_outlines(path).regions][:2] == ["Glomerulus", "Glomerulus"]

@@ -1,0 +1,45 @@
+"""The command that shows a slide: view."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from wsiseg.cli.screen import slide_mpp_option
+
+PATH = click.Path(path_type=Path)
+
+
+@click.command()
+@click.argument("slide", type=PATH)
+@click.argument("layers", type=PATH, nargs=-1, metavar="[OUTLINES.geojson | LABELS.zarr]...")
+@click.option("--truth", type=PATH, metavar="FILE", help="Outlines to hold the first outline file against.")
+@click.option(
+    "--classes", metavar="A,B,…", default="", help="More classes to choose from when objects are reviewed."
+)  # fmt: skip
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=8765, show_default=True, metavar="N", help="0 takes any free one."
+)
+@click.option(
+    "--host", default="127.0.0.1", show_default=True, metavar="ADDRESS",
+    help="Another address lets other machines in; they need the token that is then part of the address.",
+)  # fmt: skip
+@click.option("--no-browser", is_flag=True, help="Only print the address.")
+@slide_mpp_option
+def view(
+    slide: Path, layers: tuple[Path, ...], truth: Path | None, classes: str, port: int, host: str, no_browser: bool,
+    slide_mpp: float | None,
+) -> None:  # fmt: skip
+    """Show SLIDE in the browser, with outlines and label maps over it, and review them."""
+    from wsiseg.slides.open import open_slide
+    from wsiseg.viewer.scene import open_scene
+    from wsiseg.viewer.serve import listen, serve
+
+    def say(line: str) -> None:
+        click.echo(line, err=True)
+
+    more = tuple(dict.fromkeys(name.strip() for name in classes.split(",") if name.strip()))
+    with listen(host, port) as listener, open_slide(slide, mpp=slide_mpp) as opened:
+        scene = open_scene(opened, layers, truth=truth, classes=more, say=say)
+        serve(scene, listener, host, browse=not no_browser, say=say)

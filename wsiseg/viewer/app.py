@@ -1,0 +1,288 @@
+"""The routes. No part of a request ever becomes a path: what can be asked for lies in tables made at the start.
+
+/                                                   the page
+/static/NAME                                        its parts
+/api/scene                                          slide and layers
+/api/layers/N                                       one layer: classes, counts, revision
+/api/layers/N/objects?sort&descending&class&state&offset&limit
+/api/layers/N/objects/M                             one object; POST {"state", "label"} decides on it
+/api/layers/N/at?x&y                                the object at a point in level-0 px
+/api/layers/N/accept                                POST accepts all that nobody has decided on
+/tiles/slide/LEVEL/COLUMN/ROW.jpeg                  or .png, exact
+/tiles/N/LEVEL/COLUMN/ROW.png?fill&hide&colours
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+from collections.abc import Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from wsiseg.errors import WsisegError
+from wsiseg.geometry import Box
+from wsiseg.viewer.guard import Bucket, Guard
+from wsiseg.viewer.outlines import STATES, OutlineLayer
+from wsiseg.viewer.page import PAGE, STATIC, error_page
+from wsiseg.viewer.review import Review
+from wsiseg.viewer.scene import Scene
+from wsiseg.viewer.style import Style, photograph, png
+from wsiseg.viewer.tiles import Crowded, Gone, TileMaker
+
+MOST_ROWS = 200  # objects in one answer
+SAVE_AT_ONCE = 5000  # objects; larger files are saved a little later, many decisions at a time
+SAVE_AFTER = 3.0  # seconds
+FOREVER = "private, max-age=86400, immutable"  # the address of a tile has all that it depends on
+
+Answer = Callable[[Request], Awaitable[Response]]
+
+
+def make_app(scene: Scene, *, token: str | None = None, bucket: Bucket | None = None) -> Guard:
+    """The app of a scene.
+
+    Args:
+        scene: what is on view
+        token: see `Guard`
+        bucket: see `Guard`
+    """
+    views = _Views(scene)
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette):
+        yield
+        views.tiles.close()
+
+    handlers: dict[Any, Any] = {HTTPException: _http_error, WsisegError: _told, Crowded: _crowded, Gone: _gone}
+    return Guard(Starlette(routes=views.routes(), exception_handlers=handlers, lifespan=lifespan), token, bucket)
+
+
+class _Views:
+    """The answers to all requests."""
+
+    def __init__(self, scene: Scene) -> None:
+        self.scene, self.pyramid, self.tiles = scene, scene.pyramid, TileMaker()
+        self.later: dict[int, asyncio.TimerHandle] = {}
+        self.at_work: set[asyncio.Task[None]] = set()
+
+    def routes(self) -> list[Route]:
+        """The table of routes."""
+        layer = "/api/layers/{layer:int}"
+        return [
+            Route("/", self.page),
+            Route("/static/{name}", self.static),
+            Route("/api/scene", self.about_scene),
+            Route(layer, self.about_layer),
+            Route(layer + "/objects", self.objects),
+            Route(layer + "/objects/{number:int}", self.one),
+            Route(layer + "/objects/{number:int}", self.decide, methods=["POST"]),
+            Route(layer + "/accept", self.accept, methods=["POST"]),
+            Route(layer + "/at", self.at),
+            Route("/tiles/slide/{level:int}/{column:int}/{row:int}.{kind}", self.slide_tile),
+            Route("/tiles/{layer:int}/{level:int}/{column:int}/{row:int}.png", self.layer_tile),
+        ]
+
+    async def page(self, request: Request) -> Response:
+        return Response(PAGE, media_type="text/html")
+
+    async def static(self, request: Request) -> Response:
+        found = STATIC.get(request.path_params["name"])
+        if found is None:
+            raise HTTPException(404)
+        body, kind = found
+        return Response(body, media_type=kind, headers={"Cache-Control": "no-cache"})
+
+    async def about_scene(self, request: Request) -> Response:
+        return JSONResponse(await self.tiles.run(self.scene.describe))
+
+    async def about_layer(self, request: Request) -> Response:
+        number = self.layer_number(request)
+        return JSONResponse(await self.tiles.run(lambda: self.scene.about(number)))
+
+    async def objects(self, request: Request) -> Response:
+        layer, query = self.outlines(request), request.query_params
+        key, descending = query.get("sort", "area"), query.get("descending", "1")
+        state = query.get("state", "")
+        if descending not in ("0", "1") or state not in ("", *STATES):
+            raise HTTPException(400, "descending is 0 or 1, and state is unreviewed, accepted or rejected.")
+        label = _number(query.get("class", "-1"), -1, len(layer.palette.names) - 1)
+        offset = _number(query.get("offset", "0"), 0, 2**31)
+        limit = _number(query.get("limit", "50"), 1, MOST_ROWS)
+        chosen = STATES.index(state) if state else None
+
+        def listed() -> dict[str, Any] | None:
+            found = layer.listed(key, descending == "1", label=None if label < 0 else label, state=chosen)
+            if found is None:
+                return None
+            rows = [layer.row(n) for n in found[offset : offset + limit].tolist()]
+            return {"total": len(found), "offset": offset, "rows": rows}
+
+        answer = await self.tiles.run(listed)
+        if answer is None:
+            raise HTTPException(400, "The objects cannot be sorted by that.")
+        return JSONResponse(answer)
+
+    async def one(self, request: Request) -> Response:
+        layer, number = self.outlines(request), request.path_params["number"]
+        if number >= len(layer.regions):
+            raise HTTPException(404, "There is no such object.")
+        return JSONResponse(layer.row(number))
+
+    async def at(self, request: Request) -> Response:
+        layer = self.outlines(request)
+        x, y = (_real(request.query_params.get(axis, "")) for axis in "xy")
+        found = await self.tiles.run(lambda: layer.shapes.at(x, y))
+        return JSONResponse(None if found is None else layer.row(found))
+
+    async def decide(self, request: Request) -> Response:
+        review, body = self.review(request), await _json(request)
+        number, state, label = request.path_params["number"], body.get("state"), body.get("label")
+        if not isinstance(state, str) or not (label is None or isinstance(label, str)):
+            raise HTTPException(400, "A decision is a state and, perhaps, a label.")
+        if not review.decide(number, state, label):
+            raise HTTPException(400, "There is no such object, state or class.")
+        await self.save(request, review)
+        return JSONResponse(review.layer.row(number) | {"unsaved": review.unsaved, "revision": review.layer.revision})
+
+    async def accept(self, request: Request) -> Response:
+        review = self.review(request)
+        await _json(request)
+        count = review.accept_rest()
+        await self.save(request, review)
+        return JSONResponse({"accepted": count, "unsaved": review.unsaved, "revision": review.layer.revision})
+
+    async def save(self, request: Request, review: Review) -> None:
+        """Save a small file now, and a large one soon."""
+        if len(review.layer.regions) <= SAVE_AT_ONCE:
+            await run_in_threadpool(review.save)
+            return
+        number = self.layer_number(request)
+        if number in self.later:
+            return
+        loop = asyncio.get_running_loop()
+
+        def start() -> None:
+            del self.later[number]
+            task = loop.create_task(run_in_threadpool(review.save))
+            self.at_work.add(task)
+            task.add_done_callback(self.saved)
+
+        self.later[number] = loop.call_later(SAVE_AFTER, start)
+
+    def saved(self, task: asyncio.Task[None]) -> None:
+        """A refusal of the disk is told by the page as "not saved", and again, as an error, when the viewer ends."""
+        self.at_work.discard(task)
+        if (error := task.exception()) is not None and not isinstance(error, WsisegError):
+            raise error
+
+    async def slide_tile(self, request: Request) -> Response:
+        kind = request.path_params["kind"]
+        if kind not in ("jpeg", "png"):
+            raise HTTPException(404)
+        box, level = self.box(request)
+        frame = self.pyramid.frame(level)
+        body = await self.tiles.get(
+            (level, box, kind),
+            lambda: photograph(self.scene.slide.read(box, frame), kind),
+            request.is_disconnected,
+        )
+        return Response(body, media_type=f"image/{kind}", headers={"Cache-Control": FOREVER})
+
+    async def layer_tile(self, request: Request) -> Response:
+        number = self.layer_number(request)
+        layer, style = self.scene.layers[number], Style.from_query(request.query_params)
+        if style is None:
+            raise HTTPException(400, "The style is not of the form fill=1&hide=0.2&colours=1-ff8800.")
+        box, level = self.box(request)
+        frame = self.pyramid.frame(level)
+        body = await self.tiles.get(
+            (number, layer.revision, level, box, style.key),
+            lambda: png(*layer.tile(box, frame, style)),
+            request.is_disconnected,
+        )
+        return Response(body, media_type="image/png", headers={"Cache-Control": FOREVER})
+
+    def box(self, request: Request) -> tuple[Box, int]:
+        """The box of the tile that is asked for and its level; 404 where there is none."""
+        level, column, row = (request.path_params[name] for name in ("level", "column", "row"))
+        box = self.pyramid.tile(level, column, row)
+        if box is None:
+            raise HTTPException(404, "There is no such tile.")
+        return box, level
+
+    def layer_number(self, request: Request) -> int:
+        number = request.path_params["layer"]
+        if number >= len(self.scene.layers):
+            raise HTTPException(404, "There is no such layer.")
+        return number
+
+    def outlines(self, request: Request) -> OutlineLayer:
+        layer = self.scene.layers[self.layer_number(request)]
+        if not isinstance(layer, OutlineLayer):
+            raise HTTPException(404, "This layer has no objects.")
+        return layer
+
+    def review(self, request: Request) -> Review:
+        review = self.scene.reviews.get(self.layer_number(request))
+        if review is None:
+            raise HTTPException(404, "This layer cannot be reviewed.")
+        return review
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    api = request.url.path.startswith(("/api/", "/tiles/", "/static/"))
+    sentence = error.detail if error.detail not in ("Not Found", "") else "There is nothing at this address."
+    if api:
+        return JSONResponse({"error": sentence}, error.status_code, headers=error.headers)
+    return Response(error_page(error.status_code, sentence), error.status_code, error.headers, "text/html")
+
+
+async def _told(request: Request, error: Exception) -> Response:
+    """A slide that cannot be read there, a place that cannot be written: the sentence of the error, for the page."""
+    return JSONResponse({"error": str(error)}, 409)
+
+
+async def _crowded(request: Request, error: Exception) -> Response:
+    return JSONResponse({"error": "Too many tiles at once: wait a second."}, 503, {"Retry-After": "1"})
+
+
+async def _gone(request: Request, error: Exception) -> Response:
+    """Nobody reads this answer."""
+    return Response(status_code=410)
+
+
+async def _json(request: Request) -> dict[str, Any]:
+    """The body as a JSON object; `Guard` has looked at its length."""
+    try:
+        value = json.loads(await request.body())
+    except (ValueError, RecursionError):
+        raise HTTPException(400, "The body is no JSON.") from None
+    if not isinstance(value, dict):
+        raise HTTPException(400, "The body is no JSON object.")
+    return value
+
+
+def _number(text: str, least: int, most: int) -> int:
+    digits = text.removeprefix("-")
+    if not (digits.isascii() and digits.isdecimal() and len(digits) <= 10 and least <= int(text) <= most):
+        raise HTTPException(400, f"A number from {least} to {most} is wanted.")
+    return int(text)
+
+
+def _real(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise HTTPException(400, "x and y are numbers, in level-0 px.")
+    return value

@@ -1,0 +1,150 @@
+"""What stands between the network and the app: who may ask, how often, and what a browser may do with the answer.
+
+A page on the internet can make a browser ask 127.0.0.1. It cannot read answers of another origin, but with DNS
+rebinding its own name can lead to 127.0.0.1; so the name that is asked for (Host) must be one of this machine's own.
+Changes need JSON, which other origins may not send without being asked first, and an Origin that is ours.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from http.cookies import CookieError, SimpleCookie
+from urllib.parse import parse_qs, urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+COOKIE = "wsiseg-token"
+BODY_BYTES = 1 << 16
+RATE, BURST = 400.0, 1600.0  # requests a second, and at once; a fast pan over six layers asks for about 100
+
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+HEADERS = {
+    "Content-Security-Policy": POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+}
+
+
+class Bucket:
+    """Lets `rate` requests a second through, and `burst` at once.
+
+    Args:
+        clock: seconds, for tests
+    """
+
+    def __init__(self, rate: float = RATE, burst: float = BURST, clock=time.monotonic) -> None:
+        self._rate, self._burst, self._clock = rate, burst, clock
+        self._left, self._then = burst, clock()
+
+    def take(self) -> bool:
+        """Whether one more may pass now."""
+        now = self._clock()
+        self._left = min(self._burst, self._left + (now - self._then) * self._rate)
+        self._then = now
+        if self._left < 1:
+            return False
+        self._left -= 1
+        return True
+
+
+class Guard:
+    """An ASGI app around another one.
+
+    Args:
+        app: what is guarded
+        token: what every request must carry, in the query or in the cookie that the first one sets; None where only
+            this machine can ask, and then its name is checked instead
+        bucket: how often one may ask
+    """
+
+    def __init__(self, app: ASGIApp, token: str | None = None, bucket: Bucket | None = None) -> None:
+        self._app, self._token, self._bucket = app, token, bucket or Bucket()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        given = parse_qs(scope["query_string"].decode("latin-1")).get("token", [""])[0]
+
+        async def guarded(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                answer = MutableHeaders(scope=message)
+                for name, value in HEADERS.items():
+                    answer[name] = value
+                answer.setdefault("Cache-Control", "no-store")
+                if self._token is not None and _same(given, self._token):
+                    answer.append("Set-Cookie", f"{COOKIE}={self._token}; Path=/; HttpOnly; SameSite=Strict")
+            await send(message)
+
+        refusal = self._refusal(scope, headers, given)
+        if refusal is None:
+            await self._app(scope, receive, guarded)
+        else:
+            status, sentence = refusal
+            extra = {"Retry-After": "1"} if status == 429 else None
+            await JSONResponse({"error": sentence}, status, extra)(scope, receive, guarded)
+
+    def _refusal(self, scope: Scope, headers: Headers, given: str) -> tuple[int, str] | None:
+        if not self._bucket.take():
+            return 429, "Too many requests: wait a second."
+        if self._token is None:
+            if _host(headers.get("host", "")) not in LOOPBACK:
+                return 421, "This viewer answers to 127.0.0.1 and localhost only: use the address that it printed."
+        elif not (_same(given, self._token) or _same(_cookie(headers.get("cookie", "")), self._token)):
+            return 403, "The token is missing or wrong: use the whole address that the viewer printed."
+        if scope["method"] not in ("GET", "HEAD"):
+            return _unsafe(headers)
+        return None
+
+
+def _unsafe(headers: Headers) -> tuple[int, str] | None:
+    """Why a request that changes something is refused."""
+    origin = headers.get("origin")
+    if origin is not None and _netloc(origin) != headers.get("host"):
+        return 403, "A page of another origin may not change anything here."
+    if headers.get("content-type", "").split(";")[0].strip().lower() != "application/json":
+        return 415, "Changes are sent as application/json."
+    length = headers.get("content-length", "")
+    if not length.isdecimal():
+        return 411, "Say how long the body is."
+    if int(length[:12]) > BODY_BYTES:
+        return 413, f"More than {BODY_BYTES} bytes are no decision."
+    return None
+
+
+def _same(one: str, other: str) -> bool:
+    return secrets.compare_digest(one.encode("utf-8", "replace"), other.encode())
+
+
+def _host(value: str) -> str:
+    """The name in a Host header, without its port."""
+    try:
+        return urlsplit(f"//{value}").hostname or ""
+    except ValueError:
+        return ""
+
+
+def _netloc(origin: str) -> str:
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:
+        return ""
+
+
+def _cookie(value: str) -> str:
+    try:
+        found = SimpleCookie(value).get(COOKIE)
+    except CookieError:
+        return ""
+    return found.value if found else ""

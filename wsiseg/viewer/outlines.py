@@ -1,0 +1,196 @@
+"""Outlines over the slide: their classes, their colours, and the list of objects."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wsiseg.classes import PALETTE, Colour
+from wsiseg.errors import RegionError
+from wsiseg.geometry import Box, Frame
+from wsiseg.regions.region import Region
+from wsiseg.viewer.shapes import Shapes
+from wsiseg.viewer.style import FILL_ALPHA, GREY, Style
+
+MOST_CLASSES = 120
+LINE = 128  # index of a class's outline, above that of its area
+UNNAMED = "Unclassified"
+IGNORED = ("Ignore", "Ignore*")
+STATES = ("unreviewed", "accepted", "rejected")
+
+
+@dataclass(frozen=True, slots=True)
+class Palette:
+    """Names and colours of a layer's classes, in the order of their numbers."""
+
+    names: tuple[str, ...]
+    colours: tuple[Colour, ...]
+
+    @classmethod
+    def of(cls, names: Sequence[str], given: dict[str, Colour] | None = None) -> Palette:
+        """Colours that everybody can tell apart for all names that have none; grey for what is ignored or unnamed."""
+        grey, given = {*IGNORED, UNNAMED}, given or {}
+        plain = [n for n in names if n not in grey and n not in given]
+        colours = dict(zip(plain, (PALETTE[i % len(PALETTE)] for i in range(len(plain))), strict=True))
+        return cls(tuple(names), tuple(given.get(n) or colours.get(n, GREY) for n in names))
+
+
+class OutlineLayer:
+    """The objects of one file (or of one comparison).
+
+    Args:
+        name: what people call it
+        regions: in level-0 pixels
+        level0: their plane
+        given: class -> colour, where the file says it; the others take the colour-blind-safe palette
+        more: classes that no object has yet, to choose from in a review
+        kind: "outlines" or "agreement"
+
+    Attributes:
+        state: int8 (n,), a place in `STATES` for each object
+        label: int16 (n,), the class of each object as a place in `palette.names`
+
+    Raises:
+        RegionError: more classes than a picture has colours for
+    """
+
+    def __init__(
+        self,
+        name: str,
+        regions: Sequence[Region],
+        level0: Frame,
+        *,
+        given: dict[str, Colour] | None = None,
+        more: Sequence[str] = (),
+        kind: str = "outlines",
+    ) -> None:
+        self.name, self.kind, self.revision, self.regions = name, kind, 0, regions
+        named = [region.label if region.label is not None else UNNAMED for region in regions]
+        names = list(dict.fromkeys([*sorted(set(named) - {UNNAMED}), *more, *([UNNAMED] * (UNNAMED in named))]))
+        if len(names) > MOST_CLASSES:
+            raise RegionError(f"{name} has {len(names)} classes, and {MOST_CLASSES} can be shown: merge some of them.")
+        self.palette = Palette.of(names, given)
+        self.reviewed = False
+        number = {n: i for i, n in enumerate(names)}
+        self.label = np.fromiter((number[n] for n in named), np.int16, len(named))
+        self.state = np.zeros(len(named), np.int8)
+        self.shapes = Shapes(regions, level0)
+        self.area_um2 = self.shapes.area_px * (level0.mpp * level0.mpp_y)
+        self.score = np.array([np.nan if r.score is None else r.score for r in regions], np.float64)
+        self.measured = sorted({key for region in regions for key in region.measurements})
+        self._lookup: tuple[int, NDArray[np.int16], NDArray[np.int16]] | None = None
+        self._orders: dict[tuple[str, int], NDArray[np.int64]] = {}
+
+    def describe(self) -> dict[str, Any]:
+        """See `Layer.describe`."""
+        counts = np.bincount(self.drawn_class(), minlength=len(self.palette.names) + 1)
+        rows = zip((*self.palette.names, "Rejected"), (*self.palette.colours, GREY), counts.tolist(), strict=True)
+        classes = [{"name": name, "colour": list(colour), "count": count} for name, colour, count in rows]
+        states = dict(zip(STATES, np.bincount(self.state, minlength=3).tolist(), strict=True))
+        return {
+            "name": self.name, "kind": self.kind, "revision": self.revision, "objects": len(self.regions),
+            "classes": classes if states["rejected"] else classes[:-1], "states": states, "reviewable": self.reviewed,
+            "sorts": ["area", *(["score"] if np.isfinite(self.score).any() else []), "place", *self.measured],
+        }  # fmt: skip
+
+    def drawn_class(self) -> NDArray[np.int16]:
+        """int16 (n,): the class in whose colour each object is drawn; rejected objects have one of their own."""
+        return np.where(self.state == STATES.index("rejected"), len(self.palette.names), self.label).astype(np.int16)
+
+    def _looked_up(self) -> tuple[NDArray[np.int16], NDArray[np.int16]]:
+        """`drawn_class`, and the class of every number that `Shapes.paint` gives; made anew after a decision."""
+        kept = self._lookup
+        if kept is None or kept[0] != self.revision:
+            revision, classes = self.revision, self.drawn_class()
+            by_rank = np.concatenate([np.zeros(1, np.int16), classes[self.shapes.ranked]])
+            kept = self._lookup = (revision, classes, by_rank)
+        return kept[1], kept[2]
+
+    def tile(self, box: Box, frame: Frame, style: Style) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """See `Layer.tile`: 1 + class inside an object, `LINE` + class on its rim (its outermost two pixels)."""
+        classes, by_rank = self._looked_up()
+        shown = ~np.isin(classes, list(style.hidden)) if style.hidden else None
+        painted = self.shapes.paint(box.grow(2), frame, shown)
+        rim = _rim(painted)
+        inner = painted[2:-2, 2:-2]
+        found = by_rank[inner]
+        index = np.where(inner == 0, 0, np.where(rim, LINE + found, 1 + found)).astype(np.uint8)
+        palette = np.zeros((256, 4), np.uint8)
+        for number, own in enumerate((*self.palette.colours, GREY)):
+            colour = style.colours.get(number, own)
+            palette[1 + number] = (*colour, FILL_ALPHA if style.fill else 0)
+            palette[LINE + number] = (*colour, 255)
+        return index, palette
+
+    def order(self, key: str, descending: bool) -> NDArray[np.int64] | None:
+        """All objects sorted by "area", "score", "place" (as in the file) or a measurement; None for another key.
+
+        Objects without the value come last either way.
+        """
+        if key not in self.describe()["sorts"]:
+            return None
+        if (key, descending) not in self._orders:
+            value = self._values(key)
+            value = -value if descending else value
+            self._orders[key, descending] = np.argsort(value, kind="stable")  # NaN goes to the end
+        return self._orders[key, descending]
+
+    def _values(self, key: str) -> NDArray[np.float64]:
+        if key == "area":
+            return self.area_um2
+        if key == "score":
+            return self.score
+        if key == "place":
+            return np.arange(len(self.regions), dtype=np.float64)
+        return np.array([region.measurements.get(key, np.nan) for region in self.regions], np.float64)
+
+    def listed(
+        self, key: str, descending: bool, *, label: int | None = None, state: int | None = None
+    ) -> NDArray[np.int64] | None:
+        """As `order`, only objects of one class and one state of review."""
+        order = self.order(key, descending)
+        if order is None:
+            return None
+        keep = np.ones(len(order), np.bool_)
+        if label is not None:
+            keep &= self.label[order] == label
+        if state is not None:
+            keep &= self.state[order] == state
+        return order[keep]
+
+    def row(self, number: int) -> dict[str, Any]:
+        """One object as JSON values: bounds in level-0 px, area in µm²."""
+        region = self.regions[number]
+        return {
+            "n": number,
+            "label": self.palette.names[self.label[number]],
+            "area": round(float(self.area_um2[number]), 3),
+            "score": None if region.score is None else round(region.score, 4),
+            "state": STATES[self.state[number]],
+            "bounds": [round(float(v), 2) for v in self.shapes.bounds[number]],
+            "measurements": dict(list(region.measurements.items())[:40]),
+        }
+
+
+def _rim(painted: NDArray[np.int32]) -> NDArray[np.bool_]:
+    """Which pixels of (h + 4, w + 4) painted objects lie within two px of their object's edge: bool (h, w).
+
+    Where two objects meet, the rim is that of the upper one alone.
+    """
+
+    def neighbours(array: NDArray[Any]) -> tuple[NDArray[Any], ...]:
+        return array[:-2, 1:-1], array[2:, 1:-1], array[1:-1, :-2], array[1:-1, 2:]
+
+    middle = painted[1:-1, 1:-1]
+    first = np.zeros(middle.shape, np.bool_)
+    for side in neighbours(painted):
+        first |= middle > side
+    core = middle[1:-1, 1:-1]
+    second = first[1:-1, 1:-1].copy()
+    for side, marked in zip(neighbours(middle), neighbours(first), strict=True):
+        second |= marked & (side == core)
+    return second & (core > 0)

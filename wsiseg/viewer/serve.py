@@ -1,0 +1,90 @@
+"""The server around the app: one address, one process, until it is interrupted."""
+
+from __future__ import annotations
+
+import secrets
+import socket
+import webbrowser
+from collections.abc import Callable
+
+import uvicorn
+
+from wsiseg.errors import AddressError
+from wsiseg.viewer.app import make_app
+from wsiseg.viewer.scene import Scene
+
+LOOPBACK = "127.0.0.1"
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that is bound to an address; port 0 takes any free one.
+
+    Raises:
+        AddressError: the port is taken or forbidden, or the host is no address of this machine
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, kind, protocol)
+    except OSError as error:
+        raise AddressError(f"{host} is no address of this machine ({error.strerror}): leave --host out.") from error
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+    except OSError as error:
+        listener.close()
+        raise AddressError(
+            f"The viewer cannot listen at {host}, port {port} ({error.strerror}): choose another --port, or 0 for any."
+        ) from error
+    return listener
+
+
+class _Server(uvicorn.Server):
+    """Tells when it answers."""
+
+    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._ready = ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self._ready()
+
+
+def serve(scene: Scene, listener: socket.socket, host: str, *, browse: bool, say: Callable[[str], None]) -> None:
+    """Answer until interrupted; then save what is not saved.
+
+    Args:
+        scene: what is on view; closed at the end
+        listener: from `listen`
+        host: the address that was asked for; any but 127.0.0.1 needs a token, which is made here
+        browse: open the page in the browser
+        say: told the address
+
+    Raises:
+        OutputError: a review could not be saved
+    """
+    token = None if host == LOOPBACK else secrets.token_urlsafe(16)
+    port = listener.getsockname()[1]
+    shown = f"[{host}]" if ":" in host else host
+    address = f"http://{shown}:{port}/" + (f"?token={token}" if token else "")
+
+    def ready() -> None:
+        say(f"{scene.slide.name} is on view at {address} (Ctrl+C ends)")
+        if browse and not webbrowser.open(address):
+            say("No browser could be opened here: open that address yourself.")
+
+    config = uvicorn.Config(
+        make_app(scene, token=token), log_level="warning", access_log=False, server_header=False,
+        timeout_graceful_shutdown=3,
+    )  # fmt: skip
+    try:
+        _Server(config, ready).run(sockets=[listener])
+    except KeyboardInterrupt:
+        say("")  # the usual way to end
+    finally:
+        listener.close()
+        scene.close()
+    for review in scene.reviews.values():
+        if review.path.exists():
+            say(f"{review.path}: the review, to be used as annotations")
