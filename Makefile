@@ -27,8 +27,9 @@ setup: .venv/installed ## create .venv and install wsiseg with its pinned depend
 demo: setup ## make a slide, segment it with the bundled model, compare with the truth: results in demo/
 	$(BIN)/wsiseg demo --out demo
 
+# Two processes of one thread each: PyTorch's threads and a second process would wait for each other.
 test: setup ## run all tests (WSISEG_TEST_DATA names the folder of real slides; without it their tests are skipped)
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
 
 lint: setup ## run ruff, mypy and import-linter (make test does so too)
 	$(BIN)/ruff check

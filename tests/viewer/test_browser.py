@@ -83,9 +83,14 @@ class Screen:
     def __init__(self, page: Any, address: str) -> None:
         self.page, self.address = page, address
         self.complaints: list[str] = []
-        page.on("console", lambda message: self.complaints.append(message.text))
+        page.on("console", lambda message: self.said(message.text))
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
         page.on("request", lambda request: self.asked(request.url))
+
+    def said(self, text: str) -> None:
+        # What OpenSeadragon says when a layer changed while a tile of it was on its way: it asks for it anew.
+        if not text.startswith("Ignoring tile %s loaded before reset"):
+            self.complaints.append(text)
 
     def asked(self, url: str) -> None:
         if not url.startswith((self.address, "data:", "blob:")):
