@@ -6,16 +6,21 @@
 
 RUNS/stores/      one labelled TileStore per slide, for all runs
 RUNS/ARM-N-SEED/  checkpoint and log.csv of a run while it lasts, and its result.json
+
+Several such processes may work on the same RUNS: each takes what no other has. Runs that the committed per-slide.csv
+already holds are not done again.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import fcntl
 import json
 import shutil
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,7 +80,9 @@ TRIES: dict[str, tuple[tuple[str, ...], ...]] = {
         (f"method.consistency.confidence={c}",) for c in ("[0.95]", "[0.8]", "[0.95, 0.7, 0.7]")
     ),
 }  # fmt: skip
-TUNING_SEEDS = (100, 101)
+TUNING_SEEDS = (100,)
+COUNTED = ("both_px", "truth_px", "said_px", "found", "missed", "unmatched")
+Key = tuple[str, int, int]  # arm, outlined slides, seed
 
 
 @dataclass(frozen=True)
@@ -110,19 +117,35 @@ def labels_of(row: SlideRow) -> set[str | None]:
 
 
 def run_one(out: Path, arm: str, seed: int, labelled: int, extra: tuple[str, ...] = (), name: str = "") -> None:
-    """One arm with one seed, from the start or from its checkpoint, to result.json."""
+    """One arm with one seed, from the start or from its checkpoint, to result.json. No-op where another is at it."""
+    folder = out / (name or f"{arm}-{labelled}-{seed}")
+    folder.mkdir(parents=True, exist_ok=True)
+    with taken(folder) as mine:
+        if mine and not (folder / "result.json").exists():
+            _run_one(out, folder, arm, seed, labelled, extra)
+
+
+@contextmanager
+def taken(folder: Path) -> Iterator[bool]:
+    """Whether this process alone works in the folder until the end of the block."""
+    with (folder / "lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+
+
+def _run_one(out: Path, folder: Path, arm: str, seed: int, labelled: int, extra: tuple[str, ...]) -> None:
     source, overrides = ARMS[arm]
     tuning = seed in TUNING_SEEDS
-    folder = out / (name or f"{arm}-{labelled}-{seed}")
-    if (folder / "result.json").exists():
-        return
     recipe = load_recipe(RECIPE, (*overrides, *extra, f"training.seed={seed}"))
     rows = read_slides(Path(recipe.data.slides), Path(recipe.data.root))
     split = split_of(rows, seed, labelled, tuning=tuning)
     stores = {r.name: tile_row(r, recipe, recipe.classes.class_map(), out / "stores", print) for r in rows}
     teach = split.labelled + (split.unlabelled if arm == "oracle" else ())
     pool = {"none": (), "pool": split.unlabelled, "labelled": split.labelled}[source]
-    folder.mkdir(parents=True, exist_ok=True)
     net = train_one(recipe, [stores[r.name] for r in teach], [stores[r.name] for r in pool], folder)
     engine = TorchEngine(net, torch.device("cpu"))
     slides = {r.name: counts(judge(r, stores[r.name], recipe, engine), recipe) for r in split.judged}
@@ -243,47 +266,71 @@ def f1(slides: Iterable[dict[str, Any]], name: str) -> float:
     return found / max(1, found + sum(r["missed"] + r["unmatched"] for r in rows))
 
 
-def tune(out: Path, labelled: int) -> dict[str, tuple[str, ...]]:
-    """Run what tuning still lacks; the best settings of each arm by Dice of any object over the tuning seeds."""
-    best: dict[str, tuple[str, ...]] = {}
+def tune(out: Path, labelled: int, results: Path) -> None:
+    """Run what tuning still lacks; once all is there, keep the best settings of each arm by Dice of any object."""
+    scores: dict[str, list[float]] = {arm: [] for arm in TRIES}
     for arm, tries in TRIES.items():
-        scores = []
         for i, settings in enumerate(tries):
-            parts = []
             for seed in TUNING_SEEDS:
-                name = f"tune-{arm}-{i}-{labelled}-{seed}"
-                run_one(out, arm, seed, labelled, settings, name)
-                parts.append(dice(json.loads((out / name / "result.json").read_text())["slides"].values(), "any"))
-            scores.append(float(np.mean(parts)))
-            print(f"{arm} {' '.join(settings)}: Dice {scores[-1]:.3f}", flush=True)
-        best[arm] = tries[int(np.argmax(scores))]
-    (out / "tuned.json").write_text(json.dumps(best, indent=1) + "\n")
-    return best
+                run_one(out, arm, seed, labelled, settings, f"tune-{arm}-{i}-{labelled}-{seed}")
+    for arm, tries in TRIES.items():
+        for i, settings in enumerate(tries):
+            files = [out / f"tune-{arm}-{i}-{labelled}-{seed}" / "result.json" for seed in TUNING_SEEDS]
+            if not all(f.exists() for f in files):
+                print("Another process is still tuning: call this again when it has ended.")
+                return
+            scores[arm].append(
+                float(np.mean([dice(json.loads(f.read_text())["slides"].values(), "any") for f in files]))
+            )
+            print(f"{arm} {' '.join(settings)}: Dice {scores[arm][-1]:.3f}", flush=True)
+    best = {
+        arm: {"dice": [round(s, 4) for s in scores[arm]], "tries": tries, "best": tries[int(np.argmax(scores[arm]))]}
+        for arm, tries in TRIES.items()
+    }
+    results.mkdir(parents=True, exist_ok=True)
+    (results / "tuned.json").write_text(json.dumps(best, indent=1) + "\n")
 
 
-def settings_for(arm: str, out: Path) -> tuple[str, ...]:
+def settings_for(arm: str, results: Path) -> tuple[str, ...]:
     """The tuned settings of an arm: the supervised rate for all, and the method's own."""
-    if not (out / "tuned.json").exists():
-        raise WsisegError(f"{out} has no tuned.json: run `tune` first.")
-    tuned = json.loads((out / "tuned.json").read_text())
-    own = tuned.get(arm.removesuffix("-placebo").replace("patch", "adversarial"), [])
-    return tuple(dict.fromkeys([*tuned["supervised"], *own]))
+    if not (results / "tuned.json").exists():
+        raise WsisegError(f"{results} has no tuned.json: run `tune` first.")
+    tuned = json.loads((results / "tuned.json").read_text())
+    own = tuned.get(arm.removesuffix("-placebo").replace("patch", "adversarial"), {"best": []})
+    return tuple(dict.fromkeys([*tuned["supervised"]["best"], *own["best"]]))
 
 
-def table(out: Path, into: Path) -> None:
-    """All results as a CSV of one line per arm, seed and slide."""
-    results = [
-        json.loads(p.read_text()) for p in sorted(out.glob("*/result.json")) if not p.parent.name.startswith("tune")
-    ]
-    into.mkdir(parents=True, exist_ok=True)
-    counted = ("both_px", "truth_px", "said_px", "found", "missed", "unmatched")
-    with (into / "per-slide.csv").open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["arm", "labelled", "seed", "slide", "class", *counted])
-        for r in results:
-            for slide, classes in r["slides"].items():
-                for name, row in classes.items():
-                    writer.writerow([r["arm"], r["labelled"], r["seed"], slide, name, *(row[c] for c in counted)])
+def committed(results: Path) -> dict[Key, list[dict[str, str]]]:
+    """The lines of per-slide.csv, for each run that it holds."""
+    found: dict[Key, list[dict[str, str]]] = {}
+    path = results / "per-slide.csv"
+    if path.exists():
+        with path.open(newline="") as file:
+            for row in csv.DictReader(file):
+                found.setdefault((row["arm"], int(row["labelled"]), int(row["seed"])), []).append(row)
+    return found
+
+
+def table(out: Path, results: Path) -> None:
+    """All results as a CSV of one line per arm, seed, slide and class, beside those that it already holds."""
+    found = committed(results)
+    for path in sorted(out.glob("*/result.json")):
+        r = json.loads(path.read_text())
+        if r["seed"] in TUNING_SEEDS:
+            continue
+        run = {"arm": r["arm"], "labelled": r["labelled"], "seed": r["seed"]}
+        found[r["arm"], r["labelled"], r["seed"]] = [
+            run | {"slide": slide, "class": name} | {c: row[c] for c in COUNTED}
+            for slide, classes in r["slides"].items()
+            for name, row in classes.items()
+        ]
+    results.mkdir(parents=True, exist_ok=True)
+    order = {arm: i for i, arm in enumerate(ARMS)}
+    with (results / "per-slide.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, ["arm", "labelled", "seed", "slide", "class", *COUNTED], lineterminator="\n")
+        writer.writeheader()
+        for key in sorted(found, key=lambda k: (-k[1], order[k[0]], k[2])):
+            writer.writerows(found[key])
 
 
 def numbers(text: str) -> list[int]:
@@ -303,14 +350,16 @@ def main() -> None:
     args = parser.parse_args()
     try:
         if args.what == "tune":
-            tune(args.out, args.labelled)
+            tune(args.out, args.labelled, args.results)
         elif args.what == "table":
             table(args.out, args.results)
         else:
             arms = MAIN if args.arms == "main" else args.arms.split(",")
+            done = committed(args.results)
             for seed in args.seeds:
                 for arm in arms:
-                    run_one(args.out, arm, seed, args.labelled, settings_for(arm, args.out))
+                    if (arm, args.labelled, seed) not in done:
+                        run_one(args.out, arm, seed, args.labelled, settings_for(arm, args.results))
     except WsisegError as error:
         print(f"semi_supervised: {error}", file=sys.stderr)
         sys.exit(2)
