@@ -12,6 +12,7 @@ from wsiseg.cli.learn import evaluate, train
 from wsiseg.cli.measure import measure
 from wsiseg.cli.predict import demo, predict
 from wsiseg.cli.slide import info, tile, tissue
+from wsiseg.cli.synth import synth
 from wsiseg.cli.system import doctor
 from wsiseg.cli.view import view
 from wsiseg.errors import WsisegError
@@ -23,7 +24,7 @@ def wsiseg() -> None:
     """Segment whole-slide images: from a few outlined slides to outlines on all the others."""
 
 
-for command in (info, tissue, tile, train, predict, export, measure, evaluate, view, demo, doctor):
+for command in (info, tissue, tile, train, predict, export, measure, evaluate, view, synth, demo, doctor):
     wsiseg.add_command(command)
 
 
