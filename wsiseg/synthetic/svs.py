@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from imagecodecs import jpeg8_encode
@@ -109,7 +110,7 @@ def _write_ome(path: Path, slide: SyntheticSlide, coarse: list[_Level], tiles: I
         "PhysicalSizeX": mpp, "PhysicalSizeXUnit": "µm", "PhysicalSizeY": mpp, "PhysicalSizeYUnit": "µm",
     }  # fmt: skip
     with TiffWriter(path, bigtiff=_big(slide), ome=True) as file:
-        common = {
+        common: dict[str, Any] = {
             "dtype": np.uint8, "tile": (TILE, TILE), "photometric": "ycbcr", "compression": "jpeg",
             "subsampling": (2, 2), "software": False,
         }  # fmt: skip
