@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -35,7 +37,7 @@ def test_touching_nuclei_become_as_many(mpp: float, middles: list[tuple[float, f
     for shape in shapes:
         best = max(r.polygon.intersection(shape).area / r.polygon.union(shape).area for r in found)
         assert best > 0.75
-    for a, b in zip(found, found[1:], strict=False):
+    for a, b in pairwise(found):
         assert a.polygon.intersection(b.polygon).area == 0
 
 

@@ -73,4 +73,5 @@ def divide(inside: NDArray[np.bool_], radius: float) -> tuple[NDArray[np.int32],
     peaks, count = ndimage.label((smooth == highest) & (depth >= radius / 2) & inside, np.ones((3, 3)))
     if count < 2:
         return inside.astype(np.int32), int(inside.any())
-    return watershed(-smooth, peaks, mask=inside).astype(np.int32), count
+    parts: NDArray[np.int32] = watershed(-smooth, peaks, mask=inside)  # type: ignore[no-untyped-call]
+    return parts, count
