@@ -55,7 +55,7 @@ def straightforward(path: Path, out: Path) -> None:
             array[i] = np.asarray(slide.read_region((x, y), 0, (SIZE, SIZE)).convert("RGB"))
 
 
-def wsiseg(path: Path, out: Path, pixels: str) -> None:
+def ours(path: Path, out: Path, pixels: str) -> None:
     """The same with this project."""
     from wsiseg.grid import Grid
     from wsiseg.slides.open import open_slide
@@ -74,10 +74,10 @@ def work(way: str, path: Path, out: Path) -> None:
     import wsiseg.tiling
 
     start = time.perf_counter()
-    straightforward(path, out) if way == "straightforward" else wsiseg(path, out, way)
+    straightforward(path, out) if way == "straightforward" else ours(path, out, way)
     seconds = time.perf_counter() - start
     found = zarr.open(str(out), mode="r")
-    tiles = len(found["index"]) if isinstance(found, zarr.Group) else len(found)
+    tiles = (found["index"] if isinstance(found, zarr.Group) else found).shape[0]
     size = sum(p.stat().st_size for p in out.rglob("*") if p.is_file())
     print(json.dumps({"seconds": seconds, "tiles": tiles, "bytes": size}))
 
