@@ -9,7 +9,8 @@ import click
 
 PATH = click.Path(path_type=Path)
 overrides_option = click.option(
-    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a value of the recipe, as training.steps=500."
+    "--set", "overrides", multiple=True, metavar="KEY=VALUE",
+    help="Change a value of the recipe, as training.steps=500.",
 )  # fmt: skip
 
 

@@ -37,12 +37,13 @@ class SlideRow:
         return self.slide.stem
 
 
-def read_slides(path: Path, root: Path | None = None) -> tuple[SlideRow, ...]:
+def read_slides(path: Path, root: Path | None = None, *, present: bool = True) -> tuple[SlideRow, ...]:
     """Read a slide list.
 
     Args:
         path: CSV with the columns slide and, as needed, annotations, patient, split, mpp
         root: folder that relative paths start from; the list's own by default
+        present: every slide and every outline file must be there; otherwise nobody looks
 
     Raises:
         RecipeError: the list is not there, or a line of it makes no sense
@@ -62,20 +63,20 @@ def read_slides(path: Path, root: Path | None = None) -> tuple[SlideRow, ...]:
             f"The slide list {path} has the columns {', '.join(map(str, lines[0]))}: "
             f"it needs `slide` and may have {', '.join(COLUMNS[1:])}."
         )
-    rows = tuple(_row(line, root, f"{path}, line {i}") for i, line in enumerate(lines, 2))
+    rows = tuple(_row(line, root, f"{path}, line {i}", present) for i, line in enumerate(lines, 2))
     check_split(rows)
     return rows
 
 
-def _row(line: dict[str, str | None], root: Path, where: str) -> SlideRow:
+def _row(line: dict[str, str | None], root: Path, where: str, present: bool) -> SlideRow:
     text = {column: (line.get(column) or "").strip() for column in COLUMNS}
     if not text["slide"]:
         raise RecipeError(f"{where}: the slide is missing.")
     slide = root / text["slide"]
-    if not slide.exists():
+    if present and not slide.exists():
         raise RecipeError(f"{where}: there is no slide at {slide}.")
     annotations = root / text["annotations"] if text["annotations"] else None
-    if annotations is not None and not annotations.exists():
+    if present and annotations is not None and not annotations.exists():
         raise RecipeError(f"{where}: there are no outlines at {annotations}.")
     split = text["split"] or "train"
     if split not in SPLITS:
