@@ -14,7 +14,7 @@ import pytest
 from wsiseg.bundle import load_bundle
 from wsiseg.models import DEMONSTRATION
 from wsiseg.recipe import load_recipe
-from wsiseg.run.job import Plan
+from wsiseg.run.job import Plan, identity_of
 from wsiseg.synthetic import SlideSpec, generate, write_slide
 
 RECIPE = """
@@ -52,7 +52,9 @@ class Lab:
         bundle = load_bundle(self.model)
         recipe = load_recipe(self.recipe, overrides, places=False)
         scratch = str(self.folder / "scratch")
-        return Plan(recipe, str(results), str(self.model), bundle.identity, device="cpu", scratch=scratch, **options)
+        return Plan(
+            recipe, str(results), str(self.model), identity_of(bundle), device="cpu", scratch=scratch, **options
+        )
 
 
 @pytest.fixture(scope="session")

@@ -14,6 +14,7 @@ from wsiseg.cli.predict import demo, predict
 from wsiseg.cli.recipe import recipe
 from wsiseg.cli.run import run
 from wsiseg.cli.slide import info, tile, tissue
+from wsiseg.cli.synth import synth
 from wsiseg.cli.system import doctor
 from wsiseg.cli.view import view
 from wsiseg.errors import WsisegError
@@ -25,7 +26,10 @@ def wsiseg() -> None:
     """Segment whole-slide images: from a few outlined slides to outlines on all the others."""
 
 
-for command in (info, tissue, tile, train, predict, run, recipe, export, measure, evaluate, view, demo, doctor):
+COMMANDS = (
+    info, tissue, tile, train, predict, run, recipe, export, measure, evaluate, view, synth, demo, doctor,
+)  # fmt: skip
+for command in COMMANDS:
     wsiseg.add_command(command)
 
 

@@ -87,7 +87,7 @@ def run(
     units = list_units(slides)
 
     from wsiseg.bundle import load_bundle
-    from wsiseg.run.job import Plan
+    from wsiseg.run.job import Plan, identity_of
     from wsiseg.run.runner import executor as executor_of
     from wsiseg.run.runner import run as run_all
 
@@ -102,7 +102,7 @@ def run(
         recipe=loaded,
         results=out,
         model=None if bundle is None else str(bundle.path),
-        identity={} if bundle is None else bundle.identity,
+        identity={} if bundle is None else identity_of(bundle),
         device=device,
         threads=threads,
         scratch=str(scratch.absolute() if scratch else Path(tempfile.gettempdir()) / f"wsiseg-{os.getuid()}" / apart),

@@ -44,7 +44,15 @@ class Data(Section):
     root: str = Field("", description="folder that the CSV's paths start from; the CSV's own when left out")
     mpp: float = Field(gt=0, description="µm/px to learn at")
     tile: int = Field(512, ge=64, description="px, width of a stored tile")
-    rename: dict[str, str] = Field({}, description="class in the outlines -> class of the recipe")
+    rename: dict[str, str] = Field(
+        {}, description='class in the outlines -> class of the recipe; "" leaves its outlines out'
+    )
+    within: tuple[str, ...] = Field(
+        (),
+        description="learn only inside outlines of these classes, as nuclei inside glomeruli: those of the list's "
+        "column `within`, or of the slide's own outlines",
+    )
+    within_margin_um: float = Field(8.0, ge=0, description="µm around such an outline that count as inside")
     scaled_decoding: bool = Field(
         True,
         description="between two levels of a slide, let the JPEG decoder shrink: faster, a grey level off the exact "
@@ -108,6 +116,13 @@ class Predict(Section):
         description="touching pixels of several classes are one object, of the class that most of them have: right "
         "where the classes are kinds of one thing",
     )
+    separate_um: float = Field(
+        0.0, ge=0, description="touching objects whose middles are farther apart than this are taken apart; 0: off"
+    )
+    within_model: str = Field(
+        "", description="bundle of another model, whose objects are found first: this one predicts only inside them"
+    )
+    within_margin_um: float = Field(8.0, ge=0, description="µm around those objects that count as inside")
     half_weights: bool = Field(False, description="store the weights in 16 bits: a file of half the size")
 
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from wsiseg import __version__
 from wsiseg.recipe import Recipe
 from wsiseg.regions.formats import file_hash
 from wsiseg.slides.slide import Slide
+
+if TYPE_CHECKING:
+    from wsiseg.bundle import ModelBundle
 
 FORMAT = 1
 
@@ -28,6 +31,7 @@ class Unit:
         mpp: µm/px of level 0 where the list says it
         patient: whoever it was taken from, as far as the list says
         annotations: path of outlines, which the stage `tile` stores as labels
+        within: path of outlines inside which alone a recipe with `data.within` tiles
         fault: why this entry of the list cannot be processed at all; empty for all others
     """
 
@@ -36,6 +40,7 @@ class Unit:
     mpp: float | None = None
     patient: str = ""
     annotations: str | None = None
+    within: str | None = None
     fault: str = ""
 
 
@@ -47,7 +52,7 @@ class Plan:
         recipe: its tables `run` and, for tiles, `data` and `classes` count
         results: folder or URL
         model: path of the bundle; None where no stage needs one
-        identity: of that bundle, see `ModelBundle.identity`
+        identity: of that bundle, see `identity_of`
         device: where the network runs
         threads: of a CPU, for one slide
         scratch: folder on the worker's own disk for results that go to a URL
@@ -71,6 +76,11 @@ class Plan:
         return self.model is not None and self.device.startswith("cuda")
 
 
+def identity_of(bundle: ModelBundle) -> Facts:
+    """What decides a bundle's results, that of the bundle within it too."""
+    return bundle.identity | ({} if bundle.within is None else {"within": identity_of(bundle.within)})
+
+
 def made_from(slide: Slide, unit: Unit, plan: Plan) -> Facts:
     """What decides a slide's results, as JSON values.
 
@@ -92,8 +102,10 @@ def made_from(slide: Slide, unit: Unit, plan: Plan) -> Facts:
         "model": plan.identity or None,
     }
     if "tile" in recipe.run.stages:
-        data = recipe.data
-        made["tiles"] = {"mpp": data.mpp, "tile": data.tile, "rename": data.rename}
+        data = recipe.data.model_dump(mode="json")
+        made["tiles"] = {key: value for key, value in data.items() if key not in ("slides", "root")}
         made["tiles"]["classes"] = recipe.classes.class_map().to_json()
-        made["tiles"]["annotations"] = None if unit.annotations is None else file_hash(Path(unit.annotations))
+        for name in ("annotations", "within"):
+            file = getattr(unit, name)
+            made["tiles"][f"{name}_sha256"] = None if file is None else file_hash(Path(file))
     return made

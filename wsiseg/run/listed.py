@@ -44,7 +44,7 @@ def _from_csv(path: Path) -> list[Unit]:
     return [
         Unit(
             row.name, str(row.slide.absolute()), row.mpp, row.patient,
-            None if row.annotations is None else str(row.annotations.absolute()),
+            *(None if path is None else str(path.absolute()) for path in (row.annotations, row.within)),
         )
         for row in read_slides(path, present=False)
     ]  # fmt: skip

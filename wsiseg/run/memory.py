@@ -21,7 +21,7 @@ from functools import lru_cache
 from wsiseg.classes import ClassMap
 from wsiseg.engines.engine import FLIPS
 from wsiseg.errors import OutputError
-from wsiseg.run.job import Plan
+from wsiseg.run.job import Facts, Plan
 from wsiseg.slides.slide import Slide
 
 BASE = 900 * 2**20  # bytes
@@ -33,13 +33,17 @@ def estimate(slide: Slide, plan: Plan) -> int:
     """Bytes that a slide in work takes beyond `BASE`."""
     width, height = slide.frame.width * slide.frame.mpp, slide.frame.height * slide.frame.mpp_y  # µm
     needed = width * height / TISSUE_UM**2 * PER_TISSUE_PIXEL
-    usage = plan.identity.get("usage")
-    if usage is not None:
-        classes = len(ClassMap.from_json(plan.identity["classes"]))
-        batch = usage["batch"] * usage["tile"] ** 2
-        needed += batch * (3 * 3 + PER_PIXEL) + 4 * classes * batch * (len(FLIPS) if usage["flips"] else 1)
-        needed += 3 * width / usage["mpp"] * usage["tile"] * 4 * (classes + 1)
-    return round(needed)
+    models = [model for model in (plan.identity, plan.identity.get("within")) if model]
+    return round(needed + max((_predicting(model, width) for model in models), default=0.0))
+
+
+def _predicting(model: Facts, width_um: float) -> float:
+    """Bytes for a slide of this width, while this model works on it."""
+    usage, classes = model["usage"], len(ClassMap.from_json(model["classes"]))
+    batch = usage["batch"] * usage["tile"] ** 2  # px
+    scores = 4 * classes * batch * (len(FLIPS) if usage["flips"] else 1)
+    rows = 3 * width_um / usage["mpp"] * usage["tile"] * 4 * (classes + 1)
+    return float(batch * (3 * 3 + PER_PIXEL) + scores + rows)
 
 
 class Budget:

@@ -6,6 +6,7 @@ bytes whoever runs it, and when. Its facts are a few numbers for run.json.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -21,8 +22,9 @@ from wsiseg.export import export as write_format
 from wsiseg.measure.files import Wanted, measure_files
 from wsiseg.measure.tables import write_tables
 from wsiseg.predict import Job, predict_slide
-from wsiseg.run.job import Facts, Plan, Unit
+from wsiseg.run.job import Facts, Plan, Unit, identity_of
 from wsiseg.slides.slide import Slide
+from wsiseg.stages import predict_within
 from wsiseg.tiling import Progress
 
 OUTLINES = "outlines.geojson"
@@ -47,17 +49,24 @@ class Work:
 
 
 @lru_cache(maxsize=1)
-def _loaded(model: str, sha256: str, device: str, threads: int) -> tuple[ModelBundle, Engine]:
+def _loaded(model: str, identity: str, device: str, threads: int) -> tuple[tuple[ModelBundle, Engine], ...]:
     bundle = load_bundle(Path(model))
-    if bundle.weights_sha256 != sha256:
+    if json.dumps(identity_of(bundle)) != identity:
         raise BundleError(f"The bundle {model} is not the one that this run began with: give all workers the same one.")
-    return bundle, ENGINES["torch"].from_bundle(bundle, device, threads=threads)
+    bundles = (bundle,) if bundle.within is None else (bundle, bundle.within)
+    return tuple((b, ENGINES["torch"].from_bundle(b, device, threads=threads)) for b in bundles)
 
 
-def engine_of(plan: Plan) -> tuple[ModelBundle, Engine]:
-    """The model and the engine of a plan, loaded once in each process; BundleError, EngineError."""
+def engines_of(plan: Plan) -> tuple[tuple[ModelBundle, Engine], ...]:
+    """The model of a plan and its engine, and those of the model within it if there is one.
+
+    They are loaded once in each process.
+
+    Raises:
+        BundleError, EngineError
+    """
     assert plan.model is not None
-    return _loaded(plan.model, plan.identity["weights_sha256"], plan.device, plan.threads)
+    return _loaded(plan.model, json.dumps(plan.identity), plan.device, plan.threads)
 
 
 def tile(work: Work) -> Facts:
@@ -65,7 +74,9 @@ def tile(work: Work) -> Facts:
     from wsiseg.training.run import tile_row  # here, because it takes seconds and few runs need it
 
     unit = work.unit
-    row = SlideRow(Path(unit.slide), None if unit.annotations is None else Path(unit.annotations), "", mpp=unit.mpp)
+    outlines = (None if path is None else Path(path) for path in (unit.annotations, unit.within))
+    annotations, within = outlines
+    row = SlideRow(Path(unit.slide), annotations, "", mpp=unit.mpp, within=within)
     said: list[str] = []
     recipe = work.plan.recipe
     store = tile_row(row, recipe, recipe.classes.class_map(), work.folder, said.append)
@@ -74,16 +85,19 @@ def tile(work: Work) -> Facts:
 
 def predict(work: Work) -> Facts:
     """Outline the objects; outlines.geojson and, if asked for, labels.zarr."""
-    bundle, engine = engine_of(work.plan)
+    fine, *coarse = engines_of(work.plan)
     labels = work.folder / "labels.zarr" if work.plan.recipe.run.labels else None
-    tiles = 0
+    tiles, job = 0, Job(work.folder / OUTLINES, labels)
 
     def progress(done: int, total: int) -> None:
         nonlocal tiles
         tiles = total
         work.progress(done, total)
 
-    result = predict_slide(work.slide, bundle, engine, Job(work.folder / OUTLINES, labels), progress=progress)
+    if coarse:
+        result = predict_within(work.slide, coarse[0], fine, job, progress=(progress, progress))
+    else:
+        result = predict_slide(work.slide, *fine, job, progress=progress)
     return {"objects": result.objects, "tiles": tiles}
 
 

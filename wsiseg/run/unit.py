@@ -19,7 +19,7 @@ from wsiseg.regions.formats import file_hash
 from wsiseg.run.job import FORMAT, Facts, Plan, Tell, Unit, made_from
 from wsiseg.run.memory import budget, estimate
 from wsiseg.run.results import RECORD, Results
-from wsiseg.run.stages import STAGES, Work, engine_of
+from wsiseg.run.stages import STAGES, Work, engines_of
 from wsiseg.slides.open import open_slide
 from wsiseg.stores.claim import CLAIM, claim, differences
 from wsiseg.tiling import Progress
@@ -117,7 +117,7 @@ def _run_stages(work: Work, made: Facts) -> None:
     began, clock = datetime.now(UTC), time.monotonic()
     engine = None
     if work.plan.model is not None:
-        engine = engine_of(work.plan)[1].identity
+        engine = engines_of(work.plan)[0][1].identity
         _only_of_this_engine(work.folder, engine)
     stages, seconds = {}, {}
     for name in work.plan.recipe.run.stages:
