@@ -107,8 +107,8 @@ class _Conversation:
             except Exception as error:  # of the connection: `process` itself raises nothing
                 why, blame = f"its answer did not arrive, {type(error).__name__}", True
         elif future.status == "error":
-            error = future.exception()
-            why, blame = f"{type(error).__name__}: {str(error)[:200]}", True
+            cause = future.exception()
+            why, blame = f"{type(cause).__name__}: {str(cause)[:200]}", True
         else:
             why, blame = "the connection to the scheduler was cut", False
         self.lost[unit.name] += blame

@@ -41,13 +41,13 @@ def list_units(slides: str) -> tuple[Unit, ...]:
 
 
 def _from_csv(path: Path) -> list[Unit]:
+    def whole(outlines: Path | None) -> str | None:
+        return None if outlines is None else str(outlines.absolute())
+
     return [
-        Unit(
-            row.name, str(row.slide.absolute()), row.mpp, row.patient,
-            *(None if path is None else str(path.absolute()) for path in (row.annotations, row.within)),
-        )
+        Unit(row.name, str(row.slide.absolute()), row.mpp, row.patient, whole(row.annotations), whole(row.within))
         for row in read_slides(path, present=False)
-    ]  # fmt: skip
+    ]
 
 
 def _from_project(path: Path) -> list[Unit]:

@@ -11,7 +11,7 @@ from functools import partial
 
 from wsiseg import __version__
 from wsiseg.errors import OutputError, SchedulerError
-from wsiseg.run.cluster import check_dask, on_dask
+from wsiseg.run.cluster import LOCAL, check_dask, on_dask
 from wsiseg.run.job import FORMAT, Facts, Plan, Tell, Unit
 from wsiseg.run.processes import in_processes
 from wsiseg.run.results import Results
@@ -58,7 +58,7 @@ def executor(name: str, *, scheduler: str | None, workers: int) -> Executor:
     """
     if name == "dask":
         check_dask()
-        return partial(on_dask, workers=workers, **({} if scheduler is None else {"scheduler": scheduler}))
+        return partial(on_dask, scheduler=scheduler or LOCAL, workers=workers)
     if scheduler is not None:
         raise SchedulerError(f"--scheduler is for --executor dask, not for {name}: leave one of them out.")
     return one_by_one if name == "serial" else partial(in_processes, workers=workers)
