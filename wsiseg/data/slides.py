@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import csv
+import io
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from wsiseg.errors import RecipeError, SplitError
+from wsiseg.outputs import whole_file, writing
 
 SPLITS = ("train", "validation", "test")
 COLUMNS = ("slide", "annotations", "patient", "split", "mpp", "within")
@@ -89,6 +92,30 @@ def _row(line: dict[str, str | None], root: Path, where: str, present: bool) -> 
     except ValueError:
         raise RecipeError(f"{where}: {text['mpp']!r} is no number of µm/px.") from None
     return SlideRow(slide, annotations, text["patient"] or slide.stem, split, mpp, within)
+
+
+def write_slides(path: Path, rows: Sequence[SlideRow]) -> None:
+    """Write a slide list that `read_slides` reads as the same rows; paths start from its folder.
+
+    Args:
+        path: the CSV; its folder is made
+        rows: the slides
+
+    Raises:
+        OutputError: the place cannot be written
+    """
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(COLUMNS)
+    for row in rows:
+        slide, annotations, within = (
+            "" if p is None else os.path.relpath(p, path.parent) for p in (row.slide, row.annotations, row.within)
+        )
+        table.writerow((slide, annotations, row.patient, row.split, row.mpp or "", within))
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    with whole_file(path) as sink:
+        sink.write(text.getvalue().encode())
 
 
 def check_split(rows: Sequence[SlideRow]) -> None:

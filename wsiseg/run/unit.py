@@ -43,7 +43,7 @@ def process(unit: Unit, plan: Plan, tell: Tell) -> Facts:
         {"name", "path", "state": "done" | "already" | "failed", "error", "seconds", …}, with what `KEPT` names
     """
     began = time.monotonic()
-    facts: Facts = {"name": unit.name, "path": unit.slide, "state": "failed", "error": unit.fault}
+    facts: Facts = {"name": unit.name, "path": unit.slide, "mpp": unit.mpp, "state": "failed", "error": unit.fault}
     if not unit.fault:
         try:
             state, record = _make(unit, plan, tell)
