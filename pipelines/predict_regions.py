@@ -17,7 +17,7 @@ from pathlib import Path
 
 from wsiseg.bundle import load_bundle
 from wsiseg.data.slides import read_slides
-from wsiseg.engines import ENGINES
+from wsiseg.engines import make_engine
 from wsiseg.errors import WsisegError
 from wsiseg.predict import Job, predict_slide
 from wsiseg.slides.open import open_slide
@@ -26,7 +26,7 @@ from wsiseg.slides.open import open_slide
 def run(slides: Path, root: Path | None, model: Path, out: Path) -> None:
     """Write the list `out`, and the outlines that it names."""
     bundle = load_bundle(model)
-    engine = ENGINES["torch"].from_bundle(bundle, "auto")
+    engine = make_engine(bundle)
     rows = []
     for row in read_slides(slides, root):
         within = ""

@@ -111,8 +111,8 @@ def predict_labels(
 
             # Tiles of one row above still reach into the first row to do.
             first = next((i for i, t in enumerate(tiles) if t.row >= writer.rows_done - 1), len(tiles))
-            for i, images in _batches(read, tiles, first // batch * batch, batch):
-                scores = averaged(engine, images, flips=usage["flips"])
+            batches = _batches(read, tiles, first // batch * batch, batch)
+            for i, scores in _scores(batches, engine, flips=usage["flips"]):
                 for tile, values in zip(tiles[i : i + batch], scores, strict=False):  # the last batch is padded
                     if tile.row >= writer.rows_done - 1:
                         store(before=tile.row)
@@ -188,6 +188,21 @@ def _pixels(region: Region, labels: LabelMap) -> tuple[Box, np.ndarray]:
     )
     one = replace(region, label=_ANY.names[1])
     return box, Rasteriser([one], _ANY, labels.frame, labels.level0).read(box) > 0
+
+
+def _scores(
+    batches: Iterator[tuple[int, np.ndarray]], engine: Engine, *, flips: bool
+) -> Iterator[tuple[int, np.ndarray]]:
+    """(place of the first tile, what the engine says of its batch); one batch is blended while the next is inferred."""
+    with ThreadPoolExecutor(1) as pool:
+        before: tuple[int, Future[np.ndarray]] | None = None
+        for i, images in batches:
+            now = i, pool.submit(averaged, engine, images, flips=flips)
+            if before is not None:
+                yield before[0], before[1].result()
+            before = now
+        if before is not None:
+            yield before[0], before[1].result()
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ import numpy as np
 from wsiseg.bundle import ModelBundle, load_bundle
 from wsiseg.classes import IGNORE, ClassMap
 from wsiseg.data.slides import read_slides
-from wsiseg.engines import ENGINES
+from wsiseg.engines import make_engine
 from wsiseg.evaluate import SlideEvaluation, evaluate_slide, summary
 from wsiseg.predict import Job, grid_for, predict_slide
 from wsiseg.regions.formats import read_outlines
@@ -103,7 +103,7 @@ def main() -> None:
     fine, single = load_bundle(args.pair), load_bundle(args.single)
     coarse = fine.within
     assert coarse is not None, "the pair has no model within"
-    engines = {b.name: ENGINES["torch"].from_bundle(b, "auto") for b in (fine, single, coarse)}
+    engines = {b.name: make_engine(b) for b in (fine, single, coarse)}
     found: dict[str, dict[str, list[SlideEvaluation]]] = {}
     cost: dict[str, dict[str, float]] = {"pair": {"seconds": 0, "px": 0}, "single": {"seconds": 0, "px": 0}}
     for row in read_slides(args.slides):

@@ -53,7 +53,14 @@ class Lab:
         recipe = load_recipe(self.recipe, overrides, places=False)
         scratch = str(self.folder / "scratch")
         return Plan(
-            recipe, str(results), str(self.model), identity_of(bundle), device="cpu", scratch=scratch, **options
+            recipe,
+            str(results),
+            str(self.model),
+            identity_of(bundle),
+            engine="torch",
+            device="cpu",
+            scratch=scratch,
+            **options,
         )
 
 

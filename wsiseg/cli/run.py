@@ -11,7 +11,7 @@ from pathlib import Path
 
 import click
 
-from wsiseg.cli.screen import overwrite_option, quiet_option
+from wsiseg.cli.screen import engine_option, overwrite_option, quiet_option
 
 PATH = click.Path(path_type=Path)
 UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
@@ -62,6 +62,7 @@ class Memory(click.ParamType):
     "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a value of the recipe, as run.labels=true."
 )  # fmt: skip
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, …")
+@engine_option
 @click.option("--scratch", type=PATH, metavar="DIR", help="On the workers, for results that go to a URL.")
 @click.option("--log-json", type=PATH, metavar="FILE", help="Append what happens as JSON, an object a line.")
 @overwrite_option
@@ -69,7 +70,7 @@ class Memory(click.ParamType):
 def run(
     recipe: Path, slides: str, model: Path | None, out: str, executor: str | None, scheduler: str | None,
     workers: int | None, threads: int, max_ram: int | None, stages: str | None, thickness_um: float | None,
-    overrides: tuple[str, ...], device: str, scratch: Path | None, log_json: Path | None, overwrite: bool, quiet: bool,
+    overrides: tuple[str, ...], device: str, engine: str, scratch: Path | None, log_json: Path | None, overwrite: bool, quiet: bool,
 ) -> None:  # fmt: skip
     """Predict, measure and more over many slides, as the table [run] of RECIPE says; on workers if asked for."""
     from wsiseg.cli.run_screen import RunScreen, render
@@ -103,6 +104,7 @@ def run(
         results=out,
         model=None if bundle is None else str(bundle.path),
         identity={} if bundle is None else identity_of(bundle),
+        engine=engine,
         device=device,
         threads=threads,
         scratch=str(scratch.absolute() if scratch else Path(tempfile.gettempdir()) / f"wsiseg-{os.getuid()}" / apart),

@@ -134,6 +134,23 @@ def tissue(
 @click.option("--within", type=PATH, metavar="REGIONS", help="Only tiles that meet these outlines.")
 @click.option("--no-tissue", is_flag=True, help="Store every tile, not only those with tissue.")
 @click.option(
+    "--codec",
+    type=click.Choice(["zstd", "jpeg", "slide"]),
+    default="zstd",
+    show_default=True,
+    metavar="CODEC",
+    help="zstd keeps every pixel exactly; jpeg takes a tenth of the room; slide keeps the slide's own JPEG as it is, "
+    "where tiles, level and overlap allow it.",
+)
+@click.option(
+    "--store",
+    type=click.Choice(["copy", "reference"]),
+    default="copy",
+    show_default=True,
+    metavar="KIND",
+    help="copy the pixels, or keep a reference to the slide and read them from there.",
+)
+@click.option(
     "--workers", type=click.IntRange(1, 256), metavar="N", default=2, show_default=True, help="Threads that read."
 )
 @click.option(
@@ -144,8 +161,8 @@ def tissue(
 @quiet_option
 def tile(
     slide: Path, out: Path | None, mpp: float, size: int, overlap: int, annotations: Path | None, classes: str | None,
-    within: Path | None, no_tissue: bool, workers: int, slide_mpp: float | None, full_decoding: bool,
-    overwrite: bool, quiet: bool,
+    within: Path | None, no_tissue: bool, codec: str, store: str, workers: int, slide_mpp: float | None,
+    full_decoding: bool, overwrite: bool, quiet: bool,
 ) -> None:  # fmt: skip
     """Store the tissue of SLIDE as tiles in Zarr."""
     from wsiseg.grid import Grid
@@ -175,8 +192,8 @@ def tile(
         mask = None if no_tissue else tissue_of(opened)
         tiles = select_tiles(grid, mask, within=region_file, level0=opened.frame, also=regions)
         tile_slide(
-            opened, grid, tiles, out, classes=class_map, regions=regions, sources=sources, workers=workers,
-            overwrite=overwrite, progress=progress,
+            opened, grid, tiles, out, classes=class_map, regions=regions, sources=sources,
+            pixels=codec if store == "copy" else store, workers=workers, overwrite=overwrite, progress=progress,
         )  # fmt: skip
     click.echo(describe(out))
 

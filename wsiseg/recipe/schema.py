@@ -53,6 +53,11 @@ class Data(Section):
         "column `within`, or of the slide's own outlines",
     )
     within_margin_um: float = Field(8.0, ge=0, description="µm around such an outline that count as inside")
+    pixels: Literal["zstd", "jpeg", "slide", "reference"] = Field(
+        "zstd",
+        description="how tiles are kept: exactly, as JPEG (a tenth of the room), as the slide's own JPEG where tiles "
+        "and level coincide, or not at all (read from the slide each time)",
+    )
     scaled_decoding: bool = Field(
         True,
         description="between two levels of a slide, let the JPEG decoder shrink: faster, a grey level off the exact "

@@ -53,7 +53,7 @@ class Plan:
         results: folder or URL
         model: path of the bundle; None where no stage needs one
         identity: of that bundle, see `identity_of`
-        device: where the network runs
+        engine, device: what runs the network, and where; see `wsiseg.engines.make_engine`
         threads: of a CPU, for one slide
         scratch: folder on the worker's own disk for results that go to a URL
         max_ram: bytes that a worker may use; None for no limit
@@ -64,6 +64,7 @@ class Plan:
     results: str
     model: str | None = None
     identity: Facts = field(default_factory=dict)
+    engine: str = "auto"
     device: str = "auto"
     threads: int = 1
     scratch: str = ""

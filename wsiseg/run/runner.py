@@ -108,6 +108,7 @@ def _report(summary: Summary, units: Sequence[Unit], plan: Plan, began: datetime
         "recipe": plan.recipe.name,
         "run": plan.recipe.run.model_dump(mode="json"),
         "model": plan.identity or None,
+        "engine": plan.engine,
         "device": plan.device,
         "threads": plan.threads,
         "began": began.isoformat(timespec="seconds"),

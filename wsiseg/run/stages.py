@@ -14,7 +14,7 @@ from pathlib import Path
 
 from wsiseg.bundle import ModelBundle, load_bundle
 from wsiseg.data.slides import SlideRow
-from wsiseg.engines import ENGINES
+from wsiseg.engines import make_engine
 from wsiseg.engines.engine import Engine
 from wsiseg.errors import BundleError
 from wsiseg.export import Tracing
@@ -49,12 +49,14 @@ class Work:
 
 
 @lru_cache(maxsize=1)
-def _loaded(model: str, identity: str, device: str, threads: int) -> tuple[tuple[ModelBundle, Engine], ...]:
+def _loaded(
+    model: str, identity: str, engine: str, device: str, threads: int
+) -> tuple[tuple[ModelBundle, Engine], ...]:
     bundle = load_bundle(Path(model))
     if json.dumps(identity_of(bundle)) != identity:
         raise BundleError(f"The bundle {model} is not the one that this run began with: give all workers the same one.")
     bundles = (bundle,) if bundle.within is None else (bundle, bundle.within)
-    return tuple((b, ENGINES["torch"].from_bundle(b, device, threads=threads)) for b in bundles)
+    return tuple((b, make_engine(b, engine, device, threads=threads)) for b in bundles)
 
 
 def engines_of(plan: Plan) -> tuple[tuple[ModelBundle, Engine], ...]:
@@ -66,7 +68,7 @@ def engines_of(plan: Plan) -> tuple[tuple[ModelBundle, Engine], ...]:
         BundleError, EngineError
     """
     assert plan.model is not None
-    return _loaded(plan.model, json.dumps(plan.identity), plan.device, plan.threads)
+    return _loaded(plan.model, json.dumps(plan.identity), plan.engine, plan.device, plan.threads)
 
 
 def tile(work: Work) -> Facts:

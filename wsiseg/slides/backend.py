@@ -98,3 +98,20 @@ class ReducingBackend(Backend, Protocol):
             uint8 (box.h, box.w, 3), as `read`
         """
         ...
+
+
+@runtime_checkable
+class JpegBackend(Backend, Protocol):
+    """A backend that can hand out tiles as they are stored."""
+
+    def jpeg_tile(self, level: int, box: Box) -> bytes | None:
+        """The JPEG file of one tile as it is stored, without decoding it.
+
+        Args:
+            level: index into `levels`
+            box: px of the level; a tile at the edge reaches beyond it
+
+        Returns:
+            None where the box is no tile, or the tile is not JPEG; empty where the file has no such tile
+        """
+        ...

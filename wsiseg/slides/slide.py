@@ -28,7 +28,7 @@ import numpy as np
 
 from wsiseg.errors import SlideError, WsisegError
 from wsiseg.geometry import Box, Frame
-from wsiseg.slides.backend import Backend, Pixels, ReducingBackend, reason
+from wsiseg.slides.backend import Backend, JpegBackend, Pixels, ReducingBackend, reason
 from wsiseg.slides.pyramid import Scale, downsample
 from wsiseg.slides.resample import reach, resample
 from wsiseg.slides.resolution import chosen
@@ -184,6 +184,23 @@ class Slide:
         if inside:
             self._fill(out[inside.relative_to(box).slices], inside, frame)
         return out
+
+    def jpeg(self, box: Box, frame: Frame) -> bytes | None:
+        """The slide's own JPEG file of a box, not decoded; see `JpegBackend.jpeg_tile`.
+
+        None where the frame is no level of the slide or the box none of its tiles.
+
+        Raises:
+            SlideError: the tile is damaged
+        """
+        _, source, scale = self._view(frame)
+        backend = self._own_backend()
+        if scale != (1.0, 1.0) or source.factor > 1 or not isinstance(backend, JpegBackend):
+            return None
+        try:
+            return backend.jpeg_tile(source.level, box)
+        except (ValueError, EOFError) as error:
+            raise unreadable(self._backend, source.level, box, reason(error, self.path)) from error
 
     def thumbnail(self, max_px: int) -> tuple[Pixels, Frame]:
         """The whole slide with square pixels, its longer side at most `max_px` px, never finer than level 0.

@@ -222,7 +222,7 @@ def tile_row(
             regions.append(outside(inside, slide.frame, classes))
         return tile_slide(
             slide, grid, tiles, out, classes=classes if row.annotations else None, regions=regions, sources=sources,
-            overwrite=overwrite,
+            pixels=recipe.data.pixels, overwrite=overwrite,
         )  # fmt: skip
 
 
