@@ -51,17 +51,8 @@ class Lab:
         """A plan for these slides."""
         bundle = load_bundle(self.model)
         recipe = load_recipe(self.recipe, overrides, places=False)
-        scratch = str(self.folder / "scratch")
-        return Plan(
-            recipe,
-            str(results),
-            str(self.model),
-            identity_of(bundle),
-            engine="torch",
-            device="cpu",
-            scratch=scratch,
-            **options,
-        )
+        where = {"engine": "torch", "device": "cpu", "scratch": str(self.folder / "scratch")}
+        return Plan(recipe, str(results), str(self.model), identity_of(bundle), **(where | options))
 
 
 @pytest.fixture(scope="session")

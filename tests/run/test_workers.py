@@ -35,18 +35,8 @@ class Run:
     def __init__(self, lab: Lab, out: Path, *words: object, slides: str | None = None) -> None:
         self.out, self.log = out, out.with_suffix(".jsonl")
         command = [sys.executable, "-c", "from wsiseg.cli import main; main()", "run", lab.recipe, "--out", out]
-        command += [
-            "--slides",
-            slides or lab.pattern,
-            "--model",
-            lab.model,
-            "--device",
-            "cpu",
-            "--engine",
-            "torch",
-            "--log-json",
-            self.log,
-        ]
+        command += ["--slides", slides or lab.pattern, "--model", lab.model, "--log-json", self.log]
+        command += ["--device", "cpu", "--engine", "torch"]
         self.process = subprocess.Popen(
             [*map(str, command), *map(str, words)], env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
             text=True,

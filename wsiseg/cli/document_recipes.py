@@ -12,8 +12,8 @@ from wsiseg.recipe import Recipe, Section
 HEAD = """# Recipes
 
 A recipe is a TOML file that decides everything about a training run, and in its table `run` what is made of
-[many slides](many-slides.md). This page is made from the schema by `python -m wsiseg.cli.document_recipes`; a test keeps
-it so.
+[many slides](many-slides.md). This page is made from the schema by `python -m wsiseg.cli.document_recipes`; a test
+keeps it so.
 
 Keys that do not exist are refused with the nearest one that does. Paths start at the recipe's folder and may hold
 environment variables (`${NAME}/slides`). `wsiseg train RECIPE --set training.steps=500` changes a value for one run.

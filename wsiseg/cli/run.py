@@ -70,7 +70,8 @@ class Memory(click.ParamType):
 def run(
     recipe: Path, slides: str, model: Path | None, out: str, executor: str | None, scheduler: str | None,
     workers: int | None, threads: int, max_ram: int | None, stages: str | None, thickness_um: float | None,
-    overrides: tuple[str, ...], device: str, engine: str, scratch: Path | None, log_json: Path | None, overwrite: bool, quiet: bool,
+    overrides: tuple[str, ...], device: str, engine: str, scratch: Path | None, log_json: Path | None,
+    overwrite: bool, quiet: bool,
 ) -> None:  # fmt: skip
     """Predict, measure and more over many slides, as the table [run] of RECIPE says; on workers if asked for."""
     from wsiseg.cli.run_screen import RunScreen, render
