@@ -64,7 +64,7 @@ class RunScreen:
         elif kind == "dashboard":
             self._say(f"Dask's dashboard: {event['url']}")
         elif kind == "lost":
-            self._say(f"{event['name']}: a worker was lost ({event['why']}); it is tried again.")
+            self._say(f"{event['name']} is tried again: its worker was lost ({event['why']}).")
         elif kind == "scheduler lost":
             self._say(f"The scheduler is gone; it is waited for, {event['seconds']:.0f} s at most.")
         done = sum(self.tiles.values())
