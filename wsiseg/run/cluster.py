@@ -126,6 +126,8 @@ class _Conversation:
         where = {"scheduler_file": self.target} if _is_file(self.target) else {"address": self.target}
         while True:
             try:
+                if _is_file(self.target) and not Path(self.target).exists():  # Dask would wait for it for ever
+                    raise FileNotFoundError("the file does not exist")
                 client = Client(**where, timeout=min(10.0, patience), set_as_default=False)
                 break
             except (OSError, ValueError) as error:
