@@ -26,7 +26,7 @@ def test_sizes(text: str, size: int) -> None:
 
 @pytest.mark.parametrize("text", ["", "much", "-1GB", "1.2.3GB", "8 GBs"])
 def test_what_is_no_size(text: str) -> None:
-    with pytest.raises(ValueError, match="8GB or 1.5GiB"):
+    with pytest.raises(ValueError, match=r"8GB or 1\.5GiB"):
         parse_size(text)
 
 
