@@ -7,8 +7,8 @@ A process takes that of its programs and its network (`BASE`), and for the slide
 - the slide at 8 µm/px, where its tissue is looked for.
 
 Outlines are streamed and measured per slide; their part is in `BASE`, and more than some 100,000 of them are not
-reckoned with. `BASE` and `PER_PIXEL` were taken from the peak memory of predictions with the demonstration model and
-rounded up generously; a large encoder takes more than that.
+reckoned with. `BASE` and `PER_PIXEL` are twice what was measured with the demonstration model and PyTorch on a CPU (0.5
+GiB once the network is loaded, 460 bytes per pixel of a batch); an encoder that is larger by more than that needs more.
 """
 
 from __future__ import annotations

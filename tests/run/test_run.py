@@ -101,6 +101,12 @@ def test_something_else_is_refused_and_replaced_when_told(lab: Lab, tmp_path: Pa
     assert "run.formats is" in refused.slides[0]["error"]
     assert "--overwrite" in refused.slides[0]["error"]
     assert (tmp_path / "slides" / "s1" / "outlines.xml").exists()
+    review = tmp_path / "slides" / "s1" / "outlines.reviewed.geojson"
+    review.write_text("hours of work")
+    kept, _ = run(units, replace(other, overwrite=True))
+    assert "holds outlines.reviewed.geojson, which wsiseg run did not make" in kept.slides[0]["error"]
+    assert review.read_text() == "hours of work"
+    review.unlink()
     again, _ = run(units, replace(other, overwrite=True))
     assert again.slides[0]["state"] == "done"
     assert not (tmp_path / "slides" / "s1" / "outlines.xml").exists()
@@ -145,6 +151,11 @@ def test_results_at_a_url_are_those_of_a_folder(lab: Lab, tmp_path: Path, kind: 
         assert files.cat_file(f"{root}/slides/s2/{name}") == serial[f"slides/s2/{name}"]
     assert not list((lab.folder / "scratch" / "slides").iterdir()), "nothing stays on the local disk"
     assert [facts["state"] for facts in run(units, plan)[0].slides] == ["already", "already"]
+    other = replace(lab.plan(place, "run.formats=['csv']"), overwrite=True)
+    assert [facts["state"] for facts in run(units[:1], other)[0].slides] == ["done"]
+    assert not files.exists(f"{root}/slides/s1/outlines.xml")
+    assert not files.exists(f"{root}/slides/s1/labels.zarr")
+    assert [facts["state"] for facts in run(units[:1], replace(plan, overwrite=True))[0].slides] == ["done"]
     files.rm(f"{root}/slides/s1/record.json")  # as if the upload had been cut off
     assert [facts["state"] for facts in run(units, plan)[0].slides] == ["done", "already"]
 

@@ -190,6 +190,9 @@ def test_a_scheduler_that_never_was_there_is_one_sentence(
     with pytest.raises(SchedulerError, match=r"tcp://127\.0\.0\.1:9 cannot be reached"):
         list(module.on_dask((), lab.plan(tmp_path), lambda event: None, scheduler="tcp://127.0.0.1:9"))
 
+    with pytest.raises(SchedulerError, match=r"gone\.json cannot be reached \(the file does not exist\)"):
+        list(module.on_dask((), lab.plan(tmp_path), lambda event: None, scheduler=str(tmp_path / "gone.json")))
+
     class Client:
         def scheduler_info(self, **_: object) -> dict[str, Any]:
             return {"workers": {"a": {"resources": {}}}}

@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from datetime import UTC, datetime
 from io import StringIO
 from pathlib import Path
+from threading import Lock
 from typing import IO, Any
 
 from rich.console import Console
@@ -28,7 +29,7 @@ class RunScreen:
     def __init__(self, slides: int, quiet: bool, log: Path | None) -> None:
         """Prepare for so many slides; `log` is appended to."""
         self.slides, self.quiet, self.log = slides, quiet, log
-        self.stack = ExitStack()
+        self.stack, self.lock = ExitStack(), Lock()
         self.file: IO[str] | None = None
         self.tiles: dict[str, int] = {}  # slide -> tiles done
         self.failed, self.began = 0, time.monotonic()
@@ -51,6 +52,10 @@ class RunScreen:
 
     def tell(self, event: Facts) -> None:
         """See `wsiseg.run.job.Tell`."""
+        with self.lock:  # Dask tells of tiles in a thread of its own
+            self._tell(event)
+
+    def _tell(self, event: Facts) -> None:
         if self.file is not None:
             line = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), **event}
             self.file.write(json.dumps(line, ensure_ascii=False) + "\n")

@@ -126,6 +126,8 @@ class _Conversation:
         where = {"scheduler_file": self.target} if _is_file(self.target) else {"address": self.target}
         while True:
             try:
+                if _is_file(self.target) and not Path(self.target).exists():  # Dask would wait for it for ever
+                    raise FileNotFoundError("the file does not exist")
                 client = Client(**where, timeout=min(10.0, patience), set_as_default=False)
                 break
             except (OSError, ValueError) as error:
@@ -161,10 +163,11 @@ def _local(plan: Plan, workers: int, stack: ExitStack) -> Any:
     """A scheduler in this process, and workers in processes of their own, each with one thread."""
     from distributed import LocalCluster
 
+    # Workers that end with the cluster complain of heartbeats that nobody answers; losses that count are told by us.
     return stack.enter_context(
         LocalCluster(
             n_workers=workers, threads_per_worker=1, processes=True, host="127.0.0.1",
-            dashboard_address="127.0.0.1:8787", memory_limit=plan.max_ram or "auto", silence_logs=logging.ERROR,
+            dashboard_address="127.0.0.1:8787", memory_limit=plan.max_ram or "auto", silence_logs=logging.CRITICAL,
             resources={"GPU": 1} if plan.wants_gpu else None,
         )
     )  # fmt: skip

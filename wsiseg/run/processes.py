@@ -7,6 +7,7 @@ inherited. A worker that nobody talks to any more finishes its slide and ends.
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import signal
 import time
@@ -46,7 +47,8 @@ def in_processes(units: Iterable[Unit], plan: Plan, tell: Tell, *, workers: int)
             for worker in team:
                 if worker.unit is None and waiting:
                     worker.unit = waiting.popleft()
-                    worker.pipe.send(worker.unit)
+                    with contextlib.suppress(OSError):  # it died while it had nothing to do: seen below
+                        worker.pipe.send(worker.unit)
             ready = wait([worker.pipe for worker in team])
             for i, worker in enumerate(team):
                 if worker.pipe not in ready:

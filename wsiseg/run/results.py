@@ -81,14 +81,20 @@ class Results:
         there = f"{self._root}/slides/{name}"
         files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != RECORD)
         try:
-            if self._files.exists(there):  # an upload that was cut off, or results to be replaced
-                self._files.rm(there, recursive=True)
+            for key in (RECORD, *self._made_before(there), *sorted(p.name for p in folder.iterdir())):
+                if self._files.exists(f"{there}/{key}"):  # the record first: from here on the slide is not finished
+                    self._files.rm(f"{there}/{key}", recursive=True)
             for file in (*files, folder / RECORD):
                 path = f"{there}/{file.relative_to(folder).as_posix()}"
                 self._files.makedirs(path.rpartition("/")[0], exist_ok=True)
                 self._files.put_file(str(file), path)
         except Exception as error:  # every kind of storage has errors of its own
             raise OutputError(f"{self.place} cannot be written ({error}): run the same command again.") from error
+
+    def _made_before(self, there: str) -> list[str]:
+        """The results that a record to be replaced names; whatever else lies there is not ours to remove."""
+        path = f"{there}/{RECORD}"
+        return sorted(json.loads(self._files.cat_file(path))["outputs"]) if self._files.exists(path) else []
 
     def write(self, name: str, data: bytes) -> None:
         """Write a file beside the slides' folders; OutputError if the place cannot be written."""

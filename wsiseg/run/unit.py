@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from wsiseg import __version__
-from wsiseg.errors import BusyError, MismatchError, WsisegError
+from wsiseg.errors import BusyError, MismatchError, OutputError, WsisegError
 from wsiseg.memory import estimate
 from wsiseg.outputs import whole_file
 from wsiseg.regions.formats import file_hash
@@ -102,11 +102,24 @@ def _claim(stack: ExitStack, folder: Path, made: Facts, plan: Plan) -> Path | No
         except MismatchError:
             if overwrite or not plan.overwrite:
                 raise
+            _only_ours(folder)
             overwrite = True
         except BusyError:
             if time.monotonic() > until:
                 raise
             time.sleep(POLL_S)
+
+
+def _only_ours(folder: Path) -> None:
+    """OutputError if finished results lie together with what no stage made, such as a person's review of them."""
+    if not folder.exists():
+        return
+    record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+    foreign = sorted(set(outputs_of(folder)) - set(record["outputs"]))
+    if foreign:
+        raise OutputError(
+            f"{folder} holds {', '.join(foreign)}, which wsiseg run did not make: move it elsewhere first."
+        )
 
 
 def _teller(unit: Unit, tell: Tell) -> Progress:
