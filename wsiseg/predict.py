@@ -21,6 +21,7 @@ from wsiseg.engines.engine import Engine, averaged
 from wsiseg.errors import BundleError, MismatchError, RegionError
 from wsiseg.geometry import Box
 from wsiseg.grid import Grid, Tile
+from wsiseg.qc.examine import RULES, examine
 from wsiseg.regions.formats import file_hash, read_outlines, write_outlines
 from wsiseg.regions.rasterise import Rasteriser
 from wsiseg.regions.region import Region
@@ -72,6 +73,7 @@ def predict_labels(
     manifest: Manifest,
     *,
     within: Rasteriser | None = None,
+    without: Rasteriser | None = None,
     overwrite: bool = False,
     progress: Progress = no_progress,
 ) -> LabelMap:
@@ -84,6 +86,7 @@ def predict_labels(
         out: the label map's folder
         manifest: see `predict_manifest`
         within: labels outside its outlines are set to background
+        without: labels inside its outlines are set to background
         overwrite: replace a label map that was made from something else
         progress: told (tiles done, all tiles)
 
@@ -104,6 +107,9 @@ def predict_labels(
                     if within is not None:
                         outside = within.read(row_box(grid, row)) == 0
                         labels[outside] = score[outside] = 0
+                    if without is not None:
+                        damaged = without.read(row_box(grid, row)) > 0
+                        labels[damaged] = score[damaged] = 0
                     writer.write_row(row, labels, score)
 
             # Tiles of one row above still reach into the first row to do.
@@ -191,6 +197,7 @@ class Job:
         labels: where to keep the label map; None removes it once the outlines are written
         within: predict only inside the outlines of this file
         tissue: predict only where there is tissue
+        exclude_artifacts: predict nothing where `wsiseg.qc` finds blur or pen
         overwrite: replace what was made from something else
     """
 
@@ -198,6 +205,7 @@ class Job:
     labels: Path | None = None
     within: Path | None = None
     tissue: bool = True
+    exclude_artifacts: bool = False
     overwrite: bool = False
 
 
@@ -228,7 +236,13 @@ def predict_slide(
     if job.within is not None:
         regions = read_outlines(job.within).regions
         sources["within"] = file_hash(job.within)
-    tiles = select_tiles(grid, tissue_of(slide) if job.tissue else None, within=regions, level0=slide.frame)
+    mask = tissue_of(slide) if job.tissue else None
+    damage: list[Region] = []
+    if job.exclude_artifacts:
+        quality = examine(slide)
+        mask, damage = quality.left(mask), quality.excluded()
+        sources["artifacts"] = RULES
+    tiles = select_tiles(grid, mask, within=regions, level0=slide.frame)
     manifest = predict_manifest(slide, grid, tiles, bundle, engine, sources)
     kept = job.labels or job.out.with_name(job.out.name + ".labels.zarr")
     earlier = finished_outlines(job.out, manifest, overwrite=job.overwrite)
@@ -236,10 +250,10 @@ def predict_slide(
         if job.labels is None and kept.exists():  # killed after the outlines were written
             shutil.rmtree(kept)
         return Prediction(earlier, already=True)
-    inside = None if regions is None else _inside(regions, grid, slide)
+    inside, outside = (None if r is None else _inside(r, grid, slide) for r in (regions, damage or None))
     labels = predict_labels(
         lambda box: slide.read(box, grid.frame), tiles, engine, kept, manifest,
-        within=inside, overwrite=job.overwrite, progress=progress,
+        within=inside, without=outside, overwrite=job.overwrite, progress=progress,
     )  # fmt: skip
     count = write_prediction(labels, job.out)
     if job.labels is None:

@@ -11,6 +11,8 @@ from wsiseg.cli.export import export
 from wsiseg.cli.learn import evaluate, train
 from wsiseg.cli.measure import measure
 from wsiseg.cli.predict import demo, predict
+from wsiseg.cli.qc import qc
+from wsiseg.cli.report import report
 from wsiseg.cli.slide import info, tile, tissue
 from wsiseg.cli.system import doctor
 from wsiseg.cli.view import view
@@ -23,7 +25,7 @@ def wsiseg() -> None:
     """Segment whole-slide images: from a few outlined slides to outlines on all the others."""
 
 
-for command in (info, tissue, tile, train, predict, export, measure, evaluate, view, demo, doctor):
+for command in (info, tissue, qc, tile, train, predict, export, measure, evaluate, report, view, demo, doctor):
     wsiseg.add_command(command)
 
 

@@ -6,7 +6,14 @@ from pathlib import Path
 
 import click
 
-from wsiseg.cli.screen import full_decoding_option, overwrite_option, progress_bar, quiet_option, slide_mpp_option
+from wsiseg.cli.screen import (
+    exclude_artifacts_option,
+    full_decoding_option,
+    overwrite_option,
+    progress_bar,
+    quiet_option,
+    slide_mpp_option,
+)
 
 PATH = click.Path(path_type=Path)
 
@@ -18,6 +25,7 @@ PATH = click.Path(path_type=Path)
 @click.option("--labels", type=PATH, metavar="FILE.zarr", help="Keep the label map too.")
 @click.option("--within", type=PATH, metavar="REGIONS", help="Predict only inside these outlines.")
 @click.option("--no-tissue", is_flag=True, help="Predict the whole slide, not only where there is tissue.")
+@exclude_artifacts_option
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, …")
 @slide_mpp_option
 @full_decoding_option
@@ -25,7 +33,7 @@ PATH = click.Path(path_type=Path)
 @quiet_option
 def predict(
     slide: Path, model: Path | None, out: Path | None, labels: Path | None, within: Path | None, no_tissue: bool,
-    device: str, slide_mpp: float | None, full_decoding: bool, overwrite: bool, quiet: bool,
+    exclude_artifacts: bool, device: str, slide_mpp: float | None, full_decoding: bool, overwrite: bool, quiet: bool,
 ) -> None:  # fmt: skip
     """Outline the objects of a slide; the file opens in QuPath."""
     from wsiseg.bundle import load_bundle
@@ -46,6 +54,7 @@ def predict(
         labels=labels,
         within=within,
         tissue=not no_tissue,
+        exclude_artifacts=exclude_artifacts,
         overwrite=overwrite,
     )
     scaled = bundle.usage.scaled_decoding and not full_decoding

@@ -133,6 +133,11 @@ class Slide:
         return self._backend.vendor
 
     @property
+    def stated_mpp(self) -> tuple[float, float] | None:
+        """µm/px of level 0 along x and y as the file has it, whatever is used; None where it states none to trust."""
+        return self._backend.mpp
+
+    @property
     def bounds(self) -> Box:
         """The non-empty region in px of level 0 as the header states it, else the whole plane."""
         stated = self._backend.bounds
