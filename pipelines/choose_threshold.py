@@ -17,7 +17,7 @@ import numpy as np
 from wsiseg.blend import decide, tile_weights
 from wsiseg.bundle import ModelBundle, load_bundle
 from wsiseg.data.slides import SlideRow, read_slides
-from wsiseg.engines import ENGINES
+from wsiseg.engines import make_engine
 from wsiseg.engines.engine import Engine, averaged
 from wsiseg.evaluate import match_objects
 from wsiseg.geometry import Frame
@@ -92,7 +92,7 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     args = parser.parse_args()
     recipe, bundle = load_recipe(args.recipe), load_bundle(args.model)
-    engine = ENGINES["torch"].from_bundle(bundle, args.device)
+    engine = make_engine(bundle, device=args.device)
     rows = read_slides(Path(recipe.data.slides), Path(recipe.data.root) if recipe.data.root else None)
     rows = tuple(r for r in rows if r.split == "validation" and r.annotations is not None)
     print("| flips | object_above | Dice | recall | precision | F1 |\n|---|---|---|---|---|---|")

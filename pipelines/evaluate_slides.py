@@ -33,7 +33,7 @@ from wsiseg.bundle import load_bundle
 from wsiseg.classes import ClassMap
 from wsiseg.compare import compare_files
 from wsiseg.data.slides import SlideRow, read_slides
-from wsiseg.engines import ENGINES
+from wsiseg.engines import make_engine
 from wsiseg.errors import WsisegError
 from wsiseg.evaluate import SlideEvaluation, render, summary
 from wsiseg.geometry import Box
@@ -89,7 +89,7 @@ def main() -> None:
 def judge(rows: Sequence[SlideRow], model: Path, out: Path, device: str) -> Iterator[Judged]:
     """Predict and evaluate slide after slide."""
     bundle = load_bundle(model)
-    engine = ENGINES["torch"].from_bundle(bundle, device)
+    engine = make_engine(bundle, device=device)
     for row in rows:
         assert row.annotations is not None
         prediction = out / f"{row.name}.geojson"

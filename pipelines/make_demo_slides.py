@@ -5,8 +5,10 @@
 writes, for every slide,
 
     slide-000.svs       pyramidal JPEG TIFF, 5 × 4 mm at 1 µm/px unless told otherwise
-    slide-000.geojson   outlines of "Glomerulus" and "Sclerotic glomerulus", as QuPath reads them
-    slides.csv          slide, annotations, patient, split; the split is train, validation or test
+    slide-000.geojson   outlines of "Glomerulus" and "Sclerotic glomerulus", as QuPath reads them; with --nuclei also
+                        of "Podocyte" and "Non-podocyte nucleus"
+    slides.csv          slide, annotations, patient, split; the split is train, validation or test. With --labelled N
+                        the training slides after the first N are listed without their outlines
 
 Seeds run from `--first-seed` on, one per slide, and every slide is its own patient. Stains alternate between H&E and
 PAS unless `--stain` names one; strength and colour, folds, pen marks and defocus follow from the seed. A slide that
@@ -23,14 +25,12 @@ import argparse
 import csv
 import sys
 import time
+from itertools import chain
 from pathlib import Path
 
-from wsiseg.classes import ClassMap
 from wsiseg.errors import WsisegError
 from wsiseg.regions.formats import write_outlines
-from wsiseg.synthetic import SlideSpec, generate, write_slide
-
-CLASSES = ClassMap(("Background", "Glomerulus", "Sclerotic glomerulus"))
+from wsiseg.synthetic import CLASSES, SlideSpec, generate, write_slide
 
 
 def split_of(index: int, slides: int) -> str:
@@ -49,6 +49,8 @@ def main() -> None:
     parser.add_argument("--mpp", type=float, default=1.0, help="µm per pixel (default 1.0)")
     parser.add_argument("--size-mm", default="5x4", help="width x height in mm (default 5x4)")
     parser.add_argument("--stain", choices=("he", "pas"), help="one stain for all (default: alternating)")
+    parser.add_argument("--nuclei", action="store_true", help="outline the nuclei too")
+    parser.add_argument("--labelled", type=int, help="list outlines of so many training slides only (default: all)")
     parser.add_argument("--quality", type=int, default=80, help="JPEG quality (default 80)")
     args = parser.parse_args()
     try:
@@ -68,12 +70,14 @@ def main() -> None:
         write_slide(slide, args.out / f"{name}.svs", quality=args.quality)
         write_outlines(
             args.out / f"{name}.geojson",
-            slide.truth,
+            chain(slide.truth, slide.nuclei()) if args.nuclei else slide.truth,
             classes=CLASSES,
             properties={"slide": f"{name}.svs", "origin": "generated", "seed": seed, "stain": stain},
         )
-        rows.append((f"{name}.svs", f"{name}.geojson", f"generated-{seed}", split_of(index, args.slides)))
-        counts = [sum(region.label == label for region in slide.truth) for label in CLASSES.names[1:]]
+        split = split_of(index, args.slides)
+        hidden = args.labelled is not None and split == "train" and index >= args.labelled
+        rows.append((f"{name}.svs", "" if hidden else f"{name}.geojson", f"generated-{seed}", split))
+        counts = [sum(region.label == label for region in slide.truth) for label in CLASSES.names[1:3]]
         seconds = time.perf_counter() - start
         print(f"{name}.svs: {stain}, {counts[0]} glomeruli, {counts[1]} sclerotic, {seconds:.1f} s", flush=True)
 

@@ -3,6 +3,7 @@
     BUNDLE/
       model.json            what it is: classes, µm/px, tile, architecture, provenance, metrics
       weights.safetensors   the network's weights; their SHA-256 stands in model.json
+      within/               perhaps another bundle, whose objects are found first: this one works only inside them
 
 Nothing in a bundle is ever executed; no pickle is loaded.
 """
@@ -44,6 +45,8 @@ class Usage:
             `wsiseg.blend.decide`
         flips: take the mean over four flips of each tile
         whole_objects: touching pixels of several classes are one object, see `wsiseg.predict.outlines_of`
+        separate_um: touching objects are taken apart, see `wsiseg.regions.separate.separate`
+        within_margin_um: around the objects of the bundle's `within`
         scaled_decoding: it learnt from pixels that the decoder may have shrunk, see `wsiseg.slides.slide.Slide`
     """
 
@@ -56,6 +59,8 @@ class Usage:
     object_above: float | None = None
     flips: bool = False
     whole_objects: bool = False
+    separate_um: float = 0.0
+    within_margin_um: float = 8.0
     scaled_decoding: bool = True
 
 
@@ -72,6 +77,7 @@ class ModelBundle:
         provenance: recipe, slides, versions, steps, …
         metrics: name -> value on the validation slides
         path: the folder it was read from
+        within: the model whose objects are found first; None: it works wherever there is tissue
     """
 
     name: str
@@ -82,6 +88,7 @@ class ModelBundle:
     provenance: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
     path: Path | None = None
+    within: ModelBundle | None = None
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -127,6 +134,7 @@ def load_bundle(path: Path) -> ModelBundle:
             provenance=value["provenance"],
             metrics=value["metrics"],
             path=Path(path),
+            within=load_bundle(Path(path) / "within") if (Path(path) / "within").exists() else None,
         )
     except (FileNotFoundError, NotADirectoryError):
         raise BundleError(f"There is no model bundle at {path}: `wsiseg train` writes one to RUN/model.") from None
@@ -144,6 +152,7 @@ def save_bundle(
     provenance: dict[str, Any],
     metrics: dict[str, float],
     half: bool = False,
+    within: Path | None = None,
 ) -> ModelBundle:
     """Write a bundle, replacing one that is there; it appears whole or not at all.
 
@@ -152,7 +161,12 @@ def save_bundle(
         net: the network
         name, classes, usage, provenance, metrics: see `ModelBundle`
         half: store the weights in 16 bits, for small files
+        within: a bundle to be copied into this one
+
+    Raises:
+        BundleError: there is no bundle at `within`
     """
+    first = None if within is None else load_bundle(within)
     fresh = path.with_name(path.name + ".partial")
     state = {k: v.detach().cpu().contiguous() for k, v in net.state_dict().items()}
     if half:
@@ -163,7 +177,9 @@ def save_bundle(
         save_file(state, fresh / "weights.safetensors")
         (fresh / "weights.safetensors").chmod(0o644)  # safetensors lets only the owner read
         digest = _sha256(fresh / "weights.safetensors")
-        bundle = ModelBundle(name, classes, usage, net.architecture, digest, provenance, metrics, path)
+        bundle = ModelBundle(name, classes, usage, net.architecture, digest, provenance, metrics, path, first)
+        if within is not None:
+            shutil.copytree(within, fresh / "within")
         text = json.dumps(_to_json(bundle), indent=1, ensure_ascii=False)
         (fresh / "model.json").write_text(text + "\n", encoding="utf-8")
         shutil.rmtree(path, ignore_errors=True)

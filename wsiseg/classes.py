@@ -80,3 +80,21 @@ class ClassMap:
         colours = tuple((int(r["color"][0]), int(r["color"][1]), int(r["color"][2])) for r in kept)
         ignored = tuple(str(r["name"]) for r in rows if r["index"] == IGNORE)
         return cls(tuple(str(r["name"]) for r in kept), colours, ignored)
+
+
+def joined(first: ClassMap, second: ClassMap) -> ClassMap:
+    """The classes of two maps as one: those of the second are painted over those of the first.
+
+    Raises:
+        ClassError: a name stands in both
+    """
+    twice = set(first.names[1:]) & set(second.names[1:])
+    if twice:
+        raise ClassError(f"Two models both say {', '.join(map(repr, sorted(twice)))}: rename a class of one of them.")
+    names, colours = first.names + second.names[1:], list(first.colours + second.colours[1:])
+    free = [c for c in PALETTE if c not in colours]
+    for i, colour in enumerate(colours):
+        if colour in colours[:i] and free:  # both took the first colours of the palette
+            colours[i] = free.pop(0)
+    ignored = tuple(dict.fromkeys(first.ignore_names + second.ignore_names))
+    return ClassMap(names, tuple(colours), tuple(name for name in ignored if name not in names))

@@ -17,7 +17,12 @@ from wsiseg.stores.labels import LabelMap
 
 
 def compare_files(
-    slide: Slide, truth: Path, prediction: Path, resolution: float, classes: ClassMap | None = None
+    slide: Slide,
+    truth: Path,
+    prediction: Path,
+    resolution: float,
+    classes: ClassMap | None = None,
+    match_um: float | None = None,
 ) -> tuple[SlideEvaluation, ClassMap]:
     """Compare two files over the whole slide.
 
@@ -27,6 +32,7 @@ def compare_files(
         prediction: outlines, or a label map (.zarr)
         resolution: µm/px at which pixels are compared; a label map brings its own
         classes: of outlines; see `common_classes`, which several slides need
+        match_um: as of `evaluate_slide`
 
     Returns:
         The evaluation, and its classes: the prediction's own where it says them, else all that either file names.
@@ -47,13 +53,14 @@ def compare_files(
             )
         found = evaluate_slide(
             slide.name, _named(wanted), tuple(outlines_of(labels)), labels.classes, labels.frame, level0,
-            labels=labels.read,
+            labels=labels.read, match_um=match_um,
         )  # fmt: skip
         return found, labels.classes
     said = read_outlines(prediction)
     classes = classes or _classes([(wanted, said)], f"{truth} and {prediction}")
     frame = level0.at(resolution)
-    return evaluate_slide(slide.name, _named(wanted), _named(said), classes, frame, level0), classes
+    found = evaluate_slide(slide.name, _named(wanted), _named(said), classes, frame, level0, match_um=match_um)
+    return found, classes
 
 
 def _named(outlines: Outlines) -> tuple[Region, ...]:

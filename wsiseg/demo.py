@@ -8,7 +8,7 @@ from pathlib import Path
 
 from wsiseg.bundle import load_bundle
 from wsiseg.compare import compare_files
-from wsiseg.engines import ENGINES
+from wsiseg.engines import make_engine
 from wsiseg.evaluate import render, summary
 from wsiseg.models import DEMONSTRATION
 from wsiseg.outputs import writing
@@ -24,12 +24,12 @@ SPEC = SlideSpec(seed=90210, width_um=6000, height_um=4000, stain="pas", mpp=0.5
 TRUTH_COLOUR, PREDICTION_COLOUR = (0, 0, 0), (0, 200, 80)
 
 
-def run_demo(out: Path, *, device: str, say: Callable[[str], None], progress: Progress) -> None:
+def run_demo(out: Path, *, device: str, engine: str, say: Callable[[str], None], progress: Progress) -> None:
     """Make a slide, predict it with the bundled model, write outlines and a picture, compare with the truth.
 
     Args:
         out: folder for slide.svs, truth.geojson, prediction.geojson, overlay.png and evaluation.json
-        device: where the network runs
+        device, engine: where the network runs, and what runs it
         say: told each step's result, a line at a time
         progress: told (tiles done, all tiles)
     """
@@ -43,9 +43,8 @@ def run_demo(out: Path, *, device: str, say: Callable[[str], None], progress: Pr
     write_outlines(truth_path, made.truth, classes=bundle.classes, properties={"generated": True, "seed": SPEC.seed})
     say(f"{slide_path}: generated, {made.frame.width} × {made.frame.height} px at {made.frame.mpp:g} µm/px")
     with open_slide(slide_path) as slide:
-        engine = ENGINES["torch"].from_bundle(bundle, device)
         job = Job(prediction_path, overwrite=True)
-        result = predict_slide(slide, bundle, engine, job, progress=progress)
+        result = predict_slide(slide, bundle, make_engine(bundle, engine, device), job, progress=progress)
         found, classes = compare_files(slide, truth_path, prediction_path, resolution=1.0)
         figures = summary([found], classes)
         picture, plane = slide.thumbnail(2400)

@@ -1,7 +1,8 @@
 """How well a prediction agrees with the truth, over whole slides.
 
 Pixels: a confusion matrix over every pixel of the slide at one µm/px, truth by rows. Objects: outlines of one class,
-matched one to one at an intersection over union of at least 0.5. Slides are pooled by adding up counts; figures per
+matched one to one at an intersection over union of at least 0.5; small ones, such as nuclei, rather by their centroids,
+since a border one pixel off already halves their overlap. Slides are pooled by adding up counts; figures per
 slide are kept beside them.
 """
 
@@ -13,7 +14,7 @@ from typing import Any
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
-from shapely import STRtree, area, intersection
+from shapely import STRtree, area, centroid, distance, intersection
 
 from wsiseg.classes import IGNORE, ClassMap
 from wsiseg.geometry import Box, Frame
@@ -31,7 +32,8 @@ class Matches:
     """Objects of one class on one slide.
 
     Attributes:
-        found: pairs (place in truth, place in prediction, IoU)
+        found: pairs (place in truth, place in prediction, how well they match: IoU, or 1 at no distance of the
+            centroids and 0 at the largest that counts)
         missed: places in truth without a partner
         unmatched: places in prediction without a partner; where outlines are incomplete, not all of these are wrong
     """
@@ -66,16 +68,30 @@ def confusion_matrix(truth: Read, prediction: Read, frame: Frame, classes: int) 
     return total
 
 
-def match_objects(truth: Sequence[Region], prediction: Sequence[Region], iou: float = MATCH_IOU) -> Matches:
-    """Match outlines one to one so that the sum of their IoU is highest; pairs below `iou` are no pairs."""
+def match_objects(
+    truth: Sequence[Region], prediction: Sequence[Region], iou: float = MATCH_IOU, reach: float | None = None
+) -> Matches:
+    """Match outlines one to one so that they match best in sum.
+
+    Args:
+        truth, prediction: in the same plane
+        iou: pairs with a lower IoU are no pairs
+        reach: px of the plane; match by centroids instead: pairs farther apart are no pairs
+    """
     t = np.array([r.polygon for r in truth], dtype=object)
     p = np.array([r.polygon for r in prediction], dtype=object)
     pairs: list[tuple[int, int, float]] = []
     if len(t) and len(p):
-        i, j = STRtree(p).query(t, predicate="intersects")
-        both = area(intersection(t[i], p[j]))
-        overlap = both / (area(t[i]) + area(p[j]) - both)
-        good = overlap >= iou
+        if reach is None:
+            i, j = STRtree(p).query(t, predicate="intersects")
+            both = area(intersection(t[i], p[j]))
+            overlap = both / (area(t[i]) + area(p[j]) - both)
+            good = overlap >= iou
+        else:
+            here, there = centroid(t), centroid(p)
+            i, j = STRtree(there).query(here, predicate="dwithin", distance=reach)
+            overlap = 1 - distance(here[i], there[j]) / reach
+            good = overlap > 0
         i, j, overlap = i[good], j[good], overlap[good]
         for group in _groups(i, j):
             rows, cols = np.unique(i[group]), np.unique(j[group])
@@ -115,6 +131,7 @@ def evaluate_slide(
     level0: Frame,
     *,
     labels: Read | None = None,
+    match_um: float | None = None,
 ) -> SlideEvaluation:
     """Compare two sets of outlines in level-0 pixels.
 
@@ -125,6 +142,7 @@ def evaluate_slide(
         frame: plane in which pixels are compared
         level0: plane of the outlines
         labels: labels of the prediction in `frame`, where a label map is at hand; else its outlines are rasterised
+        match_um: match objects by centroids no farther apart than this, and not by IoU
 
     Raises:
         ClassError: an outline has a class that is not among the classes
@@ -135,11 +153,12 @@ def evaluate_slide(
     wanted = set(classes.names[1:])
     t = [r for r in truth if r.label in wanted]
     p = [r for r in prediction if r.label in wanted]
+    reach = None if match_um is None else match_um / level0.mpp
     objects = {
-        name: match_objects([r for r in t if r.label == name], [r for r in p if r.label == name])
+        name: match_objects([r for r in t if r.label == name], [r for r in p if r.label == name], reach=reach)
         for name in classes.names[1:]
     }
-    return SlideEvaluation(name, confusion, objects, match_objects(t, p))
+    return SlideEvaluation(name, confusion, objects, match_objects(t, p, reach=reach))
 
 
 def pixel_figures(confusion: np.ndarray, classes: ClassMap) -> dict[str, dict[str, float | None]]:
@@ -178,8 +197,8 @@ def object_figures(found: int, missed: int, unmatched: int) -> dict[str, float |
     }
 
 
-def summary(slides: Sequence[SlideEvaluation], classes: ClassMap) -> dict[str, Any]:
-    """Figures pooled over the slides, and per slide, as JSON values."""
+def summary(slides: Sequence[SlideEvaluation], classes: ClassMap, match_um: float | None = None) -> dict[str, Any]:
+    """Figures pooled over the slides, and per slide, as JSON values; `match_um` as the slides were evaluated with."""
 
     def figures(group: Sequence[SlideEvaluation]) -> dict[str, Any]:
         def pooled(matches: list[Matches]) -> dict[str, float | int | None]:
@@ -195,7 +214,7 @@ def summary(slides: Sequence[SlideEvaluation], classes: ClassMap) -> dict[str, A
 
     return {
         "classes": list(classes),
-        "match_iou": MATCH_IOU,
+        **({"match_iou": MATCH_IOU} if match_um is None else {"match_um": match_um}),
         "pooled": figures(slides),
         "slides": {s.name: figures([s]) for s in slides},
     }
@@ -208,7 +227,9 @@ def render(result: dict[str, Any]) -> str:
     for name, row in pooled["pixels"].items():
         values = [_text(row[key]) for key in ("iou", "precision", "recall", "f1")]
         lines.append(f"{name:<28}{values[0]:>8}{values[1]:>11}{values[2]:>8}{values[3]:>9}")
-    lines += ["", f"{'objects (IoU ≥ ' + format(result['match_iou'], 'g') + ')':<28}"]
+    near = result.get("match_um")
+    rule = f"IoU ≥ {result['match_iou']:g}" if near is None else f"centroids ≤ {near:g} µm"
+    lines += ["", f"{'objects (' + rule + ')':<28}"]
     lines[-1] += f"{'truth':>8}{'found':>8}{'missed':>8}{'unmatched':>11}{'precision':>11}{'recall':>8}{'F1':>8}"
     for name, row in pooled["objects"].items():
         counts = f"{row['truth']:>8}{row['found']:>8}{row['missed']:>8}{row['unmatched']:>11}"

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import numpy as np
 from wsiseg import __version__
 from wsiseg.blend import Blender
 from wsiseg.bundle import ModelBundle
-from wsiseg.classes import IGNORE, ClassMap
+from wsiseg.classes import IGNORE, ClassMap, joined
 from wsiseg.engines.engine import Engine, averaged
 from wsiseg.errors import BundleError, MismatchError, RegionError
 from wsiseg.geometry import Box
@@ -24,7 +25,9 @@ from wsiseg.grid import Grid, Tile
 from wsiseg.qc.examine import RULES, examine
 from wsiseg.regions.formats import file_hash, read_outlines, write_outlines
 from wsiseg.regions.rasterise import Rasteriser
-from wsiseg.regions.region import Region
+from wsiseg.regions.region import Outlines, Region
+from wsiseg.regions.separate import separate
+from wsiseg.regions.surround import grown
 from wsiseg.regions.vectorise import vectorise
 from wsiseg.slides.slide import Slide
 from wsiseg.stores.claim import Manifest, claim, differences
@@ -114,8 +117,8 @@ def predict_labels(
 
             # Tiles of one row above still reach into the first row to do.
             first = next((i for i, t in enumerate(tiles) if t.row >= writer.rows_done - 1), len(tiles))
-            for i, images in _batches(read, tiles, first // batch * batch, batch):
-                scores = averaged(engine, images, flips=usage["flips"])
+            batches = _batches(read, tiles, first // batch * batch, batch)
+            for i, scores in _scores(batches, engine, flips=usage["flips"]):
                 for tile, values in zip(tiles[i : i + batch], scores, strict=False):  # the last batch is padded
                     if tile.row >= writer.rows_done - 1:
                         store(before=tile.row)
@@ -152,6 +155,7 @@ def outlines_of(
     min_hole_um2: float = 0.0,
     simplify_um: float = 0.0,
     whole_objects: bool = False,
+    separate_um: float = 0.0,
 ) -> Iterator[Region]:
     """The objects of a label map as regions in level-0 pixels, each with its mean confidence as score.
 
@@ -160,14 +164,18 @@ def outlines_of(
         min_object_um2, min_hole_um2, simplify_um: as of `wsiseg.regions.vectorise.vectorise`
         whole_objects: pixels of several classes that touch are one object, of the class that most of them have; right
             where the classes are kinds of one thing. Otherwise each class has its own outlines.
+        separate_um: touching objects are taken apart, as of `wsiseg.regions.separate.separate`; 0: they are not
     """
     bands, classes = labels.bands(), labels.classes
     if whole_objects:
         bands, classes = (np.where((b > 0) & (b != IGNORE), 1, 0).astype(np.uint8) for b in bands), _ANY
-    for region in vectorise(
+    found = vectorise(
         bands, classes, labels.frame, labels.level0,
         min_area_um2=min_object_um2, min_hole_um2=min_hole_um2, simplify_um=simplify_um,
-    ):  # fmt: skip
+    )  # fmt: skip
+    if separate_um:
+        found = (part for r in found for part in separate(r, labels.frame, labels.level0, separate_um))
+    for region in found:
         box, inside = _pixels(region, labels)
         name = region.label
         if whole_objects:
@@ -188,6 +196,21 @@ def _pixels(region: Region, labels: LabelMap) -> tuple[Box, np.ndarray]:
     return box, Rasteriser([one], _ANY, labels.frame, labels.level0).read(box) > 0
 
 
+def _scores(
+    batches: Iterator[tuple[int, np.ndarray]], engine: Engine, *, flips: bool
+) -> Iterator[tuple[int, np.ndarray]]:
+    """(place of the first tile, what the engine says of its batch); one batch is blended while the next is inferred."""
+    with ThreadPoolExecutor(1) as pool:
+        before: tuple[int, Future[np.ndarray]] | None = None
+        for i, images in batches:
+            now = i, pool.submit(averaged, engine, images, flips=flips)
+            if before is not None:
+                yield before[0], before[1].result()
+            before = now
+        if before is not None:
+            yield before[0], before[1].result()
+
+
 @dataclass(frozen=True, slots=True)
 class Job:
     """What is to come out of a prediction.
@@ -196,6 +219,8 @@ class Job:
         out: the outlines
         labels: where to keep the label map; None removes it once the outlines are written
         within: predict only inside the outlines of this file
+        margin_um: around those outlines, inside as well
+        with_regions: write the outlines of `within` into the output too
         tissue: predict only where there is tissue
         exclude_artifacts: predict nothing where `wsiseg.qc` finds blur or pen
         overwrite: replace what was made from something else
@@ -204,6 +229,8 @@ class Job:
     out: Path
     labels: Path | None = None
     within: Path | None = None
+    margin_um: float = 0.0
+    with_regions: bool = False
     tissue: bool = True
     exclude_artifacts: bool = False
     overwrite: bool = False
@@ -231,18 +258,21 @@ def predict_slide(
     """
     check_fit(slide, bundle)
     grid = grid_for(slide, bundle)
-    regions = None
+    given = read_outlines(job.within) if job.within is not None else None
+    regions = grown(given.regions, job.margin_um, slide.frame) if given is not None else None
     sources: dict[str, Any] = {"within": None, "tissue": "default" if job.tissue else None}
     if job.within is not None:
-        regions = read_outlines(job.within).regions
-        sources["within"] = file_hash(job.within)
+        sources["within"] = {"file": file_hash(job.within), "margin_um": job.margin_um, "kept": job.with_regions}
     mask = tissue_of(slide) if job.tissue else None
     damage: list[Region] = []
     if job.exclude_artifacts:
         quality = examine(slide)
         mask, damage = quality.left(mask), quality.excluded()
         sources["artifacts"] = RULES
-    tiles = select_tiles(grid, mask, within=regions, level0=slide.frame)
+    if job.with_regions and not regions:
+        tiles = []  # the model before this one found nothing
+    else:
+        tiles = select_tiles(grid, mask, within=regions, level0=slide.frame)
     manifest = predict_manifest(slide, grid, tiles, bundle, engine, sources)
     kept = job.labels or job.out.with_name(job.out.name + ".labels.zarr")
     earlier = finished_outlines(job.out, manifest, overwrite=job.overwrite)
@@ -255,7 +285,7 @@ def predict_slide(
         lambda box: slide.read(box, grid.frame), tiles, engine, kept, manifest,
         within=inside, without=outside, overwrite=job.overwrite, progress=progress,
     )  # fmt: skip
-    count = write_prediction(labels, job.out)
+    count = write_prediction(labels, job.out, given if job.with_regions else None)
     if job.labels is None:
         shutil.rmtree(kept)
     return Prediction(count)
@@ -266,13 +296,22 @@ def _inside(regions: Sequence[Region], grid: Grid, slide: Slide) -> Rasteriser:
     return Rasteriser([replace(r, label=_ANY.names[1]) for r in regions], _ANY, grid.frame, slide.frame)
 
 
-def write_prediction(labels: LabelMap, out: Path) -> int:
-    """Trace a label map and write its outlines, in the sizes its model was made for; returns how many."""
+def write_prediction(labels: LabelMap, out: Path, beside: Outlines | None = None) -> int:
+    """Trace a label map and write its outlines, in the sizes its model was made for; returns how many.
+
+    Args:
+        labels: the map
+        out: the file
+        beside: a prediction whose outlines are written first, with its classes before the map's own
+    """
     usage = labels.manifest["model"]["usage"]
-    sizes = {key: usage[key] for key in ("min_object_um2", "min_hole_um2", "whole_objects")}
-    written = write_outlines(
-        out, outlines_of(labels, **sizes), classes=labels.classes, properties={"wsiseg": labels.manifest}
-    )
+    sizes = {key: usage[key] for key in ("min_object_um2", "min_hole_um2", "whole_objects", "separate_um")}
+    regions, classes, about = outlines_of(labels, **sizes), labels.classes, labels.manifest
+    if beside is not None:
+        classes = joined(ClassMap.from_json(beside.properties["wsiseg"]["classes"]), classes)
+        regions = chain(beside.regions, regions)
+        about = about | {"first": beside.properties["wsiseg"]}
+    written = write_outlines(out, regions, classes=classes, properties={"wsiseg": about})
     return written.objects
 
 
@@ -288,8 +327,9 @@ def finished_outlines(out: Path, manifest: Manifest, *, overwrite: bool) -> int 
         there = read_outlines(out)
     except RegionError as error:
         raise MismatchError(f"{out} is there and is no prediction ({error}) Start anew with --overwrite.") from error
-    made_from = there.properties.get("wsiseg")
-    if made_from is None:
+    made_from = dict(there.properties.get("wsiseg") or {})
+    made_from.pop("first", None)  # its file's hash stands among the sources
+    if not made_from:
         raise MismatchError(f"{out} is there and is not from wsiseg predict: choose another --out or say --overwrite.")
     found = differences(made_from, json.loads(json.dumps(manifest)))
     if found:

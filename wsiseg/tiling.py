@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,16 @@ from shapely import box as rectangle
 
 from wsiseg import __version__
 from wsiseg.classes import ClassMap
-from wsiseg.errors import TissueError
+from wsiseg.errors import StoreError, TissueError
 from wsiseg.geometry import Box, Frame
 from wsiseg.grid import Grid, Tile
 from wsiseg.regions.rasterise import Rasteriser
 from wsiseg.regions.region import Region
 from wsiseg.slides.slide import Slide
 from wsiseg.stores.claim import Manifest, claim
-from wsiseg.stores.tiles import FORMAT, TileStore, TileWriter
+from wsiseg.stores.jpeg import compress
+from wsiseg.stores.reference import refer
+from wsiseg.stores.tiles import FORMAT, REFERENCE, SLIDE, ZSTD, TileStore, TileWriter
 from wsiseg.tissue import TissueMask
 
 Progress = Callable[[int, int], None]  # (done, all)
@@ -111,6 +114,7 @@ def tile_slide(
     classes: ClassMap | None = None,
     regions: Sequence[Region] = (),
     sources: dict[str, Any] | None = None,
+    pixels: str = ZSTD,
     workers: int = 1,
     overwrite: bool = False,
     progress: Progress = no_progress,
@@ -125,27 +129,55 @@ def tile_slide(
         classes: store label rasters of these classes too
         regions: outlines in level-0 pixels, for the label rasters
         sources: what else the result depends on (hash of the outline file, …), kept in the manifest
+        pixels: how the pixels are kept, one of `wsiseg.stores.tiles.PIXELS`
         workers: threads that read
         overwrite: replace a store that was made from something else
         progress: told (tiles done, all tiles)
 
     Raises:
         MismatchError, BusyError, OutputError, SlideError
+        StoreError: the slide's own JPEG is wanted and the grid is not that of its tiles
     """
-    manifest = tile_manifest(slide, grid, tiles, classes, sources or {})
+    kept = {} if pixels == ZSTD else {"pixels": pixels}
+    manifest = tile_manifest(slide, grid, tiles, classes, {**(sources or {}), **kept})
+    if pixels == SLIDE:
+        _check_own_jpeg(slide, grid, tiles)
     raster = Rasteriser(regions, classes, grid.frame, slide.frame) if classes is not None else None
     with claim(out, manifest, overwrite=overwrite) as folder:
         if folder is not None:
             writer = TileWriter(folder, manifest, tiles)
+            if pixels == REFERENCE:
+                refer(folder, slide)
+            load = partial(_load, slide, grid, pixels)
             with ThreadPoolExecutor(workers) as pool:
                 done = 0
                 for shard in writer.shards():
                     if not writer.done(shard):
                         boxes = [tiles[i].read for i in shard]
-                        images = np.stack(list(pool.map(lambda box: slide.read(box, grid.frame), boxes)))
+                        images = None if pixels == REFERENCE else list(pool.map(load, boxes))
                         labels = np.stack([raster.read(box) for box in boxes]) if raster is not None else None
                         writer.write(shard, images, labels)
                     done += len(shard)
                     progress(done, len(tiles))
             writer.finish()
     return TileStore(out)
+
+
+def _load(slide: Slide, grid: Grid, pixels: str, box: Box) -> np.ndarray | bytes:
+    """A tile as it is to be stored: its pixels, or its JPEG file."""
+    if pixels == SLIDE:
+        own = slide.jpeg(box, grid.frame)
+        if own:
+            return own
+    image = slide.read(box, grid.frame)
+    return image if pixels == ZSTD else compress(image)  # here, in the threads that read
+
+
+def _check_own_jpeg(slide: Slide, grid: Grid, tiles: Sequence[Tile]) -> None:
+    """StoreError unless the tiles of the grid are the slide's own."""
+    if any(slide.jpeg(tile.read, grid.frame) is None for tile in (tiles[0], tiles[-1])):
+        finest = ", ".join(f"{slide.frame.mpp * scale:g}" for scale, _ in slide.downsamples)
+        raise StoreError(
+            f"The own JPEG of {slide.name} cannot be kept: that takes JPEG tiles, no overlap, the width of the slide's "
+            f"tiles as --size and the µm/px of one of its levels as --mpp ({finest})."
+        )

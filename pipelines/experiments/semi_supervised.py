@@ -70,7 +70,7 @@ ARMS: dict[str, tuple[str, tuple[str, ...]]] = {
 }
 MAIN = ("supervised", "adversarial", "consistency", "adversarial-placebo", "consistency-placebo")
 TRIES: dict[str, tuple[tuple[str, ...], ...]] = {
-    "supervised": tuple((f"method.learning_rate={rate}",) for rate in ("5e-4", "1e-3", "2e-3")),
+    "supervised": tuple((f"method.learning_rate={rate}",) for rate in ("2e-3", "4e-3", "8e-3")),
     "adversarial": (
         ("method.adversarial.unlabelled_weight=0.001",),
         ("method.adversarial.unlabelled_weight=0.01",),
@@ -266,29 +266,31 @@ def f1(slides: Iterable[dict[str, Any]], name: str) -> float:
     return found / max(1, found + sum(r["missed"] + r["unmatched"] for r in rows))
 
 
-def tune(out: Path, labelled: int, results: Path) -> None:
-    """Run what tuning still lacks; once all is there, keep the best settings of each arm by Dice of any object."""
-    scores: dict[str, list[float]] = {arm: [] for arm in TRIES}
-    for arm, tries in TRIES.items():
-        for i, settings in enumerate(tries):
+def tune(out: Path, labelled: int, results: Path, arms: Sequence[str]) -> None:
+    """Run what the tuning of these arms still lacks and keep the best settings of each by Dice of any object.
+
+    The supervised arm comes first: all others learn at its rate.
+    """
+    for arm in arms:
+        first = () if arm == "supervised" else settings_for("supervised", results)
+        files = []
+        for i, settings in enumerate(TRIES[arm]):
             for seed in TUNING_SEEDS:
-                run_one(out, arm, seed, labelled, settings, f"tune-{arm}-{i}-{labelled}-{seed}")
-    for arm, tries in TRIES.items():
-        for i, settings in enumerate(tries):
-            files = [out / f"tune-{arm}-{i}-{labelled}-{seed}" / "result.json" for seed in TUNING_SEEDS]
-            if not all(f.exists() for f in files):
-                print("Another process is still tuning: call this again when it has ended.")
-                return
-            scores[arm].append(
-                float(np.mean([dice(json.loads(f.read_text())["slides"].values(), "any") for f in files]))
-            )
-            print(f"{arm} {' '.join(settings)}: Dice {scores[arm][-1]:.3f}", flush=True)
-    best = {
-        arm: {"dice": [round(s, 4) for s in scores[arm]], "tries": tries, "best": tries[int(np.argmax(scores[arm]))]}
-        for arm, tries in TRIES.items()
-    }
-    results.mkdir(parents=True, exist_ok=True)
-    (results / "tuned.json").write_text(json.dumps(best, indent=1) + "\n")
+                name = f"tune-{arm}-{i}-{labelled}-{seed}"
+                run_one(out, arm, seed, labelled, (*first, *settings), name)
+                files.append(out / name / "result.json")
+        if not all(f.exists() for f in files):
+            print(f"Another process is still tuning {arm}: call this again when it has ended.")
+            continue
+        each = [dice(json.loads(f.read_text())["slides"].values(), "any") for f in files]
+        scores = np.reshape(each, (-1, len(TUNING_SEEDS))).mean(1)
+        tuned = json.loads((results / "tuned.json").read_text()) if (results / "tuned.json").exists() else {}
+        tuned[arm] = {
+            "tries": TRIES[arm], "dice": scores.round(4).tolist(), "best": TRIES[arm][int(scores.argmax())]
+        }  # fmt: skip
+        results.mkdir(parents=True, exist_ok=True)
+        (results / "tuned.json").write_text(json.dumps(tuned, indent=1) + "\n")
+        print(f"{arm}: {tuned[arm]}", flush=True)
 
 
 def settings_for(arm: str, results: Path) -> tuple[str, ...]:
@@ -350,7 +352,7 @@ def main() -> None:
     args = parser.parse_args()
     try:
         if args.what == "tune":
-            tune(args.out, args.labelled, args.results)
+            tune(args.out, args.labelled, args.results, list(TRIES) if args.arms == "main" else args.arms.split(","))
         elif args.what == "table":
             table(args.out, args.results)
         else:

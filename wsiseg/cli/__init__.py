@@ -14,6 +14,7 @@ from wsiseg.cli.predict import demo, predict
 from wsiseg.cli.qc import qc
 from wsiseg.cli.report import report
 from wsiseg.cli.slide import info, tile, tissue
+from wsiseg.cli.synth import synth
 from wsiseg.cli.system import doctor
 from wsiseg.cli.view import view
 from wsiseg.errors import WsisegError
@@ -25,7 +26,9 @@ def wsiseg() -> None:
     """Segment whole-slide images: from a few outlined slides to outlines on all the others."""
 
 
-for command in (info, tissue, qc, tile, train, predict, export, measure, evaluate, report, view, demo, doctor):
+for command in (
+    info, tissue, qc, tile, train, predict, export, measure, evaluate, report, view, synth, demo, doctor,
+):  # fmt: skip
     wsiseg.add_command(command)
 
 

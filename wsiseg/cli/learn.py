@@ -60,6 +60,12 @@ def train(
     "--prediction", "predictions", type=PATH, required=True, multiple=True, help="Outlines, or a label map (.zarr)."
 )
 @click.option(
+    "--match-um",
+    type=click.FloatRange(0, min_open=True),
+    metavar="µM",
+    help="Objects match where their centroids are this near, and not by overlap: for nuclei, 3 or so.",
+)
+@click.option(
     "--resolution",
     type=float,
     default=1.0,
@@ -77,6 +83,7 @@ def train(
 @slide_mpp_option
 def evaluate(
     slides: tuple[Path, ...], truths: tuple[Path, ...], predictions: tuple[Path, ...], resolution: float,
+    match_um: float | None,
     measurements: bool, table: Path | None, glomeruli: tuple[str, ...], sclerotic: tuple[str, ...],
     podocytes: tuple[str, ...], thickness_um: float | None, as_json: bool, slide_mpp: float | None,
 ) -> None:  # fmt: skip
@@ -99,12 +106,12 @@ def evaluate(
     found, pairs = [], []
     for slide, truth, prediction in zip(slides, truths, predictions, strict=True):
         with open_slide(slide, mpp=slide_mpp) as opened:
-            one, classes = compare_files(opened, truth, prediction, resolution, classes)
+            one, classes = compare_files(opened, truth, prediction, resolution, classes, match_um)
             found.append(one)
             if measurements:
                 pairs.append(measure_pair(opened, truth, prediction, wanted))
     assert classes is not None
-    result = summary(found, classes)
+    result = summary(found, classes, match_um)
     if measurements:
         result["measurements"] = compare_measurements(pairs)
         if table is not None:

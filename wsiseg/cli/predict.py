@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from wsiseg.cli.screen import (
+    engine_option,
     exclude_artifacts_option,
     full_decoding_option,
     overwrite_option,
@@ -24,23 +25,32 @@ PATH = click.Path(path_type=Path)
 @click.option("--out", type=PATH, metavar="FILE.geojson", help="The outlines; SLIDE-STEM.geojson here by default.")
 @click.option("--labels", type=PATH, metavar="FILE.zarr", help="Keep the label map too.")
 @click.option("--within", type=PATH, metavar="REGIONS", help="Predict only inside these outlines.")
+@click.option(
+    "--within-model",
+    type=PATH,
+    metavar="BUNDLE",
+    help="Predict with this model first, and with --model only inside what it finds; a pair of models brings its own.",
+)
 @click.option("--no-tissue", is_flag=True, help="Predict the whole slide, not only where there is tissue.")
 @exclude_artifacts_option
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, …")
+@engine_option
 @slide_mpp_option
 @full_decoding_option
 @overwrite_option
 @quiet_option
 def predict(
-    slide: Path, model: Path | None, out: Path | None, labels: Path | None, within: Path | None, no_tissue: bool,
-    exclude_artifacts: bool, device: str, slide_mpp: float | None, full_decoding: bool, overwrite: bool, quiet: bool,
+    slide: Path, model: Path | None, out: Path | None, labels: Path | None, within: Path | None,
+    within_model: Path | None, no_tissue: bool, exclude_artifacts: bool, device: str, engine: str,
+    slide_mpp: float | None, full_decoding: bool, overwrite: bool, quiet: bool,
 ) -> None:  # fmt: skip
     """Outline the objects of a slide; the file opens in QuPath."""
     from wsiseg.bundle import load_bundle
-    from wsiseg.engines import ENGINES
+    from wsiseg.engines import make_engine
     from wsiseg.models import DEMONSTRATION
     from wsiseg.predict import Job, predict_slide
     from wsiseg.slides.open import open_slide
+    from wsiseg.stages import predict_within, regions_file
 
     bundle = load_bundle(model or DEMONSTRATION)
     if model is None:
@@ -57,11 +67,17 @@ def predict(
         exclude_artifacts=exclude_artifacts,
         overwrite=overwrite,
     )
+    first = load_bundle(within_model) if within_model is not None else bundle.within
     scaled = bundle.usage.scaled_decoding and not full_decoding
     opening = open_slide(slide, mpp=slide_mpp, scaled_decoding=scaled)
     with opening as opened, progress_bar("Predicting", "tiles", quiet) as progress:
-        engine = ENGINES["torch"].from_bundle(bundle, device)
-        result = predict_slide(opened, bundle, engine, job, progress=progress)
+        fine = make_engine(bundle, engine, device)
+        if first is None:
+            result = predict_slide(opened, bundle, fine, job, progress=progress)
+        else:
+            pair = (first, make_engine(first, engine, device)), (bundle, fine)
+            result = predict_within(opened, *pair, job, progress=(progress, progress))
+            click.echo(f"{regions_file(job.out)}: what {first.name!r} found", err=True)
     kept = f", label map in {labels}" if labels is not None else ""
     click.echo(f"{job.out}: {result.objects} outlines{kept}" + (" (already there)" if result.already else ""))
     click.echo(f"Open {slide.name} in QuPath and drop {job.out.name} onto it.", err=True)
@@ -70,10 +86,11 @@ def predict(
 @click.command()
 @click.option("--out", type=PATH, default=Path("demo"), show_default=True, metavar="DIR", help="Where everything goes.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, …")
+@engine_option
 @quiet_option
-def demo(out: Path, device: str, quiet: bool) -> None:
+def demo(out: Path, device: str, engine: str, quiet: bool) -> None:
     """The main job on a generated slide: predict, write outlines and a picture, compare with the truth."""
     from wsiseg.demo import run_demo
 
     with progress_bar("Predicting", "tiles", quiet) as progress:
-        run_demo(out, device=device, say=click.echo, progress=progress)
+        run_demo(out, device=device, engine=engine, say=click.echo, progress=progress)

@@ -14,6 +14,10 @@ slide_mpp_option = click.option(
     "--mpp", "--slide-mpp", "slide_mpp", type=float, metavar="µM/PX",
     help="Resolution of the slide's level 0, where the file does not state it (or states it wrongly).",
 )  # fmt: skip
+engine_option = click.option(
+    "--engine", default="auto", show_default=True, metavar="ENGINE",
+    help="torch, openvino, or auto: OpenVINO on a CPU where it is installed. Results differ in their last bits.",
+)  # fmt: skip
 full_decoding_option = click.option(
     "--full-decoding", is_flag=True,
     help="Between two levels of the slide, decode all pixels and shrink them afterwards: slower, and exact means.",

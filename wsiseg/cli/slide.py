@@ -142,6 +142,23 @@ def tissue(
 @click.option("--no-tissue", is_flag=True, help="Store every tile, not only those with tissue.")
 @exclude_artifacts_option
 @click.option(
+    "--codec",
+    type=click.Choice(["zstd", "jpeg", "slide"]),
+    default="zstd",
+    show_default=True,
+    metavar="CODEC",
+    help="zstd keeps every pixel exactly; jpeg takes a tenth of the room; slide keeps the slide's own JPEG as it is, "
+    "where tiles, level and overlap allow it.",
+)
+@click.option(
+    "--store",
+    type=click.Choice(["copy", "reference"]),
+    default="copy",
+    show_default=True,
+    metavar="KIND",
+    help="copy the pixels, or keep a reference to the slide and read them from there.",
+)
+@click.option(
     "--workers", type=click.IntRange(1, 256), metavar="N", default=2, show_default=True, help="Threads that read."
 )
 @click.option(
@@ -152,7 +169,8 @@ def tissue(
 @quiet_option
 def tile(
     slide: Path, out: Path | None, mpp: float, size: int, overlap: int, annotations: Path | None, classes: str | None,
-    within: Path | None, no_tissue: bool, exclude_artifacts: bool, workers: int, slide_mpp: float | None,
+    within: Path | None, no_tissue: bool, exclude_artifacts: bool, codec: str, store: str, workers: int,
+    slide_mpp: float | None,
     full_decoding: bool, overwrite: bool, quiet: bool,
 ) -> None:  # fmt: skip
     """Store the tissue of SLIDE as tiles in Zarr."""
@@ -192,8 +210,8 @@ def tile(
                 regions += tuple(replace(r, label=ignored) for r in quality.excluded())
         tiles = select_tiles(grid, mask, within=region_file, level0=opened.frame, also=drawn)
         tile_slide(
-            opened, grid, tiles, out, classes=class_map, regions=regions, sources=sources, workers=workers,
-            overwrite=overwrite, progress=progress,
+            opened, grid, tiles, out, classes=class_map, regions=regions, sources=sources,
+            pixels=codec if store == "copy" else store, workers=workers, overwrite=overwrite, progress=progress,
         )  # fmt: skip
     click.echo(describe(out))
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from wsiseg.errors import RecipeError, SplitError
 
 SPLITS = ("train", "validation", "test")
-COLUMNS = ("slide", "annotations", "patient", "split", "mpp")
+COLUMNS = ("slide", "annotations", "patient", "split", "mpp", "within")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +23,7 @@ class SlideRow:
         patient: whoever it was taken from; the slide's own name where the list has no such column
         split: "train", "validation" or "test"
         mpp: µm/px where the slide itself does not say it
+        within: outlines inside which alone a recipe with `data.within` learns; None: those of the annotations
     """
 
     slide: Path
@@ -30,6 +31,7 @@ class SlideRow:
     patient: str
     split: str = "train"
     mpp: float | None = None
+    within: Path | None = None
 
     @property
     def name(self) -> str:
@@ -41,7 +43,7 @@ def read_slides(path: Path, root: Path | None = None) -> tuple[SlideRow, ...]:
     """Read a slide list.
 
     Args:
-        path: CSV with the columns slide and, as needed, annotations, patient, split, mpp
+        path: CSV with the columns slide and, as needed, annotations, patient, split, mpp, within
         root: folder that relative paths start from; the list's own by default
 
     Raises:
@@ -74,9 +76,10 @@ def _row(line: dict[str, str | None], root: Path, where: str) -> SlideRow:
     slide = root / text["slide"]
     if not slide.exists():
         raise RecipeError(f"{where}: there is no slide at {slide}.")
-    annotations = root / text["annotations"] if text["annotations"] else None
-    if annotations is not None and not annotations.exists():
-        raise RecipeError(f"{where}: there are no outlines at {annotations}.")
+    annotations, within = (root / text[c] if text[c] else None for c in ("annotations", "within"))
+    for outlines in (annotations, within):
+        if outlines is not None and not outlines.exists():
+            raise RecipeError(f"{where}: there are no outlines at {outlines}.")
     split = text["split"] or "train"
     if split not in SPLITS:
         raise RecipeError(f"{where}: the split {split!r} is not one of {', '.join(SPLITS)}.")
@@ -84,7 +87,7 @@ def _row(line: dict[str, str | None], root: Path, where: str) -> SlideRow:
         mpp = float(text["mpp"]) if text["mpp"] else None
     except ValueError:
         raise RecipeError(f"{where}: {text['mpp']!r} is no number of µm/px.") from None
-    return SlideRow(slide, annotations, text["patient"] or slide.stem, split, mpp)
+    return SlideRow(slide, annotations, text["patient"] or slide.stem, split, mpp, within)
 
 
 def check_split(rows: Sequence[SlideRow]) -> None:

@@ -1,5 +1,38 @@
 """Run a model bundle fast on a device."""
 
-from wsiseg.engines.torch import TorchEngine
+from __future__ import annotations
 
-ENGINES = {"torch": TorchEngine}
+from importlib.util import find_spec
+
+from wsiseg.bundle import ModelBundle
+from wsiseg.engines.engine import Engine
+from wsiseg.engines.torch import TorchEngine, find_device
+from wsiseg.errors import EngineError
+
+NAMES = ("auto", "torch", "openvino")
+
+
+def make_engine(bundle: ModelBundle, name: str = "auto", device: str = "auto") -> Engine:
+    """What runs a bundle.
+
+    Args:
+        bundle: the model
+        name: "torch", "openvino", or "auto": OpenVINO on a CPU where it is installed, else PyTorch
+        device: "auto", "cpu", "cuda", "cuda:1", …
+
+    Raises:
+        EngineError: no such engine or device here
+        BundleError: the weights are missing or damaged
+    """
+    if name not in NAMES:
+        raise EngineError(f"The engine {name!r} is unknown: choose one of {', '.join(NAMES)}.")
+    there = find_spec("openvino") is not None
+    if name == "auto":
+        name = "openvino" if there and find_device(device).type == "cpu" else "torch"
+    if name == "torch":
+        return TorchEngine.from_bundle(bundle, device)
+    if not there:
+        raise EngineError("OpenVINO is not installed: pip install 'wsiseg[openvino]', or take --engine torch.")
+    from wsiseg.engines.openvino import OpenVinoEngine
+
+    return OpenVinoEngine.from_bundle(bundle, device)

@@ -6,12 +6,15 @@ Resolution choice, resampling, padding and error wording are `Slide`'s work, so 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from wsiseg.errors import SlideError
 from wsiseg.geometry import Box
+from wsiseg.slides.pyramid import downsample
 
 Pixels = NDArray[np.uint8]
 
@@ -98,3 +101,30 @@ class ReducingBackend(Backend, Protocol):
             uint8 (box.h, box.w, 3), as `read`
         """
         ...
+
+
+@runtime_checkable
+class JpegBackend(Backend, Protocol):
+    """A backend that can hand out tiles as they are stored."""
+
+    def jpeg_tile(self, level: int, box: Box) -> bytes | None:
+        """The JPEG file of one tile as it is stored, without decoding it.
+
+        Args:
+            level: index into `levels`
+            box: px of the level; a tile at the edge reaches beyond it
+
+        Returns:
+            None where the box is no tile, or the tile is not JPEG; empty where the file has no such tile
+        """
+        ...
+
+
+def unreadable(backend: Backend, level: int, box: Box, said: str) -> SlideError:
+    """The error for pixels that cannot be had, with the box in px of level 0."""
+    sx, sy = downsample(backend.levels[0], backend.levels[level])
+    left, top, right, bottom = (round(v) for v in (box.x * sx, box.y * sy, box.right * sx, box.bottom * sy))
+    return SlideError(
+        f"{Path(backend.path).name}: level-0 pixels x {left} to {right}, y {top} to {bottom} cannot be read "
+        f"({backend.name}: {said}): the file is damaged there, so copy it again or leave the slide out."
+    )

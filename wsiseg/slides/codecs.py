@@ -63,6 +63,14 @@ def decoder_of(page: Any) -> tuple[Decode, tuple[int, ...]]:
     raise SlideError(f"its colours and codec ({names}, {samples} samples) are not supported")
 
 
+def jpeg_file_of(page: Any) -> Callable[[bytes], bytes] | None:
+    """What makes a JPEG file of a tile of RGB pixels, without decoding it; None where the tiles are none."""
+    photometric = int(page.photometric)
+    if int(page.compression) != JPEG or int(page.samplesperpixel) != 3 or photometric not in (RGB, YCBCR):
+        return None
+    return JpegHeader(page.jpegtables or b"", photometric).put_before
+
+
 def _put(pixels: NDArray[Any], shape: tuple[int, int, int], out: Pixels) -> None:
     """Grey or RGB pixels of the shape that a tile must have, as RGB."""
     if pixels.shape != shape or pixels.dtype != np.uint8:

@@ -28,7 +28,7 @@ import numpy as np
 
 from wsiseg.errors import SlideError, WsisegError
 from wsiseg.geometry import Box, Frame
-from wsiseg.slides.backend import Backend, Pixels, ReducingBackend, reason
+from wsiseg.slides.backend import Backend, JpegBackend, Pixels, ReducingBackend, reason, unreadable
 from wsiseg.slides.pyramid import Scale, downsample
 from wsiseg.slides.resample import reach, resample
 from wsiseg.slides.resolution import chosen
@@ -190,6 +190,23 @@ class Slide:
             self._fill(out[inside.relative_to(box).slices], inside, frame)
         return out
 
+    def jpeg(self, box: Box, frame: Frame) -> bytes | None:
+        """The slide's own JPEG file of a box, not decoded; see `JpegBackend.jpeg_tile`.
+
+        None where the frame is no level of the slide or the box none of its tiles.
+
+        Raises:
+            SlideError: the tile is damaged
+        """
+        _, source, scale = self._view(frame)
+        backend = self._own_backend()
+        if scale != (1.0, 1.0) or source.factor > 1 or not isinstance(backend, JpegBackend):
+            return None
+        try:
+            return backend.jpeg_tile(source.level, box)
+        except (ValueError, EOFError) as error:
+            raise unreadable(self._backend, source.level, box, reason(error, self.path)) from error
+
     def thumbnail(self, max_px: int) -> tuple[Pixels, Frame]:
         """The whole slide with square pixels, its longer side at most `max_px` px, never finer than level 0.
 
@@ -324,16 +341,6 @@ def _sources(backend: Backend, scales: tuple[Scale, ...], scaled_decoding: bool)
 def _slide(backend: Backend, mpp: float | None, notes: tuple[str, ...], scaled_decoding: bool) -> Slide:
     """What a copied or pickled slide is made by: pickle takes no named arguments."""
     return Slide(backend, mpp, notes, scaled_decoding=scaled_decoding)
-
-
-def unreadable(backend: Backend, level: int, box: Box, said: str) -> SlideError:
-    """The error for pixels that cannot be had, with the box in px of level 0."""
-    sx, sy = downsample(backend.levels[0], backend.levels[level])
-    left, top, right, bottom = (round(v) for v in (box.x * sx, box.y * sy, box.right * sx, box.bottom * sy))
-    return SlideError(
-        f"{Path(backend.path).name}: level-0 pixels x {left} to {right}, y {top} to {bottom} cannot be read "
-        f"({backend.name}: {said}): the file is damaged there, so copy it again or leave the slide out."
-    )
 
 
 def _whole(value: float) -> float:

@@ -95,6 +95,21 @@ class TiffBackend:
             raise EOFError("the file ends within a tile")
         plane.decode(data, factor, out)
 
+    def jpeg_tile(self, level: int, box: Box) -> bytes | None:
+        """See `JpegBackend.jpeg_tile`."""
+        plane = self._planes[level]
+        width, height = plane.tile
+        if plane.jpeg is None or (box.w, box.h) != plane.tile or box.x % width or box.y % height:
+            return None
+        if not (0 <= box.x < plane.width and 0 <= box.y < plane.height):
+            return None
+        index = box.y // height * plane.columns + box.x // width
+        count = int(plane.counts[index])
+        data = os.pread(self._file, count, int(plane.offsets[index]))
+        if len(data) < count:
+            raise EOFError("the file ends within a tile")
+        return plane.jpeg(data) if count else b""
+
     def telling_tiles(self, level: int, within: Box) -> list[Box]:
         """Tiles by which to tell whether this level is read rightly, in px of the level.
 

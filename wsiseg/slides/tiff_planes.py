@@ -11,7 +11,7 @@ coordinates by it; that of the OME-XML counts for OME-TIFF, whose levels OpenSli
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from wsiseg.errors import SlideError
 from wsiseg.geometry import Box
-from wsiseg.slides.codecs import Decode, decoder_of
+from wsiseg.slides.codecs import Decode, decoder_of, jpeg_file_of
 from wsiseg.slides.openslide import OpenSlideBackend
 from wsiseg.slides.resolution import Resolution, from_tiff
 
@@ -40,6 +40,7 @@ class TilePlane:
             length is 0
         decode: from a tile's bytes to its pixels
         factors: by which a tile can be shrunk while it is decoded
+        jpeg: from a tile's bytes to a JPEG file of its RGB pixels, without decoding; None where it is none
     """
 
     width: int
@@ -50,6 +51,7 @@ class TilePlane:
     counts: NDArray[np.int64]
     decode: Decode
     factors: tuple[int, ...]
+    jpeg: Callable[[bytes], bytes] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,4 +156,4 @@ def _plane(page: Any, size: tuple[int, int]) -> TilePlane:
     if not len(offsets) == len(counts) == columns * rows:
         raise SlideError(f"it lists {len(offsets)} tiles where there should be {columns * rows}")
     usable = tuple(f for f in factors if min(size) >= f)
-    return TilePlane(*size, tile, columns, offsets, counts, decode, usable)
+    return TilePlane(*size, tile, columns, offsets, counts, decode, usable, jpeg_file_of(page))

@@ -3,12 +3,19 @@
     STORE.zarr/
       claim.json    the manifest: grid, slide, outlines, tissue, versions (also in the group's attributes)
       index         (n, 2) int32     row and column of each tile in the grid, in grid order
-      image         (n, size, size, 3) uint8, RGB of the tile's read box
+      image         (n, size, size, 3) uint8, RGB of the tile's read box; missing where `pixels` is "reference"
       label         (n, size, size) uint8, label of every pixel of the read box; only with outlines
       counts        (n, classes + 1) int64, pixels per label in the keep box, ignored ones in the last column
 
 Every chunk is one tile; `SHARD_BYTES` worth of tiles make one file. The rows of `counts` that belong to a shard are
 written last, so "is this shard done?" is "is that chunk there?".
+
+How the pixels are kept stands in the manifest as `pixels`, and not at all for zstd:
+
+    zstd        every pixel exactly
+    jpeg        as JPEG: a tenth of the size, a grey level or two off
+    slide       the slide's own JPEG files, neither decoded nor changed: the slide's pixels in the slide's size
+    reference   nowhere: they are read from the slide when they are wanted; `slide.json` says where it lies
 """
 
 from __future__ import annotations
@@ -28,9 +35,13 @@ from wsiseg.classes import IGNORE, ClassMap
 from wsiseg.errors import StoreError
 from wsiseg.geometry import Box
 from wsiseg.grid import Grid, Tile
+from wsiseg.slides.slide import Slide
 from wsiseg.stores.claim import CLAIM, Manifest, read_claim
+from wsiseg.stores.jpeg import JpegCodec, compress, write_shard
+from wsiseg.stores.reference import referred
 
 FORMAT = 1
+ZSTD, JPEG, SLIDE, REFERENCE = PIXELS = ("zstd", "jpeg", "slide", "reference")
 SHARD_BYTES = 48 << 20  # uncompressed image bytes in one file: what a writer holds in memory
 WHITE = 255
 CACHE_BYTES = 1 << 30  # decoded tiles that a process keeps, all its stores together
@@ -82,6 +93,7 @@ class TileStore:
         self.grid = Grid.from_json(self.manifest["grid"])
         classes = self.manifest["classes"]
         self.classes = ClassMap.from_json(classes) if classes is not None else None
+        self.pixels = str(self.manifest.get("pixels", ZSTD))
         self._token = object()  # not the path: the store there may be replaced while this process runs
 
     def __reduce__(self) -> tuple[type[TileStore], tuple[Path]]:
@@ -134,8 +146,28 @@ class TileStore:
         return self.grid[int(row), int(col)]
 
     def image(self, i: int) -> np.ndarray:
-        """(size, size, 3) uint8 RGB of tile i's read box; read-only, it is cached."""
+        """(size, size, 3) uint8 RGB of tile i's read box; read-only, it is cached.
+
+        Raises:
+            SlideError, StoreError: the slide that a store refers to is not there, is another one or is damaged
+        """
+        if self.pixels == REFERENCE:
+            return _DECODED.get((self._token, "image", i), lambda: self._slide.read(self.tile(i).read, self.grid.frame))
+        if self.pixels == SLIDE:
+            return _DECODED.get((self._token, "image", i), lambda: self._within_frame(i))
         return self._decode("image", i)
+
+    def _within_frame(self, i: int) -> np.ndarray:
+        """Tile i, white outside the slide, where the slide's own tile has what its encoder liked."""
+        pixels, box = np.array(self._array("image")[i]), self.tile(i).read
+        inside = box.overlap(self.grid.frame.box).relative_to(box)
+        pixels[inside.bottom :] = WHITE
+        pixels[:, inside.right :] = WHITE
+        return pixels
+
+    @cached_property
+    def _slide(self) -> Slide:
+        return referred(self.path, self.manifest)
 
     def label(self, i: int) -> np.ndarray:
         """(size, size) uint8 labels of tile i's read box; read-only, it is cached."""
@@ -176,6 +208,7 @@ class TileWriter:
         classes = manifest["classes"]
         self.columns = (len(ClassMap.from_json(classes)) if classes is not None else 0) + 1
         self.per_shard = max(1, SHARD_BYTES // (size * size * 3))
+        self.pixels = str(manifest.get("pixels", ZSTD))
         if not (folder / READY).exists():
             self._create(manifest, size)
             (folder / READY).touch()
@@ -189,14 +222,16 @@ class TileWriter:
         group = zarr.open_group(self.folder, mode="a", attributes={"wsiseg": manifest})
         index = np.array([(t.row, t.col) for t in self.tiles], np.int32)
         group.create_array("index", data=index, chunks=(n, 2), overwrite=True)
-        shapes: dict[str, tuple[int, ...]] = {"image": (size, size, 3)}
+        shapes: dict[str, tuple[int, ...]] = {} if self.pixels == REFERENCE else {"image": (size, size, 3)}
         if self.columns > 1:
             shapes["label"] = (size, size)
         for name, shape in shapes.items():
+            how: dict[str, Any] = {"compressors": [ZstdCodec(level=1)]}
+            if name == "image" and self.pixels != ZSTD:
+                how = {"serializer": JpegCodec(), "compressors": None}
             group.create_array(
-                name, shape=(n, *shape), chunks=(1, *shape), shards=(k, *shape), dtype="uint8",
-                compressors=[ZstdCodec(level=1)], overwrite=True,
-            )  # fmt: skip
+                name, shape=(n, *shape), chunks=(1, *shape), shards=(k, *shape), dtype="uint8", overwrite=True, **how
+            )
         group.create_array("counts", shape=(n, self.columns), chunks=(k, self.columns), dtype="int64", overwrite=True)
 
     def shards(self) -> list[range]:
@@ -207,8 +242,14 @@ class TileWriter:
         """Whether an earlier run finished this shard."""
         return (self.folder / "counts" / "c" / str(shard.start // self.per_shard) / "0").exists()
 
-    def write(self, shard: range, images: np.ndarray, labels: np.ndarray | None) -> None:
-        """Store the tiles of one shard: images (k, size, size, 3) uint8, labels (k, size, size) uint8 or None."""
+    def write(self, shard: range, images: Sequence[np.ndarray | bytes] | None, labels: np.ndarray | None) -> None:
+        """Store the tiles of one shard.
+
+        Args:
+            shard: which tiles
+            images: of each (size, size, 3) uint8, or its JPEG file; None for a store that refers to the slide
+            labels: (k, size, size) uint8; None for a store without any
+        """
         counts = np.zeros((len(shard), self.columns), np.int64)
         for row, i in enumerate(shard):
             keep = self.tiles[i].keep.relative_to(self.tiles[i].read)
@@ -218,7 +259,12 @@ class TileWriter:
                 found = np.bincount(labels[row][keep.slices].ravel(), minlength=IGNORE + 1)
                 counts[row] = [*found[: self.columns - 1], found[IGNORE]]
         where = slice(shard.start, shard.stop)
-        self._arrays["image"][where] = images
+        if images is not None and self.pixels == ZSTD:
+            self._arrays["image"][where] = np.stack(images)
+        elif images is not None:
+            streams = [i if isinstance(i, bytes) else compress(i) for i in images]
+            file = self.folder / "image" / "c" / str(shard.start // self.per_shard) / "0" / "0" / "0"
+            write_shard(file, streams, self.per_shard)
         if labels is not None:
             self._arrays["label"][where] = labels
         self._arrays["counts"][where] = counts

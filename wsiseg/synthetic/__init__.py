@@ -5,12 +5,14 @@
     locate   what lies at a place in µm: where(x, y)                                         (all of the above)
     paint    stain taken up at a place      nuclei   nuclei on it      stain   stain to light      optics   scanner
     slide    SlideSpec -> SyntheticSlide    svs      SyntheticSlide -> pyramidal TIFF
+    annotator  truth -> what a person would have outlined
 
 Everything is a function of the seed and the absolute position in µm, so that any box can be drawn alone and a slide of
 any size can be streamed. Nothing measured on such slides is a statement about kidneys.
 """
 
-from wsiseg.synthetic.slide import SlideSpec, SyntheticSlide, generate
+from wsiseg.synthetic.annotator import Annotator
+from wsiseg.synthetic.slide import CLASSES, SlideSpec, SyntheticSlide, generate
 from wsiseg.synthetic.svs import write_slide
 
-__all__ = ["SlideSpec", "SyntheticSlide", "generate", "write_slide"]
+__all__ = ["CLASSES", "Annotator", "SlideSpec", "SyntheticSlide", "generate", "write_slide"]

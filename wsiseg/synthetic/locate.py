@@ -34,6 +34,7 @@ class World(NamedTuple):
         ray_x, ray_y: direction of the tubules in the medulla, a unit vector
         ragged: µm by which the edge of the tissue wanders
         seed: of the slide
+        thickness: of the section, µm
     """
 
     planes: FloatTable
@@ -51,6 +52,7 @@ class World(NamedTuple):
     ray_y: float
     ragged: float
     seed: int
+    thickness: float
 
 
 @njit(cache=True, nogil=True)

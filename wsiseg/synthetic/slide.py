@@ -14,6 +14,7 @@ from shapely import Polygon, get_parts, union_all
 from shapely import box as rectangles
 from shapely.affinity import scale
 
+from wsiseg.classes import ClassMap
 from wsiseg.errors import GeometryError, WsisegError
 from wsiseg.geometry import Box, Frame
 from wsiseg.regions.region import Region
@@ -30,6 +31,9 @@ BLOCK = 1024  # samples along each side of what is drawn at once
 ARTEFACTS = {"fold": 0.2, "pen": 0.15, "blur": 0.25}  # share of the slides that have one
 LABELS = {anatomy.GLOMERULUS: "Glomerulus", anatomy.SCLEROTIC: "Sclerotic glomerulus"}
 NUCLEUS_LABELS = ("Non-podocyte nucleus", "Podocyte")
+CLASSES = ClassMap(("Background", *LABELS.values(), *reversed(NUCLEUS_LABELS)))
+CENTRES, PROFILES = "Podocyte centres in section", "Podocyte profiles"  # measurements of a true glomerulus
+NUCLEI_BLOCK = 1000.0  # µm: nuclei are listed in squares of this size
 TISSUE_PITCH = 8.0  # µm: how finely the outline of the tissue is followed
 
 
@@ -43,6 +47,7 @@ class SlideSpec:
         stain: "pas" (periodic acid-Schiff) or "he" (haematoxylin and eosin)
         mpp: µm per level-0 pixel; it changes how finely the slide is sampled and nothing else
         artefacts: any of "fold", "pen" and "blur"; None lets the seed decide
+        thickness_um: of the section, 1 to 10
     """
 
     seed: int
@@ -51,6 +56,7 @@ class SlideSpec:
     stain: str = "he"
     mpp: float = 0.5
     artefacts: tuple[str, ...] | None = None
+    thickness_um: float = 3.0
 
     def __post_init__(self) -> None:
         if self.seed < 0:
@@ -64,6 +70,8 @@ class SlideSpec:
             raise GeometryError(f"A generated slide cannot have {self.mpp:g} µm/px: give 0.05 to 8.")
         if self.stain not in STAINS:
             raise WsisegError(f"The stain {self.stain!r} is unknown: choose one of {', '.join(sorted(STAINS))}.")
+        if not 1 <= self.thickness_um <= 10:
+            raise GeometryError(f"A section is not {self.thickness_um:g} µm thick: give 1 to 10.")
         for name in self.artefacts or ():
             if name not in ARTEFACTS:
                 raise WsisegError(f"The artefact {name!r} is unknown: choose from {', '.join(sorted(ARTEFACTS))}.")
@@ -75,7 +83,8 @@ class SyntheticSlide:
     Attributes:
         spec: what it was made from
         frame: level 0
-        truth: exact outlines of all glomeruli, level-0 pixels, "Glomerulus" or "Sclerotic glomerulus"
+        truth: exact outlines of all glomeruli, level-0 pixels, "Glomerulus" or "Sclerotic glomerulus"; each states how
+            many profiles of podocytes lie in it, and how many podocytes have their centre in the section
     """
 
     def __init__(self, spec: SlideSpec, ground: Ground, world: World, bath: Bath) -> None:
@@ -134,14 +143,21 @@ class SyntheticSlide:
         return light
 
     def _glomeruli(self) -> Iterator[Region]:
-        for profile in self._world.profiles:
+        for number, profile in enumerate(self._world.profiles):
             label = LABELS.get(int(profile["kind"]))
             if label is None:
                 continue
             polygon = Polygon(anatomy.outline(profile))
             if profile["cut"] < anatomy.NO_CUT:
                 polygon = polygon.intersection(_kept_half(profile))
-            yield Region(scale(polygon, 1 / self.spec.mpp, 1 / self.spec.mpp, origin=(0, 0)), label)
+            x, y, r = (float(profile[name]) for name in ("x", "y", "r"))
+            nuclei = list_nuclei(x - 2 * r, y - 2 * r, x + 2 * r, y + 2 * r, self._world)
+            depth = nuclei["z"][nuclei["profile"] == number]
+            centred = int(((depth >= 0) & (depth <= self.spec.thickness_um)).sum())
+            yield Region(
+                scale(polygon, 1 / self.spec.mpp, 1 / self.spec.mpp, origin=(0, 0)), label,
+                measurements={CENTRES: centred, PROFILES: len(depth)},
+            )  # fmt: skip
 
     @cached_property
     def tissue(self) -> tuple[Region, ...]:
@@ -154,20 +170,22 @@ class SyntheticSlide:
         shape = union_all(rectangles(left * side, row * side, right * side, (row + 1) * side))
         return tuple(Region(part, "Tissue") for part in get_parts(shape) if part.area * self.spec.mpp**2 > 400)
 
-    @cached_property
-    def nuclei(self) -> tuple[Region, ...]:
-        """Outlines of all nuclei as drawn, "Podocyte" or "Non-podocyte nucleus", level-0 pixels."""
+    def nuclei(self) -> Iterator[Region]:
+        """Outlines of all nuclear profiles as drawn, "Podocyte" or "Non-podocyte nucleus", level-0 pixels.
+
+        They are listed block by block: memory does not grow with the slide.
+        """
         angle = np.arange(16) * (math.pi / 8)
         ring = np.stack([np.cos(angle), np.sin(angle)], axis=1)
         width, height = self.spec.width_um, self.spec.height_um
-        regions = []
-        for n in list_nuclei(0.0, 0.0, width, height, self._world):
-            if not (0 <= n["x"] < width and 0 <= n["y"] < height):
-                continue
-            turn = np.array([[n["c"], n["s"]], [-n["s"], n["c"]]])
-            corners = (ring * (n["a"], n["b"])) @ turn + (n["x"], n["y"])
-            regions.append(Region(Polygon(corners / self.spec.mpp), NUCLEUS_LABELS[int(n["podocyte"])]))
-        return tuple(regions)
+        for top in np.arange(0, height, NUCLEI_BLOCK):
+            for left in np.arange(0, width, NUCLEI_BLOCK):
+                right, bottom = min(left + NUCLEI_BLOCK, width), min(top + NUCLEI_BLOCK, height)
+                for n in list_nuclei(left, top, right, bottom, self._world):
+                    if left <= n["x"] < right and top <= n["y"] < bottom:
+                        turn = np.array([[n["c"], n["s"]], [-n["s"], n["c"]]])
+                        corners = (ring * (n["a"], n["b"])) @ turn + (n["x"], n["y"])
+                        yield Region(Polygon(corners / self.spec.mpp), NUCLEUS_LABELS[int(n["podocyte"])])
 
 
 def generate(spec: SlideSpec) -> SyntheticSlide:
@@ -185,7 +203,7 @@ def generate(spec: SlideSpec) -> SyntheticSlide:
     ragged = chance[0].uniform(9, 18)
     world = World(
         ground.planes, *textures(), profiles, start, items, columns,
-        shift, math.cos(angle), math.sin(angle), ragged, spec.seed,
+        shift, math.cos(angle), math.sin(angle), ragged, spec.seed, spec.thickness_um,
     )  # fmt: skip
     return SyntheticSlide(spec, ground, world, mix_bath(chance[3], spec.stain))
 

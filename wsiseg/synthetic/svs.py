@@ -1,18 +1,20 @@
-"""Generated slides as Aperio-style files: a pyramid of JPEG tiles in a TIFF.
+"""Generated slides as files: a pyramid of JPEG tiles in a TIFF, in Aperio's layout or as OME-TIFF.
 
-Layout as in Aperio's "SVS" files (Aperio, "Digital slides and third-party data interchange", 2008): the first page is
-level 0, the second a thumbnail in one strip, then one tiled page per coarser level. Tiles are drawn, encoded and
-written one after another; of the coarser levels one row of tiles is held, and their encoded tiles until their page is
-written, about a sixteenth of the file.
+Aperio ("Digital slides and third-party data interchange", 2008): the first page is level 0, the second a thumbnail in
+one strip, then one tiled page per coarser level. OME-TIFF (OME-TIFF specification 6): the coarser levels hang on the
+first page as sub-images, the resolution is in its XML. Tiles are drawn, encoded and written one after another; of the
+coarser levels one row of tiles is held, and their encoded tiles until their page is written, about a sixteenth of the
+file.
 """
 
 from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from imagecodecs import jpeg8_encode
@@ -31,14 +33,22 @@ THUMBNAIL = 1024  # px along the longer side at most
 Pixels = NDArray[np.uint8]
 
 
-def write_slide(slide: SyntheticSlide, path: Path, quality: int = 80, workers: int | None = None) -> None:
+def write_slide(
+    slide: SyntheticSlide,
+    path: Path,
+    quality: int = 80,
+    workers: int | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> None:
     """Writes a slide as a pyramidal TIFF with levels 1, 4 and 16.
 
     Args:
         slide: what to draw
-        path: the file, usually named `.svs`; it appears when it is complete, and replaces one that is there
+        path: the file, OME-TIFF where it ends with `.ome.tif` or `.ome.tiff`, else Aperio's layout and usually named
+            `.svs`; it appears when it is complete, and replaces one that is there
         quality: of the JPEG tiles, 1 to 100
         workers: threads that draw and encode; None takes all cores
+        progress: told (tiles done, all tiles) of level 0
 
     Raises:
         OutputError: the place cannot be written, or the quality is impossible
@@ -48,21 +58,26 @@ def write_slide(slide: SyntheticSlide, path: Path, quality: int = 80, workers: i
     if not path.parent.is_dir():
         raise OutputError(f"The folder {path.parent} does not exist: create it or choose another.")
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    coarse = [_Level(slide.frame.width // SHRINK, slide.frame.height // SHRINK, quality)]
+    coarse.append(_Level(coarse[0].width // SHRINK, coarse[0].height // SHRINK, quality, keep=True))
+    coarse[0].above = coarse[1]
+    write = _write_ome if path.name.lower().endswith((".ome.tif", ".ome.tiff")) else _write_aperio
     with writing(path):
         try:
-            _write(slide, partial, quality, workers or os.cpu_count() or 1)
+            write(partial, slide, coarse, _tiles(slide, coarse[0], quality, workers or os.cpu_count() or 1, progress))
             os.replace(partial, path)
         finally:
             partial.unlink(missing_ok=True)
 
 
-def _write(slide: SyntheticSlide, path: Path, quality: int, workers: int) -> None:
-    width, height = slide.frame.width, slide.frame.height
+def _big(slide: SyntheticSlide) -> bool:
+    return slide.frame.width * slide.frame.height > 4e9
+
+
+def _write_aperio(path: Path, slide: SyntheticSlide, coarse: list[_Level], tiles: Iterator[bytes]) -> None:
+    width, height, quality = slide.frame.width, slide.frame.height, coarse[0].quality
     name = f"Aperio Image Library (written by wsiseg, generated image, seed {slide.spec.seed})\r\n{width}x{height}"
     tail = f"|AppMag = {_magnification(slide.frame.mpp):g}|MPP = {slide.frame.mpp:.6g}|Stain = {slide.spec.stain}"
-    coarse = [_Level(width // SHRINK, height // SHRINK, quality)]
-    coarse.append(_Level(coarse[0].width // SHRINK, coarse[0].height // SHRINK, quality, keep=True))
-    coarse[0].above = coarse[1]
 
     def page(w: int, h: int, tiles: Iterator[bytes], text: str) -> None:
         file.write(
@@ -71,9 +86,9 @@ def _write(slide: SyntheticSlide, path: Path, quality: int, workers: int) -> Non
             resolution=(1e4 / slide.frame.mpp * w / width,) * 2, resolutionunit="CENTIMETER",
         )  # fmt: skip
 
-    with TiffWriter(path, bigtiff=width * height > 4e9) as file:
+    with TiffWriter(path, bigtiff=_big(slide)) as file:
         kind = f"({TILE}x{TILE}) JPEG/RGB Q={quality}"
-        page(width, height, _tiles(slide, coarse[0], quality, workers), f"{name} [0,0 {width}x{height}] {kind}{tail}")
+        page(width, height, tiles, f"{name} [0,0 {width}x{height}] {kind}{tail}")
         coarse[0].finish()  # here, because the writer takes no more than the last tile
         small = coarse[1].picture()
         small = small[:: 1 + max(small.shape) // THUMBNAIL, :: 1 + max(small.shape) // THUMBNAIL]
@@ -88,12 +103,33 @@ def _write(slide: SyntheticSlide, path: Path, quality: int, workers: int) -> Non
             page(level.width, level.height, iter(level.tiles), f"{name} [0,0 {width}x{height}] -> {size} {kind}{tail}")
 
 
+def _write_ome(path: Path, slide: SyntheticSlide, coarse: list[_Level], tiles: Iterator[bytes]) -> None:
+    mpp = slide.frame.mpp
+    about = {
+        "axes": "YXS", "Name": f"generated, seed {slide.spec.seed}, {slide.spec.stain}",
+        "PhysicalSizeX": mpp, "PhysicalSizeXUnit": "µm", "PhysicalSizeY": mpp, "PhysicalSizeYUnit": "µm",
+    }  # fmt: skip
+    with TiffWriter(path, bigtiff=_big(slide), ome=True) as file:
+        common: dict[str, Any] = {
+            "dtype": np.uint8, "tile": (TILE, TILE), "photometric": "ycbcr", "compression": "jpeg",
+            "subsampling": (2, 2), "software": False,
+        }  # fmt: skip
+        shape = (slide.frame.height, slide.frame.width, 3)
+        file.write(tiles, shape=shape, subifds=len(coarse), metadata=about, **common)
+        coarse[0].finish()
+        for level in coarse:
+            shape = (level.height, level.width, 3)
+            file.write(iter(level.tiles), shape=shape, subfiletype=1, metadata=None, **common)
+
+
 def _magnification(mpp: float) -> float:
     """The objective that goes with a resolution: 40 at 0.25 µm/px."""
     return 10 / mpp
 
 
-def _tiles(slide: SyntheticSlide, above: _Level, quality: int, workers: int) -> Iterator[bytes]:
+def _tiles(
+    slide: SyntheticSlide, above: _Level, quality: int, workers: int, progress: Callable[[int, int], None]
+) -> Iterator[bytes]:
     """The encoded tiles of level 0 in file order; shrunken copies go to the level above on the way."""
     rows, cols = -(-slide.frame.height // TILE), -(-slide.frame.width // TILE)
 
@@ -112,6 +148,7 @@ def _tiles(slide: SyntheticSlide, above: _Level, quality: int, workers: int) -> 
                 row, col, code, small = waiting.popleft().result()
                 above.put(row, col, small)
                 yield code
+                progress(row * cols + col + 1, rows * cols)
 
 
 class _Level:

@@ -25,7 +25,7 @@ import torch
 from lightning_fabric.strategies.ddp import DDPStrategy
 
 from wsiseg import __version__
-from wsiseg.bundle import ModelBundle, Usage, save_bundle
+from wsiseg.bundle import ModelBundle, Usage, load_bundle, save_bundle
 from wsiseg.classes import ClassMap
 from wsiseg.data.crops import CropDataset, batches, side_for
 from wsiseg.data.slides import SPLITS, SlideRow, read_slides
@@ -39,6 +39,7 @@ from wsiseg.outputs import writing
 from wsiseg.recipe import Precision, Recipe
 from wsiseg.regions.formats import file_hash, read_outlines
 from wsiseg.regions.region import Region
+from wsiseg.regions.surround import grown, outside
 from wsiseg.slides.open import open_slide
 from wsiseg.stores.claim import differences
 from wsiseg.stores.tiles import TileStore
@@ -83,6 +84,8 @@ def train(
     classes = recipe.classes.class_map()
     rows = read_slides(Path(recipe.data.slides), Path(recipe.data.root) if recipe.data.root else None)
     about = _about(recipe)
+    if recipe.predict.within_model:
+        load_bundle(Path(recipe.predict.within_model))  # now, not after hours of training
     found = _earlier(out, about, resume, overwrite)
     stores = {
         row.name: tile_row(row, recipe, classes, out / "tiles", report.say, overwrite=overwrite)
@@ -153,6 +156,7 @@ def train(
     return save_bundle(
         out / "model", net, name=recipe.name, classes=classes, usage=usage_of(recipe), provenance=provenance,
         metrics=dict(metrics), half=recipe.predict.half_weights,
+        within=Path(recipe.predict.within_model) if recipe.predict.within_model else None,
     )  # fmt: skip
 
 
@@ -173,6 +177,7 @@ def _about(recipe: Recipe) -> dict[str, Any]:
     """What decides a run, as JSON values; where on this machine the slides lie does not."""
     value = recipe.model_dump(mode="json")
     value["data"] |= {"slides": Path(recipe.data.slides).name, "root": ""}
+    value["predict"]["within_model"] = Path(recipe.predict.within_model).name
     listed = file_hash(Path(recipe.data.slides))
     about: dict[str, Any] = json.loads(json.dumps({"recipe": value, "slide_list": listed, "wsiseg": __version__}))
     return about
@@ -199,24 +204,54 @@ def tile_row(
     row: SlideRow, recipe: Recipe, classes: ClassMap, folder: Path, say: Say, *, overwrite: bool = False
 ) -> TileStore:
     """Tile one slide of the list with its outlines; a finished store is used as it is, unless told to overwrite."""
-    regions: Sequence[Region] = ()
+    regions: list[Region] = []
     sources: dict[str, Any] = {}
     if row.annotations is not None:
         found = read_outlines(row.annotations)
         known = [replace(r, label=recipe.data.rename.get(r.label or "", r.label)) for r in found.regions]
-        regions = [r for r in known if r.label is not None]
-        if len(regions) < len(known):
-            say(f"{row.annotations.name}: {len(known) - len(regions)} outlines without a class are left out.")
+        regions = [r for r in known if r.label]
+        unnamed = sum(r.label is None for r in known)
+        if unnamed:
+            say(f"{row.annotations.name}: {unnamed} outlines without a class are left out.")
         sources["annotations"] = file_hash(row.annotations)
         sources["rename"] = recipe.data.rename
+    within = _within(row, recipe)
+    if within is not None:
+        sources["within"] = [file_hash(within[0]), recipe.data.within, recipe.data.within_margin_um]
     out = folder / f"{row.name}.zarr"
     with open_slide(row.slide, mpp=row.mpp, scaled_decoding=recipe.data.scaled_decoding) as slide:
         grid = Grid(slide.frame.at(recipe.data.mpp), recipe.data.tile)
-        tiles = select_tiles(grid, tissue_of(slide), level0=slide.frame, also=regions)
+        if within is None:
+            tiles = select_tiles(grid, tissue_of(slide), level0=slide.frame, also=regions)
+        else:
+            inside = grown(within[1], recipe.data.within_margin_um, slide.frame)
+            tiles = select_tiles(grid, None, within=inside, level0=slide.frame)
+            regions.append(outside(inside, slide.frame, classes))
         return tile_slide(
             slide, grid, tiles, out, classes=classes if row.annotations else None, regions=regions, sources=sources,
-            overwrite=overwrite,
+            pixels=recipe.data.pixels, overwrite=overwrite,
         )  # fmt: skip
+
+
+def _within(row: SlideRow, recipe: Recipe) -> tuple[Path, list[Region]] | None:
+    """The file and the outlines inside which alone a slide is learnt; None: everywhere.
+
+    Raises:
+        RecipeError: the recipe wants some, and the slide has none
+    """
+    wanted = recipe.data.within
+    if not wanted:
+        return None
+    file = row.within or row.annotations
+    if file is None:
+        raise RecipeError(
+            f"{row.name} has no outlines to learn within ({', '.join(wanted)}): name a file in the column `within`, "
+            "such as the outlines that another model predicted."
+        )
+    found = [r for r in read_outlines(file).regions if r.label in wanted]
+    if not found:
+        raise RecipeError(f"{file.name} outlines no {' or '.join(wanted)}, inside which to learn: leave the slide out.")
+    return file, found
 
 
 def _earlier(out: Path, about: dict[str, Any], resume: bool, overwrite: bool) -> tuple[int, dict[str, Any]] | None:

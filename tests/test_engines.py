@@ -1,0 +1,82 @@
+"""Engines: they agree, they are chosen as said, and a converted network is kept."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from wsiseg import engines
+from wsiseg.bundle import ModelBundle, load_bundle
+from wsiseg.engines import make_engine
+from wsiseg.engines.torch import TorchEngine
+from wsiseg.errors import EngineError
+from wsiseg.geometry import Box
+from wsiseg.models import DEMONSTRATION
+from wsiseg.synthetic import SlideSpec, generate
+
+pytest.importorskip("openvino", reason="OpenVINO is an optional extra")
+
+
+@pytest.fixture(scope="module")
+def bundle() -> ModelBundle:
+    """The demonstration model for small tiles, so that converting it takes little."""
+    found = load_bundle(DEMONSTRATION)
+    return replace(found, usage=replace(found.usage, tile=128, overlap=32, batch=2))
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+def test_both_engines_say_the_same(bundle: ModelBundle, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+    made = generate(SlideSpec(3, 2000, 1600, "pas", 1.0, ()))
+    x, y = (int(v) for v in made.truth[0].polygon.centroid.coords[0])
+    frame = made.frame.at(bundle.usage.mpp)
+    x, y = int(x / bundle.usage.mpp), int(y / bundle.usage.mpp)
+    images = np.stack([made.read(Box(x - 64, y - 64, 128, 128), frame), made.read(Box(x, y, 128, 128), frame)])
+    vino = make_engine(bundle, "openvino")
+    one, other = vino.probabilities(images), make_engine(bundle, "torch").probabilities(images)
+    assert one.shape == other.shape == (2, 3, 128, 128)
+    assert one.dtype == np.float32
+    exact = vino.identity["precision"] in ("float32", "f32")
+    assert np.abs(one - other).max() < (1e-4 if exact else 0.1)
+    assert (one.argmax(1) == other.argmax(1)).mean() > (0.9999 if exact else 0.997)
+    assert other[0].argmax(0)[64, 64] > 0  # there is something to agree on
+    again = vino.probabilities(images[::-1].copy())
+    assert (vino.probabilities(images) == one).all()  # what was returned is not written over
+    assert (again[::-1] == one).mean() > 0.999
+    files = sorted(p.name for p in cache.rglob("*") if p.is_file())
+    assert len(files) == 2
+    before = {p: p.stat().st_mtime_ns for p in cache.rglob("*")}
+    make_engine(bundle, "openvino")
+    assert {p: p.stat().st_mtime_ns for p in cache.rglob("*")} == before
+    with pytest.raises(EngineError, match="compiled for tiles"):
+        vino.probabilities(images[:1])
+
+
+def test_auto_takes_openvino_on_a_cpu(bundle: ModelBundle, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+    assert make_engine(bundle, device="cpu").identity["name"] == "openvino"
+    monkeypatch.setattr(engines, "find_spec", lambda name: None)
+    assert isinstance(make_engine(bundle, device="cpu"), TorchEngine)
+
+
+def test_what_is_not_there_is_told(
+    bundle: ModelBundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    with pytest.raises(EngineError, match="auto, torch, openvino"):
+        make_engine(bundle, "tensorrt")
+    with pytest.raises(EngineError, match="--engine torch"):
+        make_engine(bundle, "openvino", "cuda")
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    with pytest.raises(EngineError, match="XDG_CACHE_HOME"):
+        make_engine(bundle, "openvino")
+    monkeypatch.setattr(engines, "find_spec", lambda name: None)
+    with pytest.raises(EngineError, match="not installed"):
+        make_engine(bundle, "openvino")

@@ -1,0 +1,60 @@
+"""Commands about recipes: recipe check, show, schema."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+PATH = click.Path(path_type=Path)
+overrides_option = click.option(
+    "--set", "overrides", multiple=True, metavar="KEY=VALUE",
+    help="Change a value of the recipe, as training.steps=500.",
+)  # fmt: skip
+
+
+@click.group()
+def recipe() -> None:
+    """Check, complete and describe recipes."""
+
+
+@recipe.command()
+@click.argument("file", type=PATH)
+@overrides_option
+def check(file: Path, overrides: tuple[str, ...]) -> None:
+    """Say what is wrong with a recipe FILE, or what it comes to."""
+    from wsiseg.data.slides import SPLITS, read_slides
+    from wsiseg.recipe import load_recipe
+
+    loaded = load_recipe(file, overrides)
+    click.echo(
+        f"{file}: {loaded.name}, {', '.join(loaded.classes.names[1:])} at {loaded.data.mpp:g} µm/px, "
+        f"{loaded.method.name}, {loaded.training.steps} steps; wsiseg run: {', '.join(loaded.run.stages)}"
+    )
+    listed = Path(loaded.data.slides)
+    if not listed.exists():
+        click.echo(f"Its slide list {listed} is not there: it is needed for training alone.", err=True)
+        return
+    rows = read_slides(listed, Path(loaded.data.root) if loaded.data.root else None)
+    counts = ", ".join(f"{sum(row.split == split for row in rows)} {split}" for split in SPLITS)
+    click.echo(f"{listed}: {len(rows)} slides ({counts}), {sum(r.annotations is not None for r in rows)} outlined")
+
+
+@recipe.command()
+@click.argument("file", type=PATH)
+@overrides_option
+def show(file: Path, overrides: tuple[str, ...]) -> None:
+    """Print a recipe FILE as TOML with all defaults filled in."""
+    from wsiseg.recipe import load_recipe, show_recipe
+
+    click.echo(show_recipe(load_recipe(file, overrides, places=False)), nl=False)
+
+
+@recipe.command()
+def schema() -> None:
+    """Print the JSON schema of recipes, with which editors complete and check them."""
+    from wsiseg.recipe import Recipe
+
+    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **Recipe.model_json_schema()}
+    click.echo(json.dumps(schema, indent=1, ensure_ascii=False))

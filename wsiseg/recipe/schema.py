@@ -1,0 +1,183 @@
+"""The tables of a recipe and their keys."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from wsiseg.classes import ClassMap, Colour
+from wsiseg.errors import ClassError
+from wsiseg.recipe.method import Method
+from wsiseg.recipe.section import Section
+
+Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
+Stage = Literal["tile", "predict", "measure", "export"]
+Export = Literal["geojson.gz", "xml", "csv", "parquet", "coco.json"]
+STRIDE = 16  # px that DeepLabV3+'s encoder halves away; crops and tiles must be whole multiples
+
+
+class Classes(Section):
+    """[classes]: what is learnt."""
+
+    names: tuple[str, ...] = Field(description="background first; where outlines overlap, the later class wins")
+    colours: tuple[Colour, ...] = Field((), description="(red, green, blue) per class; chosen when left out")
+    ignore: tuple[str, ...] = Field(("Ignore", "Ignore*"), description="outlines that mean: do not learn here")
+
+    def class_map(self) -> ClassMap:
+        """The classes as a value."""
+        return ClassMap(self.names, self.colours, self.ignore)
+
+    @model_validator(mode="after")
+    def _check(self) -> Classes:
+        try:
+            self.class_map()
+        except ClassError as error:
+            raise ValueError(str(error).rstrip(".")) from error
+        return self
+
+
+class Data(Section):
+    """[data]: which slides, and how they are tiled."""
+
+    slides: str = Field(description="CSV with the columns slide, annotations, patient, split and, where needed, mpp")
+    root: str = Field("", description="folder that the CSV's paths start from; the CSV's own when left out")
+    mpp: float = Field(gt=0, description="µm/px to learn at")
+    tile: int = Field(512, ge=64, description="px, width of a stored tile")
+    rename: dict[str, str] = Field(
+        {}, description='class in the outlines -> class of the recipe; "" leaves its outlines out'
+    )
+    within: tuple[str, ...] = Field(
+        (),
+        description="learn only inside outlines of these classes, as nuclei inside glomeruli: those of the list's "
+        "column `within`, or of the slide's own outlines",
+    )
+    within_margin_um: float = Field(8.0, ge=0, description="µm around such an outline that count as inside")
+    pixels: Literal["zstd", "jpeg", "slide", "reference"] = Field(
+        "zstd",
+        description="how tiles are kept: exactly, as JPEG (a tenth of the room), as the slide's own JPEG where tiles "
+        "and level coincide, or not at all (read from the slide each time)",
+    )
+    scaled_decoding: bool = Field(
+        True,
+        description="between two levels of a slide, let the JPEG decoder shrink: faster, a grey level off the exact "
+        "means; false decodes everything and shrinks it afterwards",
+    )
+
+
+class Model(Section):
+    """[model]: the generator."""
+
+    encoder: str = Field("tu-tf_efficientnet_lite0", description="encoder name of segmentation-models-pytorch")
+    weights: str = Field(
+        "imagenet",
+        description='"imagenet" (an offline package), "none", a file of weights of the encoder, or a model bundle to '
+        "train further",
+    )
+    decoder_channels: int = Field(256, ge=16, description="channels of the ASPP and the decoder")
+    output_stride: Literal[8, 16] = Field(16, description="px of the image per px of the deepest features")
+
+
+class Augment(Section):
+    """[augment]: what is varied at random in a training crop."""
+
+    rotate: bool = Field(True, description="by any angle; flips and quarter turns are always done")
+    scale: float = Field(1.25, ge=1, description="largest factor up and down")
+    stain: float = Field(0.05, ge=0, description="spread of the haematoxylin, eosin and residual jitter")
+    brightness: float = Field(0.1, ge=0, description="spread of the brightness factor")
+
+
+class Training(Section):
+    """[training]: time."""
+
+    steps: int = Field(gt=0, description="updates of the weights")
+    batch: int = Field(8, ge=2, description="crops per step and device; batch normalisation needs two")
+    crop: int = Field(256, ge=32, description="px, a multiple of 16")
+    seed: int = Field(0, description="fixes starting weights, crops, augmentation and dropout")
+    precision: Precision = Field("32-true", description="bf16-mixed pays on GPUs, and on CPUs with AMX or AVX512-BF16")
+    devices: int = Field(1, ge=1, description="GPUs, or processes on a CPU")
+    loaders: int = Field(1, ge=0, description="processes that read crops; 0 reads in the training process")
+    evaluate_every: int = Field(500, gt=0, description="steps")
+    checkpoint_every: int = Field(250, gt=0, description="steps")
+    object_share: float = Field(0.7, ge=0, le=1, description="share of the crops that are centred on an object")
+
+
+class Predict(Section):
+    """[predict]: how the trained model is to be used; written into its bundle."""
+
+    tile: int = Field(512, ge=64, description="px, a multiple of 16")
+    overlap: int = Field(128, ge=0, description="px, even, at most half a tile")
+    batch: int = Field(4, ge=1, description="tiles per forward pass; a part of the model's identity")
+    min_object_um2: float = Field(0.0, ge=0, description="smaller objects are left out")
+    min_hole_um2: float = Field(0.0, ge=0, description="smaller holes are filled")
+    object_above: float | None = Field(
+        None, gt=0, lt=1,
+        description="an object is where all classes but background together have more than this probability: 0.5 where "
+        "the classes are kinds of one thing, less where outlines are incomplete; left out: the most probable class",
+    )  # fmt: skip
+    flips: bool = Field(False, description="predict each tile in four flips and take the mean, four times slower")
+    whole_objects: bool = Field(
+        False,
+        description="touching pixels of several classes are one object, of the class that most of them have: right "
+        "where the classes are kinds of one thing",
+    )
+    separate_um: float = Field(
+        0.0, ge=0, description="touching objects whose middles are farther apart than this are taken apart; 0: off"
+    )
+    within_model: str = Field(
+        "", description="bundle of another model, whose objects are found first: this one predicts only inside them"
+    )
+    within_margin_um: float = Field(8.0, ge=0, description="µm around those objects that count as inside")
+    half_weights: bool = Field(False, description="store the weights in 16 bits: a file of half the size")
+
+
+class Run(Section):
+    """[run]: what `wsiseg run` does with each slide. It decides nothing about training."""
+
+    stages: tuple[Stage, ...] = Field(
+        ("predict", "measure"),
+        description="what is made of each slide, in this order: `tile` stores its tissue as for training, `predict` "
+        "outlines it, `measure` needs the outlines, `export` writes them in `formats`",
+    )
+    formats: tuple[Export, ...] = Field(("csv",), description="what `export` writes, by its file's ending")
+    labels: bool = Field(False, description="keep the label map of `predict` too")
+    thickness_um: float | None = Field(
+        None, gt=0, description="µm, of the sections; left out: no podocyte densities are measured"
+    )
+    glomeruli: tuple[str, ...] = Field((), description="classes that `measure` takes for glomeruli; the usual ones")
+    sclerotic: tuple[str, ...] = Field((), description="classes of globally sclerotic glomeruli; the usual ones")
+    podocytes: tuple[str, ...] = Field((), description="classes of podocyte nuclei; the usual ones")
+
+    @field_validator("stages")
+    @classmethod
+    def _in_order(cls, stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
+        if not stages or len(set(stages)) < len(stages):
+            raise ValueError("run.stages must name one stage or more, each once")
+        for later in ("measure", "export"):
+            if later in stages and "predict" not in stages[: stages.index(later)]:
+                raise ValueError(f"run.stages: {later} needs the outlines of predict, which must come before it")
+        return stages
+
+
+class Recipe(Section):
+    """A whole recipe."""
+
+    name: str = Field(description="of the model, and of the run's folder")
+    description: str = Field("", description="for people")
+    classes: Classes
+    data: Data
+    model: Model = Model()
+    method: Method = Method()
+    augment: Augment = Augment()
+    training: Training
+    predict: Predict = Predict()
+    run: Run = Run()
+
+    @model_validator(mode="after")
+    def _check(self) -> Recipe:
+        for name, pixels in (("training.crop", self.training.crop), ("predict.tile", self.predict.tile)):
+            if pixels % STRIDE:
+                raise ValueError(f"{name} must be a multiple of {STRIDE} px")
+        if self.predict.overlap % 2 or 2 * self.predict.overlap > self.predict.tile:
+            raise ValueError("predict.overlap must be even and at most half of predict.tile")
+        return self

@@ -1,0 +1,40 @@
+"""A recipe as TOML (https://toml.io/en/v1.0.0), with every default filled in."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from wsiseg.recipe.schema import Recipe
+
+
+def show_recipe(recipe: Recipe) -> str:
+    """The text of a TOML file that is read as the same recipe. What has no value is a comment: TOML has no null."""
+    return "\n".join(_lines("", recipe.model_dump(mode="json"))) + "\n"
+
+
+def _lines(prefix: str, table: Mapping[str, Any]) -> Iterator[str]:
+    """The plain keys of a table first, for what follows the head of another table belongs to that one."""
+    tables = {key: value for key, value in table.items() if isinstance(value, dict) and value}
+    for key, value in table.items():
+        if key not in tables:
+            yield f"# {_key(key)} has no value" if value is None else f"{_key(key)} = {_value(value)}"
+    for key, value in tables.items():
+        name = f"{prefix}{_key(key)}"
+        yield ""
+        yield f"[{name}]"
+        yield from _lines(f"{name}.", value)
+
+
+def _key(key: str) -> str:
+    bare = key.isascii() and key.replace("_", "").replace("-", "").isalnum()
+    return key if bare else _value(key)
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, list):
+        return f"[{', '.join(map(_value, value))}]"
+    if isinstance(value, str):  # JSON escapes as TOML does, but for one character
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    return "{}" if value == {} else json.dumps(value)

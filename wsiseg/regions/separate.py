@@ -1,0 +1,77 @@
+"""Objects that touch, such as nuclei, taken apart: one outline in, one outline for each of them out.
+
+The middle of an object is where the distance to its border is largest; a watershed of that distance (Beucher and
+Lantuéjoul, "Use of watersheds in contour detection", 1979) gives each pixel to one of the middles.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+from shapely.affinity import affine_transform
+from skimage.segmentation import watershed
+
+from wsiseg.classes import ClassMap
+from wsiseg.geometry import Box, Frame
+from wsiseg.regions.rasterise import Rasteriser
+from wsiseg.regions.region import Region
+from wsiseg.regions.vectorise import vectorise
+
+_ANY = ClassMap(("Background", "Object"))
+
+
+def separate(region: Region, frame: Frame, level0: Frame, radius_um: float) -> Iterator[Region]:
+    """The objects of an outline; the outline itself, unchanged, where it is one.
+
+    Args:
+        region: in level-0 pixels
+        frame: the plane in whose pixels the border between two objects runs
+        level0: the plane of the outlines
+        radius_um: objects are no nearer to each other than this, from middle to middle, and a middle lies at least
+            half as deep
+
+    Yields:
+        regions with the region's class and score, in level-0 pixels
+    """
+    sx, sy = level0.scale_to(frame)
+    left, top, right, bottom = region.polygon.bounds
+    box = Box.from_bounds(
+        math.floor(left * sx) - 1, math.floor(top * sy) - 1, math.ceil(right * sx) + 1, math.ceil(bottom * sy) + 1
+    )
+    one = replace(region, label=_ANY.names[1])
+    inside = Rasteriser([one], _ANY, frame, level0).read(box) > 0
+    parts, count = divide(inside, radius_um / frame.mpp)
+    if count < 2:
+        yield region
+        return
+    local = Frame(box.w, box.h, frame.mpp)
+    ux, uy = frame.scale_to(level0)
+    for number in range(1, count + 1):
+        part = (parts == number).astype(np.uint8)
+        for found in vectorise(iter([part]), _ANY, local, local):
+            polygon = affine_transform(found.polygon, [ux, 0, 0, uy, box.x * ux, box.y * uy])
+            yield replace(region, polygon=polygon, id=None)
+
+
+def divide(inside: NDArray[np.bool_], radius: float) -> tuple[NDArray[np.int32], int]:
+    """Number the objects of a mask, (h, w) bool, that are at least `radius` px apart.
+
+    Returns:
+        (h, w) int32, 0 outside, and how many objects there are
+    """
+    depth = ndimage.distance_transform_edt(inside)
+    smooth = ndimage.gaussian_filter(depth, max(0.5, radius / 4)) * inside
+    reach = max(1, round(radius))
+    y, x = np.ogrid[-reach : reach + 1, -reach : reach + 1]
+    near = x * x + y * y <= radius * radius
+    highest = ndimage.maximum_filter(smooth, footprint=near)
+    peaks, count = ndimage.label((smooth == highest) & (depth >= radius / 2) & inside, np.ones((3, 3)))
+    if count < 2:
+        return inside.astype(np.int32), int(inside.any())
+    parts: NDArray[np.int32] = watershed(-smooth, peaks, mask=inside)  # type: ignore[no-untyped-call]
+    return parts, count

@@ -1,0 +1,80 @@
+"""What a person would make of the truth: borders a little off, objects overlooked, others outlined that are none."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+from shapely import Polygon, make_valid
+from shapely.affinity import translate
+
+from wsiseg.errors import WsisegError
+from wsiseg.geometry import Frame
+from wsiseg.regions.region import Region
+
+CORNERS = 64  # of a redrawn border
+HARMONICS = 6  # of its error round the object
+
+
+@dataclass(frozen=True, slots=True)
+class Annotator:
+    """How far a person strays from the truth.
+
+    Attributes:
+        jitter_um: standard deviation of the border's place, µm
+        missed: share of the objects that are overlooked, 0 to 1
+        false: outlines of nothing, as a share of the objects, 0 to 1
+        seed: another seed is another person
+    """
+
+    jitter_um: float = 0.0
+    missed: float = 0.0
+    false: float = 0.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.jitter_um < 0 or not math.isfinite(self.jitter_um):
+            raise WsisegError(f"A border cannot stray by {self.jitter_um:g} µm: give 0 or more.")
+        for name, share in (("missed", self.missed), ("false", self.false)):
+            if not 0 <= share <= 1:
+                raise WsisegError(f"A share of {share:g} {name} outlines does not exist: give 0 to 1.")
+
+    def annotate(self, truth: Iterable[Region], frame: Frame) -> Iterator[Region]:
+        """The outlines that this person makes.
+
+        Args:
+            truth: level-0 pixels
+            frame: level 0; false outlines lie inside it and may lie on anything
+        """
+        rng = np.random.default_rng(self.seed)
+        for region in truth:
+            seen, invented = rng.uniform(size=2)
+            drawn = region
+            if self != Annotator(seed=self.seed):  # what was measured holds for the truth alone
+                drawn = replace(region, polygon=self._redrawn(region, rng, frame), id=None, measurements={})
+            if seen >= self.missed and not drawn.polygon.is_empty:
+                yield drawn
+            if invented < self.false:
+                left, top, right, bottom = drawn.polygon.bounds or region.polygon.bounds
+                x = rng.uniform(0, max(1.0, frame.width - (right - left))) - left
+                y = rng.uniform(0, max(1.0, frame.height - (bottom - top))) - top
+                yield replace(drawn, polygon=translate(drawn.polygon, x, y))
+
+    def _redrawn(self, region: Region, rng: np.random.Generator, frame: Frame) -> Polygon:
+        """The outer border with a smooth error; as it is where the person does not stray."""
+        turn, size = rng.uniform(0, 2 * math.pi, HARMONICS), rng.normal(size=HARMONICS)
+        if self.jitter_um == 0:
+            return region.polygon
+        ring = region.polygon.exterior
+        share = np.arange(CORNERS) / CORNERS
+        points = np.array([ring.interpolate(s, normalized=True).coords[0] for s in share])
+        centre = points.mean(0)
+        ways = points - centre
+        ways /= np.maximum(np.linalg.norm(ways, axis=1, keepdims=True), 1e-9)
+        # Each harmonic has half of its variance round the object: the sum has the standard deviation wanted.
+        waves = np.cos(2 * math.pi * np.outer(share, np.arange(HARMONICS)) + turn) @ size * math.sqrt(2 / HARMONICS)
+        shape = make_valid(Polygon(points + ways * (waves * self.jitter_um / frame.mpp)[:, None]))
+        parts = [part for part in getattr(shape, "geoms", [shape]) if isinstance(part, Polygon)]
+        return max(parts, key=lambda part: part.area, default=Polygon())
