@@ -167,7 +167,7 @@ def test_nothing_to_see_is_a_page_too(tmp_path: Path) -> None:
     assert "0 outlines" in page.text
     assert "--measurements" in page.text
     page = check(slide_report(small_slide(), Sources((empty,), empty)))
-    assert "0 objects are matched" in page.text
+    assert "Matched objects: 0" in page.text
 
 
 def make_run(folder: Path, name: str) -> None:
@@ -219,7 +219,7 @@ def test_many_slides(tmp_path: Path) -> None:
     page = check(results_report(tmp_path / "results"))
     assert "2 slides" in page.text, "what is unfinished does not count"
     assert "9 (8 to 10)" in page.text
-    assert "1 slides failed" in page.text
+    assert "Slides that failed: 1" in page.text
     assert "a is damaged." in page.text
     assert "16 glomeruli, median 31.5" in page.text
 

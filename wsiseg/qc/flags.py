@@ -94,11 +94,13 @@ def blur_flag(share: float | None) -> Flag:
 
 
 def fold_flag(share: float | None) -> Flag:
-    """Whether too much of the section is folded, as a share of the tissue."""
+    """Whether much of the section looks folded, as a share of the tissue."""
     limits = f"at most {MOST_FOLD:.0%} of the tissue"
     if share is None:
         return Flag("folds", False, None, "", limits, "Folds cannot be looked for: there is no tissue.")
-    says = f"{share:.1%} of the tissue is folded." if share else "No folds were found."
+    says = (
+        f"{share:.1%} of the tissue looks like folds, or is darker than the rest." if share else "No folds were found."
+    )
     return Flag("folds", share > MOST_FOLD, share, "", limits, says)
 
 

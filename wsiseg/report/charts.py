@@ -10,11 +10,13 @@ from typing import Any
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from wsiseg.agreement import Agreement
 from wsiseg.classes import PALETTE
 
+NAMES = ("blue", "vermilion", "green", "reddish purple", "orange", "sky blue", "yellow")  # of the palette
 COLOURS = tuple((red / 255, green / 255, blue / 255) for red, green, blue in PALETTE)
 LINES = ("-", "--", "-.", ":")
 # Text as curves: the page looks the same where no font is installed. The salt makes ids the same in every run.
@@ -53,6 +55,7 @@ def histogram(values: Numbers, quantity: str, colour: int = 0) -> bytes:
         axes.hist(values, edges.tolist(), color=COLOURS[colour % len(COLOURS)], edgecolor="white", linewidth=0.5)
         axes.set_xlabel(quantity)
         axes.set_ylabel("number")
+        axes.yaxis.set_major_locator(MaxNLocator(integer=True))
         return _svg(figure)
 
 
@@ -120,9 +123,8 @@ def confusion(matrix: NDArray[np.int64], names: Sequence[str]) -> bytes:
         axes = figure.add_subplot()
         axes.imshow(share, cmap="cividis", vmin=0, vmax=1)
         for r, c in np.ndindex(share.shape):
-            axes.text(
-                c, r, f"{share[r, c]:.3f}", ha="center", va="center", color="black" if share[r, c] > 0.5 else "white"
-            )
+            value = f"{share[r, c]:.3f}" if total[r] else "–"
+            axes.text(c, r, value, ha="center", va="center", color="black" if share[r, c] > 0.5 else "white")
         labels = [_plain(name) for name in names]
         axes.set_xticks(range(len(names)), labels, rotation=30, ha="right")
         axes.set_yticks(range(len(names)), labels)

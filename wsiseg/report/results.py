@@ -91,7 +91,9 @@ def _failures(run: dict[str, Any]) -> Html:
     bad = [[str(s.get("name", "")), str(s.get("error", ""))] for s in slides if s.get("state") == "failed"]
     if not bad:
         return Html("")
-    return section("Failed", paragraph(f"{len(bad)} slides failed.", "raised"), table("Why", ["slide", "reason"], bad))
+    return section(
+        "Failed", paragraph(f"Slides that failed: {len(bad)}.", "raised"), table("Why", ["slide", "reason"], bad)
+    )
 
 
 def _figures(found: list[Found]) -> Html:

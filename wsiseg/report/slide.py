@@ -12,7 +12,7 @@ import numpy as np
 import shapely
 
 from wsiseg import __version__
-from wsiseg.classes import Colour
+from wsiseg.classes import PALETTE, Colour
 from wsiseg.measure.files import Read, read_all
 from wsiseg.pictures import draw_outlines
 from wsiseg.regions.region import Region
@@ -125,6 +125,9 @@ def _overview(slide: Slide, read: Read, truth: Read | None) -> Html:
 
 
 def _said(colour: Colour) -> str:
+    """A colour in words, as far as it has any."""
+    if colour in PALETTE:
+        return charts.NAMES[PALETTE.index(colour)]
     return "#" + "".join(f"{c:02x}" for c in colour)
 
 

@@ -76,7 +76,9 @@ def key_figures(slides: Columns) -> list[tuple[str, str, str, str]]:
         ends = [number(slides.get(f"{column.name}_{end}", [""])[0]) for end in ("low", "high")]
         span = "" if None in ends else f"{shown(ends[0])} to {shown(ends[1])}"
         unit = "" if column.unit == "0 to 1" else f" {column.unit}"
-        rows.append((column.name, f"{shown(value)}{unit}" if value is not None else "–", span, column.meaning))
+        rows.append(
+            (column.name, f"{shown(value)}{unit}" if value is not None else "–", span, column.meaning.replace("`", ""))
+        )
     return rows
 
 

@@ -83,7 +83,7 @@ def _agreement(slide: Slide, found: SlideEvaluation, true: list[Region], areas: 
     y = np.array([areas[j] for _, j, _ in pairs])
     figures = agreement(x, y)
     if figures.n < 3 or figures.bias is None or figures.bias_interval is None:
-        return paragraph(f"{figures.n} objects are matched: too few for an agreement of areas.")
+        return paragraph(f"Matched objects: {figures.n}, too few for an agreement of areas.")
     low, high = figures.bias_interval
     says = (
         f"Area of {figures.n} matched objects: bias {shown(figures.bias)} µm² "
