@@ -12,7 +12,9 @@ from wsiseg.cli.learn import evaluate, train
 from wsiseg.cli.measure import measure
 from wsiseg.cli.predict import demo, predict
 from wsiseg.cli.qc import qc
+from wsiseg.cli.recipe import recipe
 from wsiseg.cli.report import report
+from wsiseg.cli.run import run
 from wsiseg.cli.slide import info, tile, tissue
 from wsiseg.cli.synth import synth
 from wsiseg.cli.system import doctor
@@ -26,9 +28,10 @@ def wsiseg() -> None:
     """Segment whole-slide images: from a few outlined slides to outlines on all the others."""
 
 
-for command in (
-    info, tissue, qc, tile, train, predict, export, measure, evaluate, report, view, synth, demo, doctor,
-):  # fmt: skip
+COMMANDS = (
+    info, tissue, qc, tile, train, predict, run, recipe, export, measure, evaluate, report, view, synth, demo, doctor,
+)  # fmt: skip
+for command in COMMANDS:
     wsiseg.add_command(command)
 
 
