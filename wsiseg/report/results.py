@@ -101,7 +101,7 @@ def _figures(found: list[Found]) -> Html:
     if not there:
         return section("Key figures", paragraph("No slide has measurements: make them with wsiseg measure."))
     rows = [[f.name, *(_cell(f.measured, column) for column in there)] for f in found]
-    head = ["slide", *(f"{c}, {UNITS[c]}" if UNITS[c] else c for c in there)]
+    head = ["slide", *(f"{c}, {UNITS[c]}" if UNITS[c] not in ("", "0 to 1") else c for c in there)]
     return section("Key figures", table("Of each slide; in brackets 95 % intervals over its glomeruli", head, rows))
 
 
@@ -144,7 +144,7 @@ def _quality(found: list[Found]) -> Html:
     if not looked:
         return section("Quality", paragraph("Quality was not looked at: use wsiseg qc."))
     rows = [
-        [f.name, "; ".join(str(flag["says"]) for flag in f.flags or [] if flag["raised"]) or "no flag"] for f in looked
+        [f.name, " ".join(str(flag["says"]) for flag in f.flags or [] if flag["raised"]) or "no flag"] for f in looked
     ]
     return section("Quality", table("Flags that are raised", ["slide", "flags"], rows))
 
