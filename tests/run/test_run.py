@@ -15,11 +15,12 @@ import pytest
 from tests.run.conftest import Lab
 from wsiseg.cli.run_screen import render
 from wsiseg.errors import OutputError, SchedulerError
+from wsiseg.memory import BASE, estimate
 from wsiseg.recipe.schema import Stage
 from wsiseg.run import unit as unit_module
 from wsiseg.run.job import Facts, Plan, Unit
 from wsiseg.run.listed import list_units
-from wsiseg.run.memory import BASE, Budget, estimate
+from wsiseg.run.memory import Budget
 from wsiseg.run.runner import Summary, executor, one_by_one
 from wsiseg.run.runner import run as run_all
 from wsiseg.run.stages import STAGES
@@ -202,7 +203,7 @@ def test_a_slide_that_needs_more_memory_than_there_is_is_told_so(lab: Lab, tmp_p
     with open_slide(units[0].slide) as slide:
         plan = lab.plan(tmp_path)
         usage = {**plan.identity["usage"], "tile": 1024}
-        assert 0 < estimate(slide, plan) < estimate(slide, replace(plan, identity={**plan.identity, "usage": usage}))
+        assert 0 < estimate(slide, [plan.identity]) < estimate(slide, [{**plan.identity, "usage": usage}])
 
 
 def test_slides_of_one_process_wait_for_their_share() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 import tempfile
 from hashlib import sha256
@@ -11,23 +10,9 @@ from pathlib import Path
 
 import click
 
-from wsiseg.cli.screen import engine_option, overwrite_option, quiet_option
+from wsiseg.cli.screen import MEMORY, engine_option, overwrite_option, quiet_option
 
 PATH = click.Path(path_type=Path)
-UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
-
-
-class Memory(click.ParamType):
-    """A size such as 8GB or 1.5GiB, in bytes."""
-
-    name = "size"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Bytes of a text."""
-        found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?|[kmgt]i)b?\s*", str(value), re.IGNORECASE)
-        if found is None:
-            self.fail(f"{value!r} is no size: write it as 8GB or 1.5GiB.", param, ctx)
-        return round(float(found[1]) * UNITS[found[2].lower()])
 
 
 @click.command()
@@ -53,7 +38,7 @@ class Memory(click.ParamType):
     help="Of a CPU, for the network on one slide; results can depend on it in their last bits.",
 )  # fmt: skip
 @click.option(
-    "--max-ram", type=Memory(), metavar="SIZE",
+    "--max-ram", type=MEMORY, metavar="SIZE",
     help="What a worker may use, as 8GB; slides wait for their share, and one that needs more fails.",
 )  # fmt: skip
 @click.option("--stages", metavar="A,B,…", help="tile, predict, measure, export; those of the recipe by default.")

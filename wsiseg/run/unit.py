@@ -14,10 +14,11 @@ from pathlib import Path
 
 from wsiseg import __version__
 from wsiseg.errors import BusyError, MismatchError, WsisegError
+from wsiseg.memory import estimate
 from wsiseg.outputs import whole_file
 from wsiseg.regions.formats import file_hash
 from wsiseg.run.job import FORMAT, Facts, Plan, Tell, Unit, made_from
-from wsiseg.run.memory import budget, estimate
+from wsiseg.run.memory import budget
 from wsiseg.run.results import RECORD, Results
 from wsiseg.run.stages import STAGES, Work, engines_of
 from wsiseg.slides.open import open_slide
@@ -70,7 +71,7 @@ def _make(unit: Unit, plan: Plan, tell: Tell) -> tuple[str, Facts]:
         found = results.record(unit.name)
         if found is not None and _check(found["made_from"], made, f"{plan.results}/slides/{unit.name}", plan):
             return "already", found
-        needed = estimate(slide, plan)
+        needed = estimate(slide, [m for m in (plan.identity, plan.identity.get("within")) if m])
         stack.enter_context(nullcontext() if plan.max_ram is None else budget(plan.max_ram).share(needed))
         work = _claim(stack, folder, made, plan)
         if work is not None:
