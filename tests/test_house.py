@@ -49,6 +49,8 @@ WITHOUT_TORCH = (
     "wsiseg.pictures",
     "wsiseg.synthetic",
     "wsiseg.viewer.serve",
+    "wsiseg.qc.files",
+    "wsiseg.report.write",
     "wsiseg.doctor",
 )
 

@@ -37,9 +37,10 @@ def picture_grid(rows: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]], clas
 
 
 def draw_outlines(
-    image: np.ndarray, frame: Frame, layers: Iterable[tuple[Iterable[Region], Colour]], level0: Frame, width: int = 2
-) -> np.ndarray:
-    """(h, w, 3) uint8: outlines in level-0 pixels drawn over a picture of the whole slide.
+    image: np.ndarray, frame: Frame, layers: Iterable[tuple[Iterable[Region], Colour]], level0: Frame, width: int = 2,
+    corner: tuple[int, int] = (0, 0),
+) -> np.ndarray:  # fmt: skip
+    """(h, w, 3) uint8: outlines in level-0 pixels drawn over a picture of the slide, or of a part of it.
 
     Args:
         image: (h, w, 3) uint8, the pixels of `frame`
@@ -47,15 +48,18 @@ def draw_outlines(
         layers: outlines with the colour to draw them in; later ones on top
         level0: plane of the outlines
         width: px of the line
+        corner: (x, y) of the picture's first pixel in its frame
     """
     picture = Image.fromarray(image)
     draw = ImageDraw.Draw(picture)
-    sx, sy = level0.scale_to(frame)
+    (sx, sy), (left, top) = level0.scale_to(frame), corner
     for regions, colour in layers:
         for region in regions:
             for polygon in getattr(region.polygon, "geoms", [region.polygon]):
                 for ring in (polygon.exterior, *polygon.interiors):
-                    draw.line([(x * sx, y * sy) for x, y in ring.coords], fill=colour, width=width, joint="curve")
+                    draw.line(
+                        [(x * sx - left, y * sy - top) for x, y in ring.coords], fill=colour, width=width, joint="curve"
+                    )
     return np.asarray(picture)
 
 

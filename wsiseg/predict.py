@@ -22,6 +22,7 @@ from wsiseg.engines.engine import Engine, averaged
 from wsiseg.errors import BundleError, MismatchError, RegionError
 from wsiseg.geometry import Box
 from wsiseg.grid import Grid, Tile
+from wsiseg.qc.examine import RULES, examine
 from wsiseg.regions.formats import file_hash, read_outlines, write_outlines
 from wsiseg.regions.rasterise import Rasteriser
 from wsiseg.regions.region import Outlines, Region
@@ -75,6 +76,7 @@ def predict_labels(
     manifest: Manifest,
     *,
     within: Rasteriser | None = None,
+    without: Rasteriser | None = None,
     overwrite: bool = False,
     progress: Progress = no_progress,
 ) -> LabelMap:
@@ -87,6 +89,7 @@ def predict_labels(
         out: the label map's folder
         manifest: see `predict_manifest`
         within: labels outside its outlines are set to background
+        without: labels inside its outlines are set to background
         overwrite: replace a label map that was made from something else
         progress: told (tiles done, all tiles)
 
@@ -107,6 +110,9 @@ def predict_labels(
                     if within is not None:
                         outside = within.read(row_box(grid, row)) == 0
                         labels[outside] = score[outside] = 0
+                    if without is not None:
+                        damaged = without.read(row_box(grid, row)) > 0
+                        labels[damaged] = score[damaged] = 0
                     writer.write_row(row, labels, score)
 
             # Tiles of one row above still reach into the first row to do.
@@ -216,6 +222,7 @@ class Job:
         margin_um: around those outlines, inside as well
         with_regions: write the outlines of `within` into the output too
         tissue: predict only where there is tissue
+        exclude_artifacts: predict nothing where `wsiseg.qc` finds blur or pen
         overwrite: replace what was made from something else
     """
 
@@ -225,6 +232,7 @@ class Job:
     margin_um: float = 0.0
     with_regions: bool = False
     tissue: bool = True
+    exclude_artifacts: bool = False
     overwrite: bool = False
 
 
@@ -255,10 +263,16 @@ def predict_slide(
     sources: dict[str, Any] = {"within": None, "tissue": "default" if job.tissue else None}
     if job.within is not None:
         sources["within"] = {"file": file_hash(job.within), "margin_um": job.margin_um, "kept": job.with_regions}
+    mask = tissue_of(slide) if job.tissue else None
+    damage: list[Region] = []
+    if job.exclude_artifacts:
+        quality = examine(slide)
+        mask, damage = quality.left(mask), quality.excluded()
+        sources["artifacts"] = RULES
     if job.with_regions and not regions:
         tiles = []  # the model before this one found nothing
     else:
-        tiles = select_tiles(grid, tissue_of(slide) if job.tissue else None, within=regions, level0=slide.frame)
+        tiles = select_tiles(grid, mask, within=regions, level0=slide.frame)
     manifest = predict_manifest(slide, grid, tiles, bundle, engine, sources)
     kept = job.labels or job.out.with_name(job.out.name + ".labels.zarr")
     earlier = finished_outlines(job.out, manifest, overwrite=job.overwrite)
@@ -266,10 +280,10 @@ def predict_slide(
         if job.labels is None and kept.exists():  # killed after the outlines were written
             shutil.rmtree(kept)
         return Prediction(earlier, already=True)
-    inside = None if regions is None else _inside(regions, grid, slide)
+    inside, outside = (None if r is None else _inside(r, grid, slide) for r in (regions, damage or None))
     labels = predict_labels(
         lambda box: slide.read(box, grid.frame), tiles, engine, kept, manifest,
-        within=inside, overwrite=job.overwrite, progress=progress,
+        within=inside, without=outside, overwrite=job.overwrite, progress=progress,
     )  # fmt: skip
     count = write_prediction(labels, job.out, given if job.with_regions else None)
     if job.labels is None:

@@ -69,18 +69,18 @@ def find_tissue(
     if thumbnail.size == 0:
         return np.zeros(thumbnail.shape[:2], np.bool_)
     um = (frame.mpp_y, frame.mpp)
-    light = _transmittance(thumbnail, um)
-    colour = _spread(light)
-    mask = _touching(colour > FAINT, colour > SURE)
-    if without_pen and not _is_dark(thumbnail):
-        pen = _pen(light, um)
+    light = transmittance(thumbnail, um)
+    colour = spread(light)
+    mask = touching(colour > FAINT, colour > SURE)
+    if without_pen and not is_dark(thumbnail):
+        pen = coloured_pen(light, um)
         if (mask & pen).sum() <= PEN_MOSTLY * mask.sum():
-            mask = _touching(mask & ~pen, (colour > SURE) & ~pen)
+            mask = touching(mask & ~pen, (colour > SURE) & ~pen)
     pixel_um2 = um[0] * um[1]
-    mask = _closed(mask, close_um, um)
-    mask = ~_without_small(~mask, max_hole_um2 / pixel_um2)
-    mask = _without_small(mask, min_tissue_um2 / pixel_um2)
-    return _widened(mask, grow_um, um)
+    mask = closed(mask, close_um, um)
+    mask = ~without_small(~mask, max_hole_um2 / pixel_um2)
+    mask = without_small(mask, min_tissue_um2 / pixel_um2)
+    return widened(mask, grow_um, um)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +169,7 @@ def tissue_of(slide: Readable, mpp: float = 8.0, **how: Any) -> TissueMask:
     return TissueMask(find_tissue(slide.read(frame.box, frame), frame, **how), frame)
 
 
-def _transmittance(thumbnail: NDArray[np.uint8], um: tuple[float, float]) -> Colours:
+def transmittance(thumbnail: NDArray[np.uint8], um: tuple[float, float]) -> Colours:
     """Light that comes through, as a part of what comes through the glass, 0 to 1, smoothed."""
     sigma = (SMOOTH_UM / um[0], SMOOTH_UM / um[1], 0)
     smooth = ndimage.gaussian_filter(thumbnail.astype(np.float32), sigma, mode="nearest", truncate=3)
@@ -181,25 +181,25 @@ def _channels(colours: NDArray[Any]) -> list[NDArray[Any]]:
     return [colours[..., i] for i in range(3)]
 
 
-def _most(colours: NDArray[Any]) -> NDArray[Any]:
+def most(colours: NDArray[Any]) -> NDArray[Any]:
     red, green, blue = _channels(colours)
     return np.maximum(np.maximum(red, green), blue)
 
 
-def _least(colours: NDArray[Any]) -> NDArray[Any]:
+def least(colours: NDArray[Any]) -> NDArray[Any]:
     red, green, blue = _channels(colours)
     return np.minimum(np.minimum(red, green), blue)
 
 
-def _spread(colours: Colours) -> NDArray[np.float32]:
-    return _most(colours) - _least(colours)
+def spread(colours: Colours) -> NDArray[np.float32]:
+    return most(colours) - least(colours)
 
 
 def _glass(smooth: Colours, thumbnail: NDArray[np.uint8]) -> NDArray[np.float32]:
     """The colour of the glass: the most frequent brightness of bright, colourless pixels that are not padding."""
     bright = smooth @ np.full(3, 1 / 3, np.float32)
-    plain = (bright > GLASS_BRIGHT) & (_spread(smooth) < GLASS_COLOUR)
-    plain &= _least(thumbnail) < PADDING
+    plain = (bright > GLASS_BRIGHT) & (spread(smooth) < GLASS_COLOUR)
+    plain &= least(thumbnail) < PADDING
     if plain.sum() < 0.005 * plain.size:
         return np.full(3, PALE_GLASS, np.float32)
     counts = np.bincount(bright[plain].astype(np.int64), minlength=256)
@@ -208,12 +208,12 @@ def _glass(smooth: Colours, thumbnail: NDArray[np.uint8]) -> NDArray[np.float32]
     return np.median(smooth[near], 0).astype(np.float32)
 
 
-def _is_dark(thumbnail: NDArray[np.uint8]) -> bool:
+def is_dark(thumbnail: NDArray[np.uint8]) -> bool:
     """Fluorescence or dark field: mostly black. Blue is no pen there."""
-    return float(np.median(_most(thumbnail))) < 60
+    return float(np.median(most(thumbnail))) < 60
 
 
-def _pen(light: Colours, um: tuple[float, float]) -> Mask:
+def coloured_pen(light: Colours, um: tuple[float, float]) -> Mask:
     """Strokes of blue, green and red pen: more saturated over a larger area than stains at this µm/px.
 
     Blue and green inks let red through least, haematoxylin and eosin green; red ink swallows blue as much as green.
@@ -227,14 +227,14 @@ def _pen(light: Colours, um: tuple[float, float]) -> Mask:
     )
     pen = np.zeros(red.shape, np.bool_)
     for sure, rim in inks:
-        core = _without_small(sure, PEN_MIN_UM2 / (um[0] * um[1]))
+        core = without_small(sure, PEN_MIN_UM2 / (um[0] * um[1]))
         if core.any():
-            near = _widened(core, PEN_REACH_UM, um)
-            pen |= _widened(_touching((rim | core) & near, core), 2 * SMOOTH_UM, um)
+            near = widened(core, PEN_REACH_UM, um)
+            pen |= widened(touching((rim | core) & near, core), 2 * SMOOTH_UM, um)
     return pen
 
 
-def _touching(mask: Mask, seeds: Mask) -> Mask:
+def touching(mask: Mask, seeds: Mask) -> Mask:
     """The connected parts of the mask (8 neighbours) that hold a seed."""
     labels, count = ndimage.label(mask, np.ones((3, 3)))
     keep = np.zeros(count + 1, np.bool_)
@@ -243,7 +243,7 @@ def _touching(mask: Mask, seeds: Mask) -> Mask:
     return keep[labels]
 
 
-def _without_small(mask: Mask, min_px: float) -> Mask:
+def without_small(mask: Mask, min_px: float) -> Mask:
     """Without connected parts (4 neighbours) of fewer pixels."""
     labels, _ = ndimage.label(mask)
     keep = np.bincount(labels.ravel()) >= min_px
@@ -251,13 +251,13 @@ def _without_small(mask: Mask, min_px: float) -> Mask:
     return keep[labels]
 
 
-def _widened(mask: Mask, by_um: float, um: tuple[float, float]) -> Mask:
+def widened(mask: Mask, by_um: float, um: tuple[float, float]) -> Mask:
     """Every pixel within `by_um` along rows and columns (a square reach, which two running maxima find fast)."""
     size = tuple(2 * round(by_um / u) + 1 for u in um)
     return ndimage.maximum_filter(mask, size, mode="constant", cval=0) if max(size) > 1 else mask
 
 
-def _closed(mask: Mask, gap_um: float, um: tuple[float, float]) -> Mask:
+def closed(mask: Mask, gap_um: float, um: tuple[float, float]) -> Mask:
     """Gaps up to `gap_um` bridged."""
     reach = [round(gap_um / 2 / u) for u in um]
     if not max(reach):

@@ -11,7 +11,9 @@ from wsiseg.cli.export import export
 from wsiseg.cli.learn import evaluate, train
 from wsiseg.cli.measure import measure
 from wsiseg.cli.predict import demo, predict
+from wsiseg.cli.qc import qc
 from wsiseg.cli.recipe import recipe
+from wsiseg.cli.report import report
 from wsiseg.cli.run import run
 from wsiseg.cli.slide import info, tile, tissue
 from wsiseg.cli.synth import synth
@@ -27,7 +29,7 @@ def wsiseg() -> None:
 
 
 COMMANDS = (
-    info, tissue, tile, train, predict, run, recipe, export, measure, evaluate, view, synth, demo, doctor,
+    info, tissue, qc, tile, train, predict, run, recipe, export, measure, evaluate, report, view, synth, demo, doctor,
 )  # fmt: skip
 for command in COMMANDS:
     wsiseg.add_command(command)

@@ -8,6 +8,7 @@ import click
 
 from wsiseg.cli.screen import (
     engine_option,
+    exclude_artifacts_option,
     full_decoding_option,
     log_option,
     max_ram_option,
@@ -33,6 +34,7 @@ PATH = click.Path(path_type=Path)
     help="Predict with this model first, and with --model only inside what it finds; a pair of models brings its own.",
 )
 @click.option("--no-tissue", is_flag=True, help="Predict the whole slide, not only where there is tissue.")
+@exclude_artifacts_option
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, …")
 @engine_option
 @max_ram_option
@@ -43,8 +45,9 @@ PATH = click.Path(path_type=Path)
 @quiet_option
 def predict(
     slide: Path, model: Path | None, out: Path | None, labels: Path | None, within: Path | None,
-    within_model: Path | None, no_tissue: bool, device: str, engine: str, max_ram: int | None,
-    slide_mpp: float | None, full_decoding: bool, overwrite: bool, log_json: Path | None, quiet: bool,
+    within_model: Path | None, no_tissue: bool, exclude_artifacts: bool, device: str, engine: str,
+    max_ram: int | None, slide_mpp: float | None, full_decoding: bool, overwrite: bool, log_json: Path | None,
+    quiet: bool,
 ) -> None:  # fmt: skip
     """Outline the objects of a slide; the file opens in QuPath."""
     from wsiseg.bundle import load_bundle
@@ -67,6 +70,7 @@ def predict(
         labels=labels,
         within=within,
         tissue=not no_tissue,
+        exclude_artifacts=exclude_artifacts,
         overwrite=overwrite,
     )
     first = load_bundle(within_model) if within_model is not None else bundle.within

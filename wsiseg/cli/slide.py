@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from wsiseg.cli.screen import (
+    exclude_artifacts_option,
     full_decoding_option,
     log_option,
     overwrite_option,
@@ -140,6 +141,7 @@ def tissue(
 )  # fmt: skip
 @click.option("--within", type=PATH, metavar="REGIONS", help="Only tiles that meet these outlines.")
 @click.option("--no-tissue", is_flag=True, help="Store every tile, not only those with tissue.")
+@exclude_artifacts_option
 @click.option(
     "--codec",
     type=click.Choice(["zstd", "jpeg", "slide"]),
@@ -169,8 +171,8 @@ def tissue(
 @quiet_option
 def tile(
     slide: Path, out: Path | None, mpp: float, size: int, overlap: int, annotations: Path | None, classes: str | None,
-    within: Path | None, no_tissue: bool, codec: str, store: str, workers: int, slide_mpp: float | None,
-    full_decoding: bool, overwrite: bool, log_json: Path | None, quiet: bool,
+    within: Path | None, no_tissue: bool, exclude_artifacts: bool, codec: str, store: str, workers: int,
+    slide_mpp: float | None, full_decoding: bool, overwrite: bool, log_json: Path | None, quiet: bool,
 ) -> None:  # fmt: skip
     """Store the tissue of SLIDE as tiles in Zarr."""
     from wsiseg.grid import Grid
@@ -196,9 +198,18 @@ def tile(
         sources["within"] = file_hash(within)
     opening = open_slide(slide, mpp=slide_mpp, scaled_decoding=not full_decoding)
     with opening as opened, progress_bar("Tiling", "tiles", quiet, log_json) as progress:
-        grid = Grid(opened.frame.at(mpp), size, overlap)
+        grid, drawn = Grid(opened.frame.at(mpp), size, overlap), regions
         mask = None if no_tissue else tissue_of(opened)
-        tiles = select_tiles(grid, mask, within=region_file, level0=opened.frame, also=regions)
+        if exclude_artifacts:
+            from wsiseg.qc.examine import RULES, examine
+
+            quality = examine(opened)
+            sources["artifacts"] = RULES
+            mask = quality.left(mask)
+            if class_map is not None:
+                ignored = class_map.ignore_names[0]
+                regions += tuple(replace(r, label=ignored) for r in quality.excluded())
+        tiles = select_tiles(grid, mask, within=region_file, level0=opened.frame, also=drawn)
         tile_slide(
             opened, grid, tiles, out, classes=class_map, regions=regions, sources=sources,
             pixels=codec if store == "copy" else store, workers=workers, overwrite=overwrite, progress=progress,

@@ -6,12 +6,15 @@ Resolution choice, resampling, padding and error wording are `Slide`'s work, so 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from wsiseg.errors import SlideError
 from wsiseg.geometry import Box
+from wsiseg.slides.pyramid import downsample
 
 Pixels = NDArray[np.uint8]
 
@@ -115,3 +118,13 @@ class JpegBackend(Backend, Protocol):
             None where the box is no tile, or the tile is not JPEG; empty where the file has no such tile
         """
         ...
+
+
+def unreadable(backend: Backend, level: int, box: Box, said: str) -> SlideError:
+    """The error for pixels that cannot be had, with the box in px of level 0."""
+    sx, sy = downsample(backend.levels[0], backend.levels[level])
+    left, top, right, bottom = (round(v) for v in (box.x * sx, box.y * sy, box.right * sx, box.bottom * sy))
+    return SlideError(
+        f"{Path(backend.path).name}: level-0 pixels x {left} to {right}, y {top} to {bottom} cannot be read "
+        f"({backend.name}: {said}): the file is damaged there, so copy it again or leave the slide out."
+    )

@@ -28,7 +28,7 @@ import numpy as np
 
 from wsiseg.errors import SlideError, WsisegError
 from wsiseg.geometry import Box, Frame
-from wsiseg.slides.backend import Backend, JpegBackend, Pixels, ReducingBackend, reason
+from wsiseg.slides.backend import Backend, JpegBackend, Pixels, ReducingBackend, reason, unreadable
 from wsiseg.slides.pyramid import Scale, downsample
 from wsiseg.slides.resample import reach, resample
 from wsiseg.slides.resolution import chosen
@@ -131,6 +131,11 @@ class Slide:
     def vendor(self) -> str:
         """The scanner or format family as the reader names it."""
         return self._backend.vendor
+
+    @property
+    def stated_mpp(self) -> tuple[float, float] | None:
+        """µm/px of level 0 along x and y as the file has it, whatever is used; None where it states none to trust."""
+        return self._backend.mpp
 
     @property
     def bounds(self) -> Box:
@@ -336,16 +341,6 @@ def _sources(backend: Backend, scales: tuple[Scale, ...], scaled_decoding: bool)
 def _slide(backend: Backend, mpp: float | None, notes: tuple[str, ...], scaled_decoding: bool) -> Slide:
     """What a copied or pickled slide is made by: pickle takes no named arguments."""
     return Slide(backend, mpp, notes, scaled_decoding=scaled_decoding)
-
-
-def unreadable(backend: Backend, level: int, box: Box, said: str) -> SlideError:
-    """The error for pixels that cannot be had, with the box in px of level 0."""
-    sx, sy = downsample(backend.levels[0], backend.levels[level])
-    left, top, right, bottom = (round(v) for v in (box.x * sx, box.y * sy, box.right * sx, box.bottom * sy))
-    return SlideError(
-        f"{Path(backend.path).name}: level-0 pixels x {left} to {right}, y {top} to {bottom} cannot be read "
-        f"({backend.name}: {said}): the file is damaged there, so copy it again or leave the slide out."
-    )
 
 
 def _whole(value: float) -> float:

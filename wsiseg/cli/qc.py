@@ -1,0 +1,43 @@
+"""The command that judges a slide: qc."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from wsiseg.cli.screen import full_decoding_option, overwrite_option, slide_mpp_option
+
+PATH = click.Path(path_type=Path)
+
+
+@click.command()
+@click.argument("slide", type=PATH)
+@click.option("--out", type=PATH, metavar="DIR", help="Folder of the results; SLIDE-STEM-qc here by default.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@slide_mpp_option
+@full_decoding_option
+@overwrite_option
+def qc(
+    slide: Path, out: Path | None, as_json: bool, slide_mpp: float | None, full_decoding: bool, overwrite: bool
+) -> None:
+    """Look for blur, folds and pen on SLIDE, and at its stain, tissue and µm/px: flags, outlines and a picture."""
+    from wsiseg.qc.examine import examine
+    from wsiseg.qc.files import as_json as facts
+    from wsiseg.qc.files import check_folder, write_quality
+    from wsiseg.slides.open import open_slide
+
+    out = out or Path(f"{slide.stem}-qc")
+    check_folder(out, overwrite=overwrite)
+    with open_slide(slide, mpp=slide_mpp, scaled_decoding=not full_decoding) as opened:
+        quality = examine(opened)
+        write_quality(out, opened, quality)
+        if as_json:
+            click.echo(json.dumps(facts(opened, quality), indent=1, ensure_ascii=False))
+    if not as_json:
+        for flag in quality.flags:
+            value = "–" if flag.value is None else f"{flag.value:.4g} {flag.unit}".strip()
+            click.echo(f"{'!' if flag.raised else ' '} {flag.name:<12}{value:<24}{flag.says}")
+    click.echo(f"{out}: flags.json, artefacts.geojson, picture.png", err=True)
+    click.echo("`wsiseg predict` and `wsiseg tile` leave blur and pen out with --exclude-artifacts.", err=True)

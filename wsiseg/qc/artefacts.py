@@ -1,0 +1,126 @@
+"""Blur, pen and folds in a small picture of a slide: pure arrays.
+
+Pen of a colour is found as `wsiseg.tissue` finds it, to leave it out. Black pen lets no colour through and is wider
+than anything dark and grey in a section. Both are rules on colour, as in HistoQC (Janowczyk et al., "HistoQC: an
+open-source quality control tool for digital pathology slides", JCO Clinical Cancer Informatics 3, 2019). A stroke found
+on glass is followed over the tissue, where blue, green and black ink let less red through than any stain.
+
+Where a section is folded the light passes it twice, so that its optical density is twice that of the tissue around,
+in every stain alike (Palokangas, Selinummi and Yli-Harja, "Segmentation of folds in tissue section images", EMBC 2007,
+who look for what is both darker and more saturated than the rest; Bautista and Yagi, EMBC 2009). A crowd of nuclei is
+darker too, but not by more counterstain. So both are asked for: the mean optical density, and what green has more of
+it than red, as a multiple of their means around.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from wsiseg.classes import ClassMap
+from wsiseg.tissue import (
+    PEN_MIN_UM2,
+    PEN_REACH_UM,
+    SMOOTH_UM,
+    Colours,
+    Mask,
+    closed,
+    coloured_pen,
+    most,
+    spread,
+    touching,
+    widened,
+    without_small,
+)
+
+CLASSES = ClassMap(("Background", "Blur", "Fold", "Pen"))
+BLUR, FOLD, PEN = 1, 2, 3  # where they overlap, pen is named rather than blur, and blur rather than a fold
+# What is left out on demand. Folds are not: all that were looked at on real biopsies were dark tubules or blood.
+EXCLUDED = (BLUR, PEN)
+
+Um = tuple[float, float]  # µm per px along rows and columns
+
+# Sharpness (see `wsiseg.qc.blur`) that is surely none, and that still belongs to it when it touches such a place.
+BLURRED, SOFT = 1.5, 2.4
+BLUR_MIN_UM2 = 20_000.0
+# Light of black ink, as a part of what the glass lets through, and how far its channels may differ.
+BLACK, BLACK_RIM = (0.45, 0.10), (0.75, 0.16)
+INK_RED = 0.40  # light of red below which tissue has blue, green or black ink over it, if a stroke leads there
+STROKE_WIDTH_UM = 80.0  # a stroke holds a square of this width
+# Multiples of the optical density around: surely a fold, and still one when it touches such a place.
+FOLDED, FOLD_RIM = 1.65, 1.4
+FOLD_AROUND_UM = 200.0
+FOLD_MIN_UM2, FOLD_SURE_UM2 = 8_000.0, 2_500.0
+FOLD_LONG = 2.5  # length by width, from the second moments: folds are bands
+
+
+def blur(sharpness: NDArray[np.float32], um: Um) -> Mask:
+    """Where tissue is out of focus: bool (h, w) from `wsiseg.qc.blur.sharpness`, NaN outside the tissue."""
+    known = np.isfinite(sharpness)
+    value = np.where(known, sharpness, np.inf)
+    mask = touching(value < SOFT, value < BLURRED)
+    return without_small(closed(mask, 5 * um[1], um) & known, BLUR_MIN_UM2 / (um[0] * um[1]))
+
+
+def pen(light: Colours, um: Um) -> Mask:
+    """Strokes of pen of any colour: bool (h, w) from transmittances (h, w, 3)."""
+    ink = coloured_pen(light, um) | _black_pen(light, um)
+    over_tissue = _wide(light[..., 0] < INK_RED, um)
+    return touching(ink | over_tissue, ink)
+
+
+def _black_pen(light: Colours, um: Um) -> Mask:
+    brightest, colour = most(light), spread(light)
+    sure = (brightest < BLACK[0]) & (colour < BLACK[1])
+    core = without_small(_wide(sure, um), PEN_MIN_UM2 / (um[0] * um[1]))
+    if not core.any():
+        return core
+    rim = (brightest < BLACK_RIM[0]) & (colour < BLACK_RIM[1])
+    near = widened(core, PEN_REACH_UM, um)
+    return widened(touching((rim | core) & near, core), 2 * SMOOTH_UM, um)
+
+
+def _wide(mask: Mask, um: Um) -> Mask:
+    """Where a stroke's square fits in: no hair, no edge of the coverslip, no few nuclei."""
+    size = [max(1, round(STROKE_WIDTH_UM / u)) for u in um]
+    return ndimage.binary_opening(mask, np.ones(size))
+
+
+def folds(light: Colours, tissue: Mask, um: Um) -> Mask:
+    """Where a section lies double.
+
+    Args:
+        light: (h, w, 3) transmittances, 0 to 1
+        tissue: bool (h, w), without pen
+        um: µm per px along rows and columns
+    """
+    depth = -np.log10(np.maximum(light, np.float32(0.02)))
+    grey = depth.mean(2)
+    counterstain = np.maximum(depth[..., 1] - depth[..., 0], 0)
+    excess = np.minimum(_multiple(grey, tissue, um), _multiple(counterstain, tissue, um))
+    pixel = um[0] * um[1]
+    sure = without_small(tissue & (excess > FOLDED), FOLD_SURE_UM2 / pixel)
+    mask = closed(touching(tissue & (excess > FOLD_RIM), sure), 3 * max(um), um)
+    return _bands(without_small(mask, FOLD_MIN_UM2 / pixel), um)
+
+
+def _multiple(values: NDArray[np.float32], tissue: Mask, um: Um) -> NDArray[np.float32]:
+    """Values divided by their mean over the tissue around."""
+    sigma = tuple(FOLD_AROUND_UM / u for u in um)
+    weight = ndimage.gaussian_filter(tissue.astype(np.float32), sigma)
+    mean = ndimage.gaussian_filter(np.where(tissue, values, np.float32(0)), sigma) / np.maximum(weight, 1e-3)
+    return values / np.maximum(mean, np.float32(0.03))
+
+
+def _bands(mask: Mask, um: Um) -> Mask:
+    """The connected parts that are longer than wide."""
+    labels, count = ndimage.label(mask, np.ones((3, 3)))
+    keep = np.zeros(count + 1, np.bool_)
+    for label, place in enumerate(ndimage.find_objects(labels), 1):
+        rows, cols = np.nonzero(labels[place] == label)
+        narrow, wide = np.linalg.eigvalsh(
+            np.cov(np.stack([rows * um[0], cols * um[1]])) + np.eye(2) * um[0] * um[1] / 12
+        )
+        keep[label] = wide > FOLD_LONG**2 * narrow
+    return keep[labels]

@@ -1,0 +1,65 @@
+"""Quality on disk: `flags.json`, `artefacts.geojson` and `picture.png` in one folder."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wsiseg import __version__
+from wsiseg.errors import OutputError
+from wsiseg.outputs import whole_file, writing
+from wsiseg.pictures import paint, save_picture
+from wsiseg.qc.artefacts import CLASSES
+from wsiseg.qc.examine import RULES, Quality
+from wsiseg.regions.formats import write_outlines
+from wsiseg.slides.slide import Slide
+
+FLAGS, ARTEFACTS, PICTURE = "flags.json", "artefacts.geojson", "picture.png"
+LONGEST_PX = 2000  # of the picture
+
+
+def check_folder(folder: Path, *, overwrite: bool) -> None:
+    """OutputError if results cannot be written into a folder, told before the slide is looked at."""
+    if folder.exists() and not folder.is_dir():
+        raise OutputError(f"{folder} is a file: choose a folder for the results.")
+    there = [name for name in (FLAGS, ARTEFACTS, PICTURE) if (folder / name).exists()]
+    if there and not overwrite:
+        raise OutputError(f"{folder} holds {', '.join(there)} already: choose another folder, or say --overwrite.")
+
+
+def as_json(slide: Slide, quality: Quality) -> dict[str, Any]:
+    """What `flags.json` holds."""
+    return {
+        "kind": "quality",
+        "version": __version__,
+        "slide": dict(slide.identity),
+        "level0": slide.frame.to_json(),
+        "rules": RULES,
+        "flags": [flag.to_json() for flag in quality.flags],
+    }
+
+
+def write_quality(folder: Path, slide: Slide, quality: Quality) -> None:
+    """Write all three files; each appears whole or not at all, and the flags last.
+
+    Raises:
+        OutputError: the place cannot be written
+    """
+    about = as_json(slide, quality)
+    origin = {"wsiseg": {**about, "classes": CLASSES.to_json()}}
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    save_picture(folder / PICTURE, picture_of(quality))
+    write_outlines(folder / ARTEFACTS, quality.outlines(), classes=CLASSES, properties=origin)
+    with whole_file(folder / FLAGS) as sink:
+        sink.write(json.dumps(about, indent=1, ensure_ascii=False).encode() + b"\n")
+
+
+def picture_of(quality: Quality) -> NDArray[np.uint8]:
+    """uint8 (h, w, 3): the slide with its artefacts in the classes' colours; pixels are skipped where it is large."""
+    step = -(-max(quality.labels.shape) // LONGEST_PX)
+    return paint(quality.picture[::step, ::step], quality.labels[::step, ::step], CLASSES)

@@ -1,0 +1,148 @@
+"""Plots as SVG: the same bytes for the same numbers, colours of Okabe and Ito, lines told apart by their dashes too."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+
+from wsiseg.agreement import Agreement
+from wsiseg.classes import PALETTE
+
+NAMES = ("blue", "vermilion", "green", "reddish purple", "orange", "sky blue", "yellow")  # of the palette
+COLOURS = tuple((red / 255, green / 255, blue / 255) for red, green, blue in PALETTE)
+LINES = ("-", "--", "-.", ":")
+# Text as curves: the page looks the same where no font is installed. The salt makes ids the same in every run.
+LOOK: Any = {
+    "svg.hashsalt": "wsiseg", "svg.fonttype": "path", "font.size": 9, "axes.spines.top": False,
+    "axes.spines.right": False, "axes.grid": True, "grid.color": "#dddddd", "axes.axisbelow": True,
+}  # fmt: skip
+
+Numbers = NDArray[np.float64]
+
+
+def _svg(figure: Figure) -> bytes:
+    encoded = io.BytesIO()
+    figure.savefig(encoded, format="svg", metadata={"Date": None}, bbox_inches="tight")
+    return encoded.getvalue()
+
+
+def _plain(label: str) -> str:
+    """A name as it is: a dollar sign starts no formula, and no line grows without end."""
+    short = label if len(label) <= 60 else label[:57] + "…"
+    return short.replace("\\", "\\\\").replace("$", r"\$")
+
+
+def histogram(values: Numbers, quantity: str, colour: int = 0) -> bytes:
+    """How numbers are distributed, as SVG.
+
+    Args:
+        values: (n,) finite numbers, n above 0
+        quantity: what they are, with its unit
+        colour: place in the palette
+    """
+    edges = np.histogram_bin_edges(values, bins=min(30, max(5, round(2 * math.sqrt(len(values))))))
+    with matplotlib.rc_context(LOOK):
+        figure = Figure(figsize=(5, 3))
+        axes = figure.add_subplot()
+        axes.hist(values, edges.tolist(), color=COLOURS[colour % len(COLOURS)], edgecolor="white", linewidth=0.5)
+        axes.set_xlabel(quantity)
+        axes.set_ylabel("number")
+        axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+        return _svg(figure)
+
+
+def curves(lines: Mapping[str, tuple[Numbers, Numbers]], quantity: str, *, share: bool = False) -> bytes:
+    """Numbers over the steps of a training run, as SVG.
+
+    Args:
+        lines: name -> (steps, values)
+        quantity: what the values are
+        share: they lie between 0 and 1
+    """
+    with matplotlib.rc_context(LOOK):
+        figure = Figure(figsize=(5, 3))
+        axes = figure.add_subplot()
+        for i, (name, (steps, values)) in enumerate(lines.items()):
+            mark = "o" if len(steps) <= 20 else ""
+            axes.plot(
+                steps, values, label=_plain(name), color=COLOURS[i % len(COLOURS)], linewidth=1.5,
+                linestyle=LINES[i // len(COLOURS) % len(LINES)], marker=mark, markersize=4,
+            )  # fmt: skip
+        if share:
+            axes.set_ylim(0, 1.02)
+        axes.set_xlabel("step")
+        axes.set_ylabel(_plain(quantity))
+        if len(lines) > 1:
+            axes.legend(frameon=False, fontsize=8)
+        return _svg(figure)
+
+
+def bland_altman(truth: Numbers, said: Numbers, found: Agreement, quantity: str) -> bytes:
+    """Differences over means, with bias and limits of agreement, as SVG.
+
+    Args:
+        truth, said: (n,) pairs
+        found: their agreement, n above 1
+        quantity: what was measured, with its unit
+    """
+    assert found.bias is not None
+    assert found.lower is not None
+    assert found.upper is not None
+    with matplotlib.rc_context(LOOK):
+        figure = Figure(figsize=(5, 3.4))
+        axes = figure.add_subplot()
+        axes.scatter((truth + said) / 2, said - truth, s=14, color=COLOURS[0], alpha=0.8)
+        for value, line, name in (
+            (found.bias, "-", "bias"),
+            (found.upper, "--", "limits of agreement"),
+            (found.lower, "--", None),
+        ):
+            axes.axhline(value, color=COLOURS[1], linestyle=line, linewidth=1.2, label=name)
+        axes.axhline(0, color="#444444", linewidth=0.8)
+        axes.set_xlabel(f"mean of both, {quantity}")
+        axes.set_ylabel("prediction minus truth")
+        axes.legend(frameon=False, fontsize=8)
+        return _svg(figure)
+
+
+def confusion(matrix: NDArray[np.int64], names: Sequence[str]) -> bytes:
+    """A confusion matrix as SVG: shares of the true class in colour and as text, truth by rows."""
+    total = matrix.sum(1, keepdims=True)
+    share = np.divide(matrix, total, out=np.zeros(matrix.shape), where=total > 0)
+    with matplotlib.rc_context(LOOK | {"axes.grid": False}):
+        side = 1.6 + 0.8 * len(names)
+        figure = Figure(figsize=(side + 1, side))
+        axes = figure.add_subplot()
+        axes.imshow(share, cmap="cividis", vmin=0, vmax=1)
+        for r, c in np.ndindex(share.shape):
+            value = f"{share[r, c]:.3f}" if total[r] else "–"
+            axes.text(c, r, value, ha="center", va="center", color="black" if share[r, c] > 0.5 else "white")
+        labels = [_plain(name) for name in names]
+        axes.set_xticks(range(len(names)), labels, rotation=30, ha="right")
+        axes.set_yticks(range(len(names)), labels)
+        axes.set_xlabel("predicted")
+        axes.set_ylabel("truth")
+        return _svg(figure)
+
+
+def by_slide(values: Mapping[str, Numbers], quantity: str) -> bytes:
+    """Every number as a dot in the line of its slide, and the median as a bar, as SVG."""
+    with matplotlib.rc_context(LOOK):
+        figure = Figure(figsize=(6, 1 + 0.22 * len(values)))
+        axes = figure.add_subplot()
+        for line, numbers in enumerate(values.values()):
+            axes.scatter(numbers, np.full(len(numbers), line), s=10, color=COLOURS[0], alpha=0.6)
+            if len(numbers):
+                axes.plot([np.median(numbers)] * 2, [line - 0.35, line + 0.35], color=COLOURS[1], linewidth=2)
+        axes.set_yticks(range(len(values)), [_plain(name) for name in values], fontsize=7)
+        axes.invert_yaxis()
+        axes.set_xlabel(quantity)
+        return _svg(figure)

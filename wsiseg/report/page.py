@@ -1,0 +1,99 @@
+"""HTML that needs nothing but itself: no script, no request, every text escaped.
+
+`Html` is text that is ready; everything else is escaped where it is put in. So a slide may be called anything.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Iterable, Sequence
+from html import escape
+from importlib.resources import files
+from typing import NewType
+
+Html = NewType("Html", str)
+Cell = str | Html
+
+STYLE = (files("wsiseg.report") / "report.css").read_text(encoding="utf-8")
+# The page may show pictures that it holds and use the one style that it holds; nothing else, from nowhere.
+_STYLE_HASH = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
+POLICY = (
+    f"default-src 'none'; img-src data:; style-src 'sha256-{_STYLE_HASH}'; base-uri 'none'; form-action 'none'"
+)  # fmt: skip
+
+
+def text(value: str) -> Html:
+    """Plain text, escaped."""
+    return Html(escape(value))
+
+
+def join(parts: Iterable[Html]) -> Html:
+    """Parts one after the other."""
+    return Html("".join(parts))
+
+
+def paragraph(value: str, kind: str = "") -> Html:
+    """A paragraph of plain text; `kind` is a class of report.css."""
+    return Html(f"<p{_class(kind)}>{escape(value)}</p>\n")
+
+
+def section(title: str, *parts: Html) -> Html:
+    """A part of the page with its heading."""
+    return Html(f"<section>\n<h2>{escape(title)}</h2>\n{''.join(parts)}</section>\n")
+
+
+def subsection(title: str, *parts: Html) -> Html:
+    """A part of a section."""
+    return Html(f'<div class="part">\n<h3>{escape(title)}</h3>\n{"".join(parts)}</div>\n')
+
+
+def table(caption: str, head: Sequence[str], rows: Iterable[Sequence[Cell]], kind: str = "") -> Html:
+    """A table; the first cell of a row is its heading, and all cells are plain text."""
+    top = "".join(f'<th scope="col">{escape(name)}</th>' for name in head)
+    lines = [
+        f'<tr><th scope="row">{escape(str(first))}</th>'
+        + "".join(f"<td>{escape(str(c))}</td>" for c in rest)
+        + "</tr>\n"
+        for first, *rest in rows
+    ]
+    return Html(
+        f'<div class="wide"><table{_class(kind)}>\n<caption>{escape(caption)}</caption>\n'
+        f"<thead><tr>{top}</tr></thead>\n<tbody>\n{''.join(lines)}</tbody>\n</table></div>\n"
+    )
+
+
+def picture(media: str, data: bytes, alt: str, caption: str = "", kind: str = "") -> Html:
+    """A picture inside the page.
+
+    Args:
+        media: "image/svg+xml", "image/png", "image/jpeg"
+        data: the file
+        alt: what it shows, for those who do not see it
+        caption: plain text below it
+        kind: a class of report.css
+    """
+    source = f"data:{media};base64,{base64.b64encode(data).decode()}"
+    below = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
+    return Html(f'<figure{_class(kind)}><img src="{source}" alt="{escape(alt)}">{below}</figure>\n')
+
+
+def row(parts: Iterable[Html]) -> Html:
+    """Pictures side by side, as far as they fit."""
+    return Html(f'<div class="row">\n{"".join(parts)}</div>\n')
+
+
+def document(title: str, summary: str, *parts: Html) -> bytes:
+    """The whole page, UTF-8."""
+    return (
+        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        '<meta name="referrer" content="no-referrer">\n'
+        f"<title>{escape(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n"
+        f"<h1>{escape(title)}</h1>\n<p>{escape(summary)}</p>\n{''.join(parts)}</main>\n</body>\n</html>\n"
+    ).encode()
+
+
+def _class(kind: str) -> str:
+    return f' class="{escape(kind)}"' if kind else ""

@@ -1,0 +1,229 @@
+"""The report of one slide."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import shapely
+
+from wsiseg import __version__
+from wsiseg.classes import PALETTE, Colour
+from wsiseg.measure.files import Read, read_all
+from wsiseg.pictures import draw_outlines
+from wsiseg.regions.region import Region
+from wsiseg.report import charts
+from wsiseg.report.gallery import Item, gallery
+from wsiseg.report.images import jpeg, with_scale_bar
+from wsiseg.report.page import Html, document, join, paragraph, picture, row, section, subsection, table
+from wsiseg.report.quality import quality_section, read_flags
+from wsiseg.report.tables import Measurements, key_figures, numbers, read_measurements, shown
+from wsiseg.report.truth import truth_section
+from wsiseg.slides.slide import Slide
+
+OVERVIEW_PX = 1600
+SHOWN = 6  # objects in a gallery
+MOST_CLASSES = 4  # with plots and galleries of their own
+DENSITY = "podocyte_density_per_1e6_um3"
+UNNAMED = "without a class"
+OWN: Colour = (213, 94, 0)
+BESIDE: Colour = (0, 0, 0)
+LONGEST_VALUE = 300  # characters of a line of the provenance
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """The files that a report of a slide is made of.
+
+    Attributes:
+        outlines: one or more files
+        truth: outlines to judge by
+        measurements: folder of `wsiseg measure`
+        quality: folder of `wsiseg qc`
+    """
+
+    outlines: tuple[Path, ...]
+    truth: Path | None = None
+    measurements: Path | None = None
+    quality: Path | None = None
+
+
+def slide_report(slide: Slide, sources: Sources) -> bytes:
+    """The report as HTML.
+
+    Raises:
+        RegionError: an outline file cannot be read, or holds something other than areas
+        MismatchError: a file was made from another slide
+        StoreError: tables or flags are damaged
+        SlideError: pixels cannot be read
+    """
+    read = read_all(sources.outlines, slide.frame)
+    truth = read_all([sources.truth], slide.frame) if sources.truth is not None else None
+    measured = read_measurements(sources.measurements) if sources.measurements is not None else None
+    flags = read_flags(sources.quality, slide) if sources.quality is not None else None
+    areas = areas_of(read.regions, slide)
+    f = slide.frame
+    made_of = ", ".join(path.name for path in sources.outlines)
+    return document(
+        f"Report of {slide.name}",
+        f"{len(read.regions)} outlines of {made_of}; the slide has {f.width} × {f.height} px at {f.mpp:.4g} µm/px. "
+        f"Made by wsiseg {__version__}.",
+        _overview(slide, read, truth),
+        _figures(read, areas, measured),
+        _distributions(read, areas, measured),
+        quality_section(flags, sources.quality),
+        truth_section(slide, read, truth, areas, SHOWN) if truth is not None else Html(""),
+        _galleries(slide, read, areas),
+        _provenance(slide, read),
+    )
+
+
+def areas_of(regions: Sequence[Region], slide: Slide) -> np.ndarray:
+    """(n,) areas in µm²."""
+    shapes = np.array([r.polygon for r in regions], dtype=object)
+    return shapely.area(shapes) * slide.frame.mpp * slide.frame.mpp_y if len(shapes) else np.empty(0)
+
+
+def name_of(region: Region) -> str:
+    """The class, in words."""
+    return region.label or UNNAMED
+
+
+def colours_of(read: Read) -> Mapping[str, Colour]:
+    """Class -> colour."""
+    return {**dict(zip(read.classes.names, read.classes.colours, strict=True)), UNNAMED: (90, 90, 90)}
+
+
+def by_class(read: Read, values: np.ndarray) -> dict[str, np.ndarray]:
+    """Class -> its values, in the order of the classes, those that occur."""
+    labels = np.array([name_of(r) for r in read.regions], dtype=object)
+    order = [*read.classes.names, UNNAMED]
+    there = sorted(set(labels), key=lambda name: order.index(name) if name in order else len(order))
+    return {name: values[labels == name] for name in there}
+
+
+def _overview(slide: Slide, read: Read, truth: Read | None) -> Html:
+    pixels, frame = slide.thumbnail(OVERVIEW_PX)
+    colours = colours_of(read)
+    layers: list[tuple[list[Region], Colour]] = [] if truth is None else [(list(truth.regions), BESIDE)]
+    layers += [
+        ([r for r in read.regions if name_of(r) == name], colours.get(name, BESIDE))
+        for name in dict.fromkeys(map(name_of, read.regions))
+    ]
+    drawn = with_scale_bar(draw_outlines(pixels, frame, layers, slide.frame), frame.mpp)
+    legend = ", ".join(
+        f"{name} in {_said(colours.get(name, BESIDE))}" for name in by_class(read, np.zeros(len(read.regions)))
+    )
+    if truth is not None:
+        legend = f"{legend}; truth in black" if legend else "Truth in black"
+    alt = f"The whole slide with {len(read.regions)} outlines"
+    return section("Overview", picture("image/jpeg", jpeg(drawn), alt, legend or "No outlines."))
+
+
+def _said(colour: Colour) -> str:
+    """A colour in words, as far as it has any."""
+    if colour in PALETTE:
+        return charts.NAMES[PALETTE.index(colour)]
+    return "#" + "".join(f"{c:02x}" for c in colour)
+
+
+def _figures(read: Read, areas: np.ndarray, measured: Measurements | None) -> Html:
+    rows = []
+    for name, values in by_class(read, areas).items():
+        low, middle, high = np.percentile(values, [25, 50, 75])
+        rows.append(
+            [name, str(len(values)), shown(middle), f"{shown(low)} to {shown(high)}", f"{values.sum() / 1e6:.4g}"]
+        )
+    parts = [
+        table("Outlines by class", ["class", "number", "median area, µm²", "middle half, µm²", "in all, mm²"], rows)
+    ]
+    if measured is None:
+        says = "No measurements were given: make them with wsiseg measure, and name them with --measurements."
+        return section("Key figures", *parts, paragraph(says))
+    head = ["figure", "value", "95 % interval", "meaning"]
+    parts.append(table("Measurements", head, key_figures(measured.slides)))
+    says = (
+        "The intervals come from drawing this slide's glomeruli again and again (bootstrap): they tell how far a "
+        "figure would move with other glomeruli of the same tissue, not with other patients."
+    )
+    return section("Key figures", *parts, paragraph(says))
+
+
+def _distributions(read: Read, areas: np.ndarray, measured: Measurements | None) -> Html:
+    plots = []
+    for i, (name, values) in enumerate(islice(by_class(read, areas).items(), MOST_CLASSES)):
+        says = f"Area of {len(values)} outlines, {name}: median {shown(float(np.median(values)))} µm²"
+        svg = charts.histogram(values, "area, µm²", i)
+        plots.append(picture("image/svg+xml", svg, f"Histogram. {says}", says))
+    if measured is not None and DENSITY in measured.glomeruli:
+        density = numbers(measured.glomeruli[DENSITY])
+        if len(density):
+            quantity = "podocytes per 10⁶ µm³"
+            alt = f"Histogram of the podocyte density; median {shown(float(np.median(density)))} {quantity}"
+            svg = charts.histogram(density, quantity)
+            plots.append(picture("image/svg+xml", svg, alt, "Podocyte density of the glomeruli"))
+    return section("Distributions", row(plots)) if plots else Html("")
+
+
+def _galleries(slide: Slide, read: Read, areas: np.ndarray) -> Html:
+    """The largest, smallest and most uncertain objects of each class."""
+    score = np.array([np.nan if r.score is None else r.score for r in read.regions])
+    parts = []
+    groups = by_class(read, np.arange(len(read.regions)))
+    for name, members in islice(groups.items(), MOST_CLASSES):
+        by_area = members[np.argsort(-areas[members], kind="stable")]
+        known = members[np.isfinite(score[members])]
+        chosen = {
+            "largest": by_area,
+            "smallest": by_area[::-1],
+            "most uncertain (lowest score)": known[np.argsort(score[known], kind="stable")],
+        }
+        for title, order in chosen.items():
+            items = [Item(read.regions[i], _caption(read.regions[i], areas[i])) for i in order[:SHOWN]]
+            parts.append(gallery(f"{name}: {title}", slide, items, (OWN, BESIDE)))
+    if len(groups) > MOST_CLASSES:
+        parts.append(paragraph(f"The first {MOST_CLASSES} of {len(groups)} classes are shown."))
+    return section("Objects", join(parts)) if parts else Html("")
+
+
+def _caption(region: Region, area: float) -> str:
+    score = "" if region.score is None else f", score {region.score:.2f}"
+    return f"{name_of(region)}, {shown(area)} µm²{score}"
+
+
+def _provenance(slide: Slide, read: Read) -> Html:
+    frame = slide.frame
+    rows = [
+        ["file", slide.name],
+        *([name, str(slide.identity[name])] for name in ("size", "hash")),
+        ["µm/px", f"{frame.mpp:.6g} × {frame.mpp_y:.6g}"],
+        [
+            "µm/px in the file",
+            "not stated" if slide.stated_mpp is None else " × ".join(f"{v:.6g}" for v in slide.stated_mpp),
+        ],
+        ["vendor", slide.vendor],
+        ["reader", slide.backend_name],
+    ]
+    parts = [subsection("Slide", table("What was read", ["", ""], rows))]
+    for number, origin in enumerate(read.origins, 1):
+        facts = list(flattened(origin))
+        parts.append(subsection(f"Outlines {number}", table("What they were made from", ["", ""], facts)))
+    if not read.origins:
+        parts.append(paragraph("The outlines do not say how they were made."))
+    return section("Where it comes from", *parts)
+
+
+def flattened(value: Any, name: str = "") -> list[list[str]]:
+    """(name, value) of nested JSON values, names joined by points; classes and grids are left out, long texts cut."""
+    if isinstance(value, Mapping):
+        skipped = ("classes", "architecture")
+        return [
+            line for key, inner in value.items() if key not in skipped
+            for line in flattened(inner, f"{name}.{key}" if name else str(key))
+        ]  # fmt: skip
+    shown_value = str(value)
+    return [[name, shown_value if len(shown_value) <= LONGEST_VALUE else shown_value[: LONGEST_VALUE - 1] + "…"]]

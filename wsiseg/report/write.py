@@ -1,0 +1,69 @@
+"""From what a person names to a page on disk."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from wsiseg.errors import OutputError, StoreError
+from wsiseg.outputs import whole_file
+from wsiseg.report.results import is_results, results_report
+from wsiseg.report.slide import Sources, slide_report
+from wsiseg.report.training import is_run, training_report
+from wsiseg.slides.open import open_slide
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a report is about, as a person says it.
+
+    Attributes:
+        results: a slide, the folder of a training run, or a folder with `slides/`
+        outlines: of the slide
+        truth, measurements, quality: see `wsiseg.report.slide.Sources`; of a slide only
+        mpp: µm/px of the slide
+    """
+
+    results: Path
+    outlines: tuple[Path, ...] = ()
+    truth: Path | None = None
+    measurements: Path | None = None
+    quality: Path | None = None
+    mpp: float | None = None
+
+    @property
+    def others(self) -> tuple[Path, ...]:
+        """All files that only a slide's report takes."""
+        return (*self.outlines, *(p for p in (self.truth, self.measurements, self.quality) if p is not None))
+
+
+def write_report(out: Path, wanted: Wanted) -> None:
+    """Make a page; the file appears whole or not at all, and replaces an earlier page.
+
+    Raises:
+        OutputError: the place cannot be written, is a file that is read, or is no page
+        StoreError: the folder is neither a run nor results, or a slide has no outlines with it
+        WsisegError: see `slide_report`, `training_report` and `results_report`
+    """
+    if out.suffix.lower() not in (".html", ".htm"):
+        raise OutputError(f"{out} has an ending that is not known here: say .html.")
+    if out.resolve() in {path.resolve() for path in (wanted.results, *wanted.others)}:
+        raise OutputError(f"{out} is one of the files that are read: choose another name.")
+    page = _page(wanted)
+    with whole_file(out) as sink:
+        sink.write(page)
+
+
+def _page(wanted: Wanted) -> bytes:
+    folder = wanted.results
+    if is_run(folder) or is_results(folder):
+        if wanted.others:
+            raise StoreError(f"{folder} is a folder of results: outlines, truth, tables and flags go with a slide.")
+        return training_report(folder) if is_run(folder) else results_report(folder)
+    if folder.is_dir() and not wanted.outlines:
+        raise StoreError(f"{folder} is neither a run of `wsiseg train` nor a folder with slides/: name one of these.")
+    if not wanted.outlines:
+        raise StoreError(f"{folder} is a slide: name the outlines to report about after it.")
+    with open_slide(folder, mpp=wanted.mpp) as slide:
+        sources = Sources(wanted.outlines, wanted.truth, wanted.measurements, wanted.quality)
+        return slide_report(slide, sources)
