@@ -44,19 +44,39 @@ def test_the_page_of_recipes_is_up_to_date() -> None:
     assert (ROOT / "docs" / "recipes.md").read_text() == made, "python -m wsiseg.cli.document_recipes > docs/recipes.md"
 
 
+def named(name: str, rest: str) -> click.Command:
+    """The command of a line, that of a group if it names one."""
+    command = wsiseg.commands[name]
+    if not isinstance(command, click.Group):
+        return command
+    words = rest.split()
+    assert words, f"wsiseg {name} is a group: name one of {', '.join(command.commands)}"
+    return command.commands[words[0]]
+
+
 @pytest.mark.parametrize("path", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_every_command_in_the_docs_exists_with_its_options(path: Path) -> None:
     for name, rest in re.findall(r"\bwsiseg ([a-z]+)\b([^\n`]*)", path.read_text()):
         if name not in wsiseg.commands:
             assert not re.search(r"--\w", rest), f"{path.name}: wsiseg {name}{rest}"
             continue
-        known = {o for p in wsiseg.commands[name].params for o in p.opts} | {"--help"}
+        known = {o for p in named(name, rest).params for o in p.opts} | {"--help"}
         used = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", rest.split("#")[0]))
         assert used <= known, f"{path.name}: wsiseg {name}{rest}"
 
 
+def commands_of(group: click.Group, path: str = "") -> dict[str, click.Command]:
+    """Every command, those of groups by both names."""
+    found: dict[str, click.Command] = {}
+    for name, command in group.commands.items():
+        found[f"{path}{name}"] = command
+        if isinstance(command, click.Group):
+            found |= commands_of(command, f"{path}{name} ")
+    return found
+
+
 def test_every_command_and_option_has_a_help_text() -> None:
-    for name, command in wsiseg.commands.items():
+    for name, command in commands_of(wsiseg).items():
         assert command.help, name
         for parameter in command.params:
             assert not isinstance(parameter, click.Option) or parameter.help, f"{name} {parameter.name}"

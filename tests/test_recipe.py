@@ -1,11 +1,14 @@
 """Recipes say what is wrong with them."""
 
+import json
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from wsiseg.cli import wsiseg
 from wsiseg.errors import RecipeError
-from wsiseg.recipe import load_recipe
+from wsiseg.recipe import load_recipe, show_recipe
 
 GOOD = """
 name = "test"
@@ -85,3 +88,60 @@ def test_environment_variables_stand_in_paths(tmp_path: Path, monkeypatch: pytes
 def test_the_recipes_that_come_along_are_valid(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WSISEG_TEST_DATA", "/data")
     assert load_recipe(path).name == path.stem
+
+
+@pytest.mark.parametrize("path", sorted(Path(__file__).parents[1].glob("pipelines/*.toml")), ids=lambda p: p.stem)
+def test_a_recipe_shown_is_read_as_the_same(path: Path, tmp_path: Path) -> None:
+    before = load_recipe(path, places=False)
+    shown = recipe(tmp_path, show_recipe(before))
+    assert load_recipe(shown, places=False) == before
+
+
+def test_odd_text_survives(tmp_path: Path) -> None:
+    odd = 'a "quoted" \\ text, µm\n\x7f\t'
+    before = load_recipe(recipe(tmp_path), (f"description={json.dumps(odd)}", 'data.rename={"a b" = "A", c-1 = ""}'))
+    before = before.model_copy(update={"description": odd})
+    after = load_recipe(recipe(tmp_path, show_recipe(before)))
+    assert (after.description, after.data.rename) == (odd, {"a b": "A", "c-1": ""})
+
+
+def test_the_commands_about_recipes(tmp_path: Path) -> None:
+    path, runner = recipe(tmp_path), CliRunner()
+    done = runner.invoke(wsiseg, ["recipe", "check", str(path)])
+    assert done.exit_code == 0
+    assert "test, A at 2 µm/px, supervised, 10 steps; wsiseg run: predict, measure" in done.output
+    assert "slides.csv is not there" in done.output
+    (tmp_path / "slides.csv").write_text("slide\ngone.svs\n")
+    done = runner.invoke(wsiseg, ["recipe", "check", str(path)])
+    assert isinstance(done.exception, RecipeError)
+    assert "there is no slide at" in str(done.exception)
+    done = runner.invoke(wsiseg, ["recipe", "show", str(path), "--set", "training.steps=25"])
+    assert "steps = 25" in done.output.splitlines()
+    assert 'slides = "slides.csv"' in done.output.splitlines(), "as it is written"
+    assert "# object_above has no value" in done.output.splitlines()
+    done = runner.invoke(wsiseg, ["recipe", "schema"])
+    schema = json.loads(done.output)
+    assert schema["required"] == ["name", "classes", "data", "training"]
+    assert schema["$defs"]["Run"]["properties"]["stages"]["items"]["enum"] == ["tile", "predict", "measure", "export"]
+    assert schema["additionalProperties"] is False
+
+
+@pytest.mark.parametrize(
+    ("stages", "message"),
+    [
+        ("[]", "must name one stage or more"),
+        ("['measure']", "measure needs the outlines of predict"),
+        ("['export', 'predict']", "export needs the outlines of predict"),
+        ("['predict', 'predict']", "each once"),
+        ("['paint']", "input should be 'tile', 'predict', 'measure' or 'export'"),
+    ],
+)
+def test_impossible_stages_are_named(tmp_path: Path, stages: str, message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        load_recipe(recipe(tmp_path), (f"run.stages={stages}",))
+
+
+def test_places_of_training_are_not_asked_for_where_nobody_trains(tmp_path: Path) -> None:
+    path = recipe(tmp_path, GOOD.replace("slides.csv", "${NO_SUCH_FOLDER}/slides.csv"))
+    assert load_recipe(path, places=False).data.slides == "${NO_SUCH_FOLDER}/slides.csv"
+    assert load_recipe(recipe(tmp_path), ("model.weights=m/model",)).model.weights == str(tmp_path / "m" / "model")

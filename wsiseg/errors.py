@@ -15,7 +15,8 @@
     ├── RecipeError             a recipe with an unknown key or an impossible value
     ├── SplitError              a slide or a patient on two sides of a split
     ├── EngineError             a device or an engine that is not there
-    └── AddressError            a host or a port that cannot be served at
+    ├── AddressError            a host or a port that cannot be served at
+    └── SchedulerError          the scheduler of a run over many slides is not there
 
 A message is one sentence that names the thing at fault and says what to do next.
 """
@@ -86,3 +87,7 @@ class EngineError(WsisegError):
 
 class AddressError(WsisegError):
     """A host or a port that cannot be served at."""
+
+
+class SchedulerError(WsisegError):
+    """The scheduler of a run over many slides is not there."""

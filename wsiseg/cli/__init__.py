@@ -11,6 +11,8 @@ from wsiseg.cli.export import export
 from wsiseg.cli.learn import evaluate, train
 from wsiseg.cli.measure import measure
 from wsiseg.cli.predict import demo, predict
+from wsiseg.cli.recipe import recipe
+from wsiseg.cli.run import run
 from wsiseg.cli.slide import info, tile, tissue
 from wsiseg.cli.synth import synth
 from wsiseg.cli.system import doctor
@@ -24,7 +26,10 @@ def wsiseg() -> None:
     """Segment whole-slide images: from a few outlined slides to outlines on all the others."""
 
 
-for command in (info, tissue, tile, train, predict, export, measure, evaluate, view, synth, demo, doctor):
+COMMANDS = (
+    info, tissue, tile, train, predict, run, recipe, export, measure, evaluate, view, synth, demo, doctor,
+)  # fmt: skip
+for command in COMMANDS:
     wsiseg.add_command(command)
 
 

@@ -2,27 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import click
 
 HEAD = """# Commands
 
 Made from the code by `python -m wsiseg.cli.document`; a test keeps it so.
 
-Exit codes: 0 done, 1 `wsiseg doctor` found something missing, 2 an input or a place that will not do (one sentence on
-the error stream says what and what to do next), 130 interrupted. Results go to the standard output, everything else
-to the error stream. An interrupted command goes on where it stopped when it is given again.
+Exit codes: 0 done, 1 `wsiseg doctor` found something missing or slides of `wsiseg run` failed, 2 an input or a place
+that will not do (one sentence on the error stream says what and what to do next), 130 interrupted. Results go to the
+standard output, everything else to the error stream. An interrupted command goes on where it stopped when it is given
+again.
 """
 
 
 def page(group: click.Group) -> str:
     """Markdown for all commands of a group."""
-    parts = [HEAD]
+    return "".join([HEAD, *_commands(group, str(group.name))])
+
+
+def _commands(group: click.Group, path: str) -> Iterator[str]:
     for name, command in group.commands.items():
-        context = click.Context(command, info_name=f"{group.name} {name}")
-        parts.append(f"\n## {group.name} {name}\n\n{command.help}\n\n```\n{command.get_usage(context)[7:]}\n```\n\n")
-        parts.append("| option | meaning | default |\n|---|---|---|\n")
-        parts += [_row(parameter) for parameter in command.params if isinstance(parameter, click.Option)]
-    return "".join(parts)
+        if isinstance(command, click.Group):
+            yield from _commands(command, f"{path} {name}")
+            continue
+        context = click.Context(command, info_name=f"{path} {name}")
+        yield f"\n## {path} {name}\n\n{command.help}\n\n```\n{command.get_usage(context)[7:]}\n```\n"
+        options = [_row(parameter) for parameter in command.params if isinstance(parameter, click.Option)]
+        if options:
+            yield "\n| option | meaning | default |\n|---|---|---|\n"
+            yield from options
 
 
 def _row(option: click.Option) -> str:

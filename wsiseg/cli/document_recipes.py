@@ -11,14 +11,20 @@ from wsiseg.recipe import Recipe, Section
 
 HEAD = """# Recipes
 
-A recipe is a TOML file that decides everything about a training run. This page is made from the schema by
-`python -m wsiseg.cli.document_recipes`; a test keeps it so.
+A recipe is a TOML file that decides everything about a training run, and in its table `run` what is made of
+[many slides](many-slides.md). This page is made from the schema by `python -m wsiseg.cli.document_recipes`; a test
+keeps it so.
 
 Keys that do not exist are refused with the nearest one that does. Paths start at the recipe's folder and may hold
 environment variables (`${NAME}/slides`). `wsiseg train RECIPE --set training.steps=500` changes a value for one run.
 
+`wsiseg recipe check RECIPE` tells what is wrong with a recipe or its slide list, `wsiseg recipe show RECIPE` prints it
+with all defaults filled in. `wsiseg recipe schema` prints a JSON schema for editors: with `#:schema recipe.schema.json`
+as the first line of a recipe, those that know Taplo complete and check it.
+
 `pipelines/` holds recipes to start from: `kidney-glomeruli.toml` for real biopsies, `demo.toml` for the bundled
-demonstration model.
+demonstration model, `finetune-from-qupath.toml` to [train a model further on corrected
+predictions](correct-and-train.md), `hubmap-kidney.toml` and `kpis-kidney.toml` for [public data](public-data.md).
 
 ## The slide list
 

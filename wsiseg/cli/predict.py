@@ -9,6 +9,8 @@ import click
 from wsiseg.cli.screen import (
     engine_option,
     full_decoding_option,
+    log_option,
+    max_ram_option,
     overwrite_option,
     progress_bar,
     quiet_option,
@@ -33,18 +35,21 @@ PATH = click.Path(path_type=Path)
 @click.option("--no-tissue", is_flag=True, help="Predict the whole slide, not only where there is tissue.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, …")
 @engine_option
+@max_ram_option
 @slide_mpp_option
 @full_decoding_option
 @overwrite_option
+@log_option
 @quiet_option
 def predict(
     slide: Path, model: Path | None, out: Path | None, labels: Path | None, within: Path | None,
-    within_model: Path | None, no_tissue: bool, device: str, engine: str, slide_mpp: float | None, full_decoding: bool,
-    overwrite: bool, quiet: bool,
+    within_model: Path | None, no_tissue: bool, device: str, engine: str, max_ram: int | None,
+    slide_mpp: float | None, full_decoding: bool, overwrite: bool, log_json: Path | None, quiet: bool,
 ) -> None:  # fmt: skip
     """Outline the objects of a slide; the file opens in QuPath."""
     from wsiseg.bundle import load_bundle
     from wsiseg.engines import make_engine
+    from wsiseg.memory import estimate, require
     from wsiseg.models import DEMONSTRATION
     from wsiseg.predict import Job, predict_slide
     from wsiseg.slides.open import open_slide
@@ -67,7 +72,9 @@ def predict(
     first = load_bundle(within_model) if within_model is not None else bundle.within
     scaled = bundle.usage.scaled_decoding and not full_decoding
     opening = open_slide(slide, mpp=slide_mpp, scaled_decoding=scaled)
-    with opening as opened, progress_bar("Predicting", "tiles", quiet) as progress:
+    with opening as opened, progress_bar("Predicting", "tiles", quiet, log_json) as progress:
+        if max_ram is not None:
+            require(estimate(opened, [b.identity for b in (bundle, first) if b is not None]), max_ram)
         fine = make_engine(bundle, engine, device)
         if first is None:
             result = predict_slide(opened, bundle, fine, job, progress=progress)

@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from wsiseg.cli.screen import full_decoding_option, overwrite_option, progress_bar, quiet_option, slide_mpp_option
+from wsiseg.cli.screen import (
+    full_decoding_option,
+    log_option,
+    overwrite_option,
+    progress_bar,
+    quiet_option,
+    slide_mpp_option,
+)
 
 if TYPE_CHECKING:
     from wsiseg.classes import ClassMap
@@ -158,11 +165,12 @@ def tissue(
 )
 @full_decoding_option
 @overwrite_option
+@log_option
 @quiet_option
 def tile(
     slide: Path, out: Path | None, mpp: float, size: int, overlap: int, annotations: Path | None, classes: str | None,
     within: Path | None, no_tissue: bool, codec: str, store: str, workers: int, slide_mpp: float | None,
-    full_decoding: bool, overwrite: bool, quiet: bool,
+    full_decoding: bool, overwrite: bool, log_json: Path | None, quiet: bool,
 ) -> None:  # fmt: skip
     """Store the tissue of SLIDE as tiles in Zarr."""
     from wsiseg.grid import Grid
@@ -187,7 +195,7 @@ def tile(
     if within is not None:
         sources["within"] = file_hash(within)
     opening = open_slide(slide, mpp=slide_mpp, scaled_decoding=not full_decoding)
-    with opening as opened, progress_bar("Tiling", "tiles", quiet) as progress:
+    with opening as opened, progress_bar("Tiling", "tiles", quiet, log_json) as progress:
         grid = Grid(opened.frame.at(mpp), size, overlap)
         mask = None if no_tissue else tissue_of(opened)
         tiles = select_tiles(grid, mask, within=region_file, level0=opened.frame, also=regions)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from wsiseg.cli.screen import overwrite_option, progress_bar, quiet_option
+from wsiseg.cli.screen import log_option, overwrite_option, progress_bar, quiet_option
 
 PATH = click.Path(path_type=Path)
 
@@ -72,11 +72,12 @@ class _Size(click.ParamType):
 )
 @click.option("--quality", type=int, default=80, show_default=True, metavar="N", help="Of the JPEG tiles, 1 to 100.")
 @overwrite_option
+@log_option
 @quiet_option
 def synth(
     out: Path, truth: Path | None, size_mm: tuple[float, float], mpp: float, stain: str, seed: int,
     thickness_um: float, artefacts: tuple[str, ...], no_nuclei: bool, jitter_um: float, missed: float, false_: float,
-    quality: int, overwrite: bool, quiet: bool,
+    quality: int, overwrite: bool, log_json: Path | None, quiet: bool,
 ) -> None:  # fmt: skip
     """Generate a kidney slide and its exact truth. What is measured on it says nothing about real kidneys."""
     from itertools import chain
@@ -95,7 +96,7 @@ def synth(
     spec = SlideSpec(seed, 1000 * size_mm[0], 1000 * size_mm[1], stain, mpp, chosen, thickness_um)
     person = Annotator(jitter_um, missed, false_, seed)
     made = generate(spec)
-    with progress_bar("Drawing", "tiles", quiet) as progress:
+    with progress_bar("Drawing", "tiles", quiet, log_json) as progress:
         write_slide(made, out, quality, progress=progress)
     regions = person.annotate(made.truth if no_nuclei else chain(made.truth, made.nuclei()), made.frame)
     origin = {"slide": out.name, "origin": "generated", "seed": seed, "stain": stain, "thickness_um": thickness_um}

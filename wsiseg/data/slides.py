@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import csv
+import io
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from wsiseg.errors import RecipeError, SplitError
+from wsiseg.outputs import whole_file, writing
 
 SPLITS = ("train", "validation", "test")
 COLUMNS = ("slide", "annotations", "patient", "split", "mpp", "within")
@@ -39,12 +42,13 @@ class SlideRow:
         return self.slide.stem
 
 
-def read_slides(path: Path, root: Path | None = None) -> tuple[SlideRow, ...]:
+def read_slides(path: Path, root: Path | None = None, *, present: bool = True) -> tuple[SlideRow, ...]:
     """Read a slide list.
 
     Args:
         path: CSV with the columns slide and, as needed, annotations, patient, split, mpp, within
         root: folder that relative paths start from; the list's own by default
+        present: every slide and every outline file must be there; otherwise nobody looks
 
     Raises:
         RecipeError: the list is not there, or a line of it makes no sense
@@ -64,21 +68,21 @@ def read_slides(path: Path, root: Path | None = None) -> tuple[SlideRow, ...]:
             f"The slide list {path} has the columns {', '.join(map(str, lines[0]))}: "
             f"it needs `slide` and may have {', '.join(COLUMNS[1:])}."
         )
-    rows = tuple(_row(line, root, f"{path}, line {i}") for i, line in enumerate(lines, 2))
+    rows = tuple(_row(line, root, f"{path}, line {i}", present) for i, line in enumerate(lines, 2))
     check_split(rows)
     return rows
 
 
-def _row(line: dict[str, str | None], root: Path, where: str) -> SlideRow:
+def _row(line: dict[str, str | None], root: Path, where: str, present: bool) -> SlideRow:
     text = {column: (line.get(column) or "").strip() for column in COLUMNS}
     if not text["slide"]:
         raise RecipeError(f"{where}: the slide is missing.")
     slide = root / text["slide"]
-    if not slide.exists():
+    if present and not slide.exists():
         raise RecipeError(f"{where}: there is no slide at {slide}.")
     annotations, within = (root / text[c] if text[c] else None for c in ("annotations", "within"))
     for outlines in (annotations, within):
-        if outlines is not None and not outlines.exists():
+        if present and outlines is not None and not outlines.exists():
             raise RecipeError(f"{where}: there are no outlines at {outlines}.")
     split = text["split"] or "train"
     if split not in SPLITS:
@@ -88,6 +92,30 @@ def _row(line: dict[str, str | None], root: Path, where: str) -> SlideRow:
     except ValueError:
         raise RecipeError(f"{where}: {text['mpp']!r} is no number of µm/px.") from None
     return SlideRow(slide, annotations, text["patient"] or slide.stem, split, mpp, within)
+
+
+def write_slides(path: Path, rows: Sequence[SlideRow]) -> None:
+    """Write a slide list that `read_slides` reads as the same rows; paths start from its folder.
+
+    Args:
+        path: the CSV; its folder is made
+        rows: the slides
+
+    Raises:
+        OutputError: the place cannot be written
+    """
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(COLUMNS)
+    for row in rows:
+        slide, annotations, within = (
+            "" if p is None else os.path.relpath(p, path.parent) for p in (row.slide, row.annotations, row.within)
+        )
+        table.writerow((slide, annotations, row.patient, row.split, row.mpp or "", within))
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    with whole_file(path) as sink:
+        sink.write(text.getvalue().encode())
 
 
 def check_split(rows: Sequence[SlideRow]) -> None:

@@ -12,13 +12,14 @@ from wsiseg.errors import EngineError
 NAMES = ("auto", "torch", "openvino")
 
 
-def make_engine(bundle: ModelBundle, name: str = "auto", device: str = "auto") -> Engine:
+def make_engine(bundle: ModelBundle, name: str = "auto", device: str = "auto", *, threads: int | None = None) -> Engine:
     """What runs a bundle.
 
     Args:
         bundle: the model
         name: "torch", "openvino", or "auto": OpenVINO on a CPU where it is installed, else PyTorch
         device: "auto", "cpu", "cuda", "cuda:1", …
+        threads: of a CPU; results can depend on it in their last bits. As many as there are cores where None
 
     Raises:
         EngineError: no such engine or device here
@@ -30,9 +31,9 @@ def make_engine(bundle: ModelBundle, name: str = "auto", device: str = "auto") -
     if name == "auto":
         name = "openvino" if there and find_device(device).type == "cpu" else "torch"
     if name == "torch":
-        return TorchEngine.from_bundle(bundle, device)
+        return TorchEngine.from_bundle(bundle, device, threads=threads)
     if not there:
         raise EngineError("OpenVINO is not installed: pip install 'wsiseg[openvino]', or take --engine torch.")
     from wsiseg.engines.openvino import OpenVinoEngine
 
-    return OpenVinoEngine.from_bundle(bundle, device)
+    return OpenVinoEngine.from_bundle(bundle, device, threads=threads)

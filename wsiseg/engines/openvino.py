@@ -31,20 +31,22 @@ class OpenVinoEngine:
     Precision is OpenVINO's own choice: bf16 on CPUs with AMX or AVX512-BF16, fp32 on others.
     """
 
-    def __init__(self, bundle: ModelBundle) -> None:
+    def __init__(self, bundle: ModelBundle, threads: int | None = None) -> None:
         usage = bundle.usage
         self.shape = (usage.batch, usage.tile, usage.tile, 3)
         file = _cached(bundle, self.shape)
         settings = {"PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": 1}
+        if threads is not None:
+            settings["INFERENCE_NUM_THREADS"] = threads
         self._compiled = openvino.Core().compile_model(file, "CPU", settings)
         self._request = self._compiled.create_infer_request()
 
     @classmethod
-    def from_bundle(cls, bundle: ModelBundle, device: str = "auto") -> OpenVinoEngine:
+    def from_bundle(cls, bundle: ModelBundle, device: str = "auto", *, threads: int | None = None) -> OpenVinoEngine:
         """Convert a bundle's network, or take it from the cache; BundleError, EngineError."""
         if device not in ("auto", "cpu"):
             raise EngineError(f"OpenVINO runs on the CPU here, not on {device!r}: take --engine torch.")
-        return cls(bundle)
+        return cls(bundle, threads)
 
     @property
     def identity(self) -> dict[str, Any]:

@@ -41,8 +41,17 @@ class TorchEngine:
         self.dtype = (torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16) if cuda else torch.float32
 
     @classmethod
-    def from_bundle(cls, bundle: ModelBundle, device: str = "auto") -> TorchEngine:
-        """Load a bundle's network onto a device; BundleError, EngineError."""
+    def from_bundle(cls, bundle: ModelBundle, device: str = "auto", *, threads: int | None = None) -> TorchEngine:
+        """Load a bundle's network onto a device; BundleError, EngineError.
+
+        Args:
+            bundle: the model
+            device: see `find_device`
+            threads: of the whole process on a CPU; results can depend on it in their last bits. PyTorch's own choice
+                where None
+        """
+        if threads is not None:
+            torch.set_num_threads(threads)
         where = find_device(device)
         return cls(bundle.network(), where)
 

@@ -107,7 +107,8 @@ def claim(final: Path, manifest: Manifest, *, overwrite: bool = False) -> Iterat
             if lock.seek(0) == 0 and lock.read():
                 require_same(partial, manifest)
                 for torn in partial.rglob("*.partial"):  # single files that a killed process was writing
-                    torn.unlink()
+                    if torn.is_file():  # a folder is an unfinished output in this one, with a claim of its own
+                        torn.unlink()
             else:
                 lock.write(json.dumps(manifest, indent=1, ensure_ascii=False).encode())
                 lock.flush()

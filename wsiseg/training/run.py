@@ -33,8 +33,7 @@ from wsiseg.engines.torch import find_device
 from wsiseg.errors import MismatchError, OutputError, RecipeError, SplitError
 from wsiseg.grid import Grid
 from wsiseg.methods import METHODS
-from wsiseg.nets.generator import Architecture, Generator
-from wsiseg.nets.weights import load_imagenet, normalisation
+from wsiseg.nets.generator import Generator
 from wsiseg.outputs import writing
 from wsiseg.recipe import Precision, Recipe
 from wsiseg.regions.formats import file_hash, read_outlines
@@ -47,6 +46,7 @@ from wsiseg.tiling import select_tiles, tile_slide
 from wsiseg.tissue import tissue_of
 from wsiseg.training.checkpoint import load_checkpoint, save_checkpoint
 from wsiseg.training.loop import Log, fit
+from wsiseg.training.start import build_generator, start_identity
 from wsiseg.training.validate import validate
 
 Say = Callable[[str], None]
@@ -101,6 +101,8 @@ def train(
     first = fabric.is_global_zero  # keeps the books; the others only compute
     torch.manual_seed(recipe.training.seed)
     generator, origin = build_generator(recipe, len(classes))
+    if recipe.model.weights not in ("imagenet", "none"):
+        report.say(f"Starting from {origin}.")
     method = METHODS[recipe.method.name](recipe, classes, fabric, generator)
     start = 0
     if found is not None:
@@ -177,6 +179,8 @@ def _about(recipe: Recipe) -> dict[str, Any]:
     """What decides a run, as JSON values; where on this machine the slides lie does not."""
     value = recipe.model_dump(mode="json")
     value["data"] |= {"slides": Path(recipe.data.slides).name, "root": ""}
+    value["model"] |= start_identity(recipe)
+    del value["run"]  # says what is done with slides, by whatever model
     value["predict"]["within_model"] = Path(recipe.predict.within_model).name
     listed = file_hash(Path(recipe.data.slides))
     about: dict[str, Any] = json.loads(json.dumps({"recipe": value, "slide_list": listed, "wsiseg": __version__}))
@@ -187,17 +191,6 @@ def usage_of(recipe: Recipe) -> Usage:
     """How the recipe's model is to be used."""
     own: dict[str, Any] = {"mpp": recipe.data.mpp, "scaled_decoding": recipe.data.scaled_decoding}
     return Usage(**own, **{f.name: getattr(recipe.predict, f.name) for f in fields(Usage) if f.name not in own})
-
-
-def build_generator(recipe: Recipe, classes: int) -> tuple[Generator, str]:
-    """The recipe's network with its starting weights, and where those come from."""
-    model = recipe.model
-    mean, std = normalisation(model.encoder)
-    generator = Generator(Architecture(model.encoder, classes, mean, std, model.decoder_channels, model.output_stride))
-    if model.weights == "none":
-        return generator, "random"
-    file = None if model.weights == "imagenet" else Path(model.weights)
-    return generator, load_imagenet(generator.net.encoder, model.encoder, file)
 
 
 def tile_row(

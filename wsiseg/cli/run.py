@@ -1,0 +1,105 @@
+"""The command over many slides: run."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from hashlib import sha256
+from pathlib import Path
+
+import click
+
+from wsiseg.cli.screen import MEMORY, engine_option, overwrite_option, quiet_option
+
+PATH = click.Path(path_type=Path)
+
+
+@click.command()
+@click.argument("recipe", type=PATH)
+@click.option(
+    "--slides", required=True, metavar="GLOB | LIST.csv | PROJECT.qpproj",
+    help="A pattern in quotes, a slide list, or a QuPath project.",
+)  # fmt: skip
+@click.option("--model", type=PATH, metavar="BUNDLE", help="A model bundle; runs/RECIPE-NAME/model by default.")
+@click.option("--out", required=True, metavar="DIR | URL", help="Where results go: a folder, or s3://, gs://, …")
+@click.option(
+    "--executor", type=click.Choice(["serial", "processes", "dask"]), metavar="NAME",
+    help="serial, processes or dask; by default dask with --scheduler, processes with --workers, else serial.",
+)  # fmt: skip
+@click.option(
+    "--scheduler", metavar="ADDRESS", help="Of Dask: tcp://host:8786, a scheduler file (.json), or local."
+)  # fmt: skip
+@click.option(
+    "--workers", type=click.IntRange(1), metavar="N", help="Processes on this machine; one a core by default."
+)
+@click.option(
+    "--threads", type=click.IntRange(1), default=1, show_default=True, metavar="N",
+    help="Of a CPU, for the network on one slide; results can depend on it in their last bits.",
+)  # fmt: skip
+@click.option(
+    "--max-ram", type=MEMORY, metavar="SIZE",
+    help="What a worker may use, as 8GB; slides wait for their share, and one that needs more fails.",
+)  # fmt: skip
+@click.option("--stages", metavar="A,B,…", help="tile, predict, measure, export; those of the recipe by default.")
+@click.option("--thickness-um", type=float, metavar="µM", help="Thickness of the sections, for podocyte densities.")
+@click.option(
+    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a value of the recipe, as run.labels=true."
+)  # fmt: skip
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, …")
+@engine_option
+@click.option("--scratch", type=PATH, metavar="DIR", help="On the workers, for results that go to a URL.")
+@click.option("--log-json", type=PATH, metavar="FILE", help="Append what happens as JSON, an object a line.")
+@overwrite_option
+@quiet_option
+def run(
+    recipe: Path, slides: str, model: Path | None, out: str, executor: str | None, scheduler: str | None,
+    workers: int | None, threads: int, max_ram: int | None, stages: str | None, thickness_um: float | None,
+    overrides: tuple[str, ...], device: str, engine: str, scratch: Path | None, log_json: Path | None,
+    overwrite: bool, quiet: bool,
+) -> None:  # fmt: skip
+    """Predict, measure and more over many slides, as the table [run] of RECIPE says; on workers if asked for."""
+    from wsiseg.cli.run_screen import RunScreen, render
+    from wsiseg.recipe import load_recipe
+
+    if stages is not None:
+        names = ", ".join(repr(name.strip()) for name in stages.split(","))
+        overrides = (*overrides, f"run.stages=[{names}]")
+    if thickness_um is not None:
+        overrides = (*overrides, f"run.thickness_um={thickness_um}")
+    loaded = load_recipe(recipe, overrides, places=False)
+
+    from wsiseg.run.listed import list_units
+
+    units = list_units(slides)
+
+    from wsiseg.bundle import load_bundle
+    from wsiseg.run.job import Plan, identity_of
+    from wsiseg.run.runner import executor as executor_of
+    from wsiseg.run.runner import run as run_all
+
+    chosen = executor or ("dask" if scheduler else "processes" if workers and workers > 1 else "serial")
+    execute = executor_of(chosen, scheduler=scheduler, workers=workers or len(os.sched_getaffinity(0)))
+    bundle = None
+    if "predict" in loaded.run.stages:
+        bundle = load_bundle((model or Path("runs") / loaded.name / "model").absolute())
+    out = out if "://" in out else str(Path(out).absolute())
+    apart = sha256(out.encode()).hexdigest()[:16]  # two runs to two places keep out of each other's way
+    plan = Plan(
+        recipe=loaded,
+        results=out,
+        model=None if bundle is None else str(bundle.path),
+        identity={} if bundle is None else identity_of(bundle),
+        engine=engine,
+        device=device,
+        threads=threads,
+        scratch=str(scratch.absolute() if scratch else Path(tempfile.gettempdir()) / f"wsiseg-{os.getuid()}" / apart),
+        max_ram=max_ram,
+        overwrite=overwrite,
+    )
+    with RunScreen(len(units), quiet, log_json) as screen:
+        summary = run_all(units, plan, execute, screen.tell)
+    click.echo(render(summary))
+    if summary.count("failed"):
+        click.echo(f"{out}/run.json tells more; the same command tries the failed slides again.", err=True)
+        sys.exit(1)

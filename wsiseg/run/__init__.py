@@ -1,0 +1,17 @@
+"""Many slides: the stages of a recipe over all of them, on one machine or many, and nothing done twice.
+
+listed     GLOB, CSV, QuPath project -> Unit           job      what a slide's results are made from (Unit, Plan)
+stages     tile, predict, measure, export              unit     Unit -> all stages, record, facts: what a worker does
+memory     how much a slide takes, and when it waits   results  where results go: a folder or any fsspec URL
+processes  workers on this machine                     cluster  workers of Dask
+runner     units -> an executor -> run.json, summary
+
+    RESULTS/
+      run.json                        the newest run: settings, and the facts of every slide
+      slides/NAME/outlines.geojson    and whatever else the stages make
+      slides/NAME/claim.json          what it was made from
+      slides/NAME/record.json         what came out: hashes, sizes, times, versions; written last
+      slides/NAME.partial/            unfinished
+
+Workers are sent paths and the recipe, and answer with a few facts; pixels and results never pass between processes.
+"""

@@ -1,0 +1,186 @@
+"""Units on the workers of Dask: of this machine, or of a cluster (https://distributed.dask.org).
+
+The scheduler is sent a unit and the plan, some kB, and gets a few facts back. Only as many units are with it as keep
+the workers busy. A worker that dies costs its slide's unfinished rows; a scheduler that is gone is waited for, and then
+asked anew for whatever has not been answered. A slide that was finished meanwhile is found finished.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import time
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from wsiseg.errors import EngineError, SchedulerError
+from wsiseg.run.job import Facts, Plan, Tell, Unit
+from wsiseg.run.processes import given_up, throttled
+from wsiseg.run.unit import process
+
+LOCAL = "local"
+CONNECT_S = 30.0  # for the first connection to a scheduler
+RECONNECT_S = 300.0  # for a scheduler that was there and is gone
+EVERY_S = 5.0  # between two messages about one slide's tiles
+AHEAD = 2  # units with the scheduler for each thread of its workers
+LEAST = 8  # and so many while there is no worker yet
+# The scheduler itself tries a slide on another worker when one dies, three times; only then is it told of here.
+ROUNDS = 2
+
+
+def on_dask(
+    units: Iterable[Unit], plan: Plan, tell: Tell, *, scheduler: str = LOCAL, workers: int = 1
+) -> Iterator[Facts]:
+    """Process units on Dask; yields facts in the order in which slides are finished.
+
+    Args:
+        units, plan: see `wsiseg.run.job`
+        tell: told of tiles, of lost workers, and {"event": "dashboard", "url"}
+        scheduler: its address, a scheduler file (.json), or "local" for workers of this machine
+        workers: how many of these
+
+    Raises:
+        SchedulerError: Dask is not installed, or the scheduler cannot be reached
+        EngineError: the plan wants a GPU, and no worker has declared one
+    """
+    with ExitStack() as stack:
+        target: Any = _local(plan, workers, stack) if scheduler == LOCAL else scheduler
+        yield from _Conversation(target, plan, tell, stack).run(deque(units))
+
+
+class _Conversation:
+    """What is asked of a scheduler and not yet answered."""
+
+    def __init__(self, target: Any, plan: Plan, tell: Tell, stack: ExitStack) -> None:
+        self.target, self.plan, self.tell, self.stack = target, plan, tell, stack
+        self.answers: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self.asked: dict[str, tuple[Any, Unit]] = {}  # key -> (future, unit)
+        self.lost: Counter[str] = Counter()
+        self.count = 0
+        self.client = self._connect(CONNECT_S)
+        self.tell({"event": "dashboard", "url": self.client.dashboard_link})
+
+    def run(self, waiting: deque[Unit]) -> Iterator[Facts]:
+        while waiting or self.asked:
+            if self.client.status == "closed":
+                self.tell({"event": "scheduler lost", "seconds": RECONNECT_S})
+                waiting.extendleft(unit for _, unit in self.asked.values())
+                self.asked.clear()
+                self.client = self._connect(RECONNECT_S)
+            if self.client.status == "running":
+                self._ask(waiting)
+            try:
+                future = self.answers.get(timeout=0.5)
+            except queue.Empty:
+                continue
+            if future.key in self.asked:  # else an answer of a scheduler that was given up
+                yield from self._answer(future, waiting)
+
+    def _ask(self, waiting: deque[Unit]) -> None:
+        """Give the scheduler as much as keeps its workers busy."""
+        from distributed.comm.core import CommClosedError
+
+        try:
+            room = max(LEAST, AHEAD * sum(self.client.nthreads().values())) if waiting else 0
+            while waiting and len(self.asked) < room:
+                self.count += 1
+                unit = waiting.popleft()
+                future = self.client.submit(
+                    _remote, unit, self.plan, _topic(self.client), pure=False,
+                    key=f"wsiseg-{unit.name}-{self.count}-{self.client.id}",
+                    resources={"GPU": 1} if self.plan.wants_gpu else None,
+                )  # fmt: skip
+                self.asked[future.key] = future, unit
+                future.add_done_callback(self.answers.put)
+        except (CommClosedError, OSError) as error:  # it is seen at the next look at the client's status
+            self.tell({"event": "connection lost", "why": str(error)})
+
+    def _answer(self, future: Any, waiting: deque[Unit]) -> Iterator[Facts]:
+        _, unit = self.asked.pop(future.key)
+        if future.status == "finished":
+            try:
+                yield future.result(timeout=60)
+                return
+            except Exception as error:  # of the connection: `process` itself raises nothing
+                why, blame = f"its answer did not arrive, {type(error).__name__}", True
+        elif future.status == "error":
+            cause = future.exception()
+            why, blame = f"{type(cause).__name__}: {str(cause)[:200]}", True
+        else:
+            why, blame = "the connection to the scheduler was cut", False
+        self.lost[unit.name] += blame
+        self.tell({"event": "lost", "name": unit.name, "attempt": self.lost[unit.name], "why": why})
+        if self.lost[unit.name] < ROUNDS:
+            waiting.appendleft(unit)
+        else:
+            yield given_up(unit, why, ROUNDS)
+
+    def _connect(self, patience: float) -> Any:
+        """A client; it is closed with the stack."""
+        from distributed import Client
+
+        until = time.monotonic() + patience
+        where = {"scheduler_file": self.target} if _is_file(self.target) else {"address": self.target}
+        while True:
+            try:
+                client = Client(**where, timeout=min(10.0, patience), set_as_default=False)
+                break
+            except (OSError, ValueError) as error:
+                if time.monotonic() > until:
+                    raise SchedulerError(
+                        f"The scheduler {self.target} cannot be reached ({error}): see that it runs, and give the same "
+                        "command again; finished slides are kept."
+                    ) from error
+                time.sleep(1.0)
+        self.stack.callback(client.close, timeout=5)
+        self._check_resources(client)
+        client.subscribe_topic(_topic(client), lambda event: self.tell(event[1]))
+        return client
+
+    def _check_resources(self, client: Any) -> None:
+        workers = client.scheduler_info(n_workers=-1)["workers"].values()
+        if self.plan.wants_gpu and workers and not any(w.get("resources", {}).get("GPU") for w in workers):
+            raise EngineError(
+                f"No worker of {self.target} has declared a GPU: start them with `dask worker … --resources GPU=1`."
+            )
+
+
+def _topic(client: Any) -> str:
+    """Under which workers tell this client, and no other, of their tiles."""
+    return f"wsiseg-{client.id}"
+
+
+def _is_file(target: Any) -> bool:
+    return isinstance(target, str) and Path(target).suffix == ".json"
+
+
+def _local(plan: Plan, workers: int, stack: ExitStack) -> Any:
+    """A scheduler in this process, and workers in processes of their own, each with one thread."""
+    from distributed import LocalCluster
+
+    return stack.enter_context(
+        LocalCluster(
+            n_workers=workers, threads_per_worker=1, processes=True, host="127.0.0.1",
+            dashboard_address="127.0.0.1:8787", memory_limit=plan.max_ram or "auto", silence_logs=logging.ERROR,
+            resources={"GPU": 1} if plan.wants_gpu else None,
+        )
+    )  # fmt: skip
+
+
+def check_dask() -> None:
+    """SchedulerError if Dask is not installed."""
+    import importlib.util
+
+    if importlib.util.find_spec("distributed") is None:
+        raise SchedulerError("Dask is not installed: run `pip install 'wsiseg[dask]'`, or take --executor processes.")
+
+
+def _remote(unit: Unit, plan: Plan, topic: str) -> Facts:
+    """`process` on a worker; tiles are told through the scheduler, a small message now and then."""
+    from distributed import get_worker
+
+    worker = get_worker()
+    return process(unit, plan, throttled(lambda event: worker.log_event(topic, event), EVERY_S))

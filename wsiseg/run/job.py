@@ -1,0 +1,112 @@
+"""What is to be done: a Unit is one slide, a Plan what is done with every slide."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from wsiseg import __version__
+from wsiseg.recipe import Recipe
+from wsiseg.regions.formats import file_hash
+from wsiseg.slides.slide import Slide
+
+if TYPE_CHECKING:
+    from wsiseg.bundle import ModelBundle
+
+FORMAT = 1
+
+Facts = dict[str, Any]  # JSON values, a few kB: what the scheduler carries and run.json keeps of a slide
+Tell = Callable[[Facts], None]  # told what happens: {"event": "tiles" | "slide" | "lost" | …, …}
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """One slide of a run.
+
+    Attributes:
+        name: of its folder in the results; unique in a run
+        slide: path of its file
+        mpp: µm/px of level 0 where the list says it
+        patient: whoever it was taken from, as far as the list says
+        annotations: path of outlines, which the stage `tile` stores as labels
+        within: path of outlines inside which alone a recipe with `data.within` tiles
+        fault: why this entry of the list cannot be processed at all; empty for all others
+    """
+
+    name: str
+    slide: str
+    mpp: float | None = None
+    patient: str = ""
+    annotations: str | None = None
+    within: str | None = None
+    fault: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is done with every slide; small, for it is sent with each unit.
+
+    Attributes:
+        recipe: its tables `run` and, for tiles, `data` and `classes` count
+        results: folder or URL
+        model: path of the bundle; None where no stage needs one
+        identity: of that bundle, see `identity_of`
+        engine, device: what runs the network, and where; see `wsiseg.engines.make_engine`
+        threads: of a CPU, for one slide
+        scratch: folder on the worker's own disk for results that go to a URL
+        max_ram: bytes that a worker may use; None for no limit
+        overwrite: replace results that were made from something else
+    """
+
+    recipe: Recipe
+    results: str
+    model: str | None = None
+    identity: Facts = field(default_factory=dict)
+    engine: str = "auto"
+    device: str = "auto"
+    threads: int = 1
+    scratch: str = ""
+    max_ram: int | None = None
+    overwrite: bool = False
+
+    @property
+    def wants_gpu(self) -> bool:
+        """Whether a worker must have declared a GPU of its own."""
+        return self.model is not None and self.device.startswith("cuda")
+
+
+def identity_of(bundle: ModelBundle) -> Facts:
+    """What decides a bundle's results, that of the bundle within it too."""
+    return bundle.identity | ({} if bundle.within is None else {"within": identity_of(bundle.within)})
+
+
+def made_from(slide: Slide, unit: Unit, plan: Plan) -> Facts:
+    """What decides a slide's results, as JSON values.
+
+    The engine (device, number of threads, PyTorch) is not among it, though it can change last bits: a run may go on
+    elsewhere than it began. It stands in the record.
+
+    Raises:
+        RegionError: the outlines for the stage `tile` cannot be read
+    """
+    recipe = plan.recipe
+    made: Facts = {
+        "kind": "slide of a run",
+        "format": FORMAT,
+        "version": __version__,
+        "slide": dict(slide.identity),
+        "level0": slide.frame.to_json(),
+        "scaled_decoding": slide.scaled_decoding,
+        "run": recipe.run.model_dump(mode="json"),
+        "model": plan.identity or None,
+    }
+    if "tile" in recipe.run.stages:
+        data = recipe.data.model_dump(mode="json")
+        made["tiles"] = {key: value for key, value in data.items() if key not in ("slides", "root")}
+        made["tiles"]["classes"] = recipe.classes.class_map().to_json()
+        for name in ("annotations", "within"):
+            file = getattr(unit, name)
+            made["tiles"][f"{name}_sha256"] = None if file is None else file_hash(Path(file))
+    return made

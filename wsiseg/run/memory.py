@@ -1,0 +1,38 @@
+"""Who waits until there is enough memory for a slide; how much that is, is told in `wsiseg.memory`."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+
+from wsiseg.memory import BASE, require
+
+
+class Budget:
+    """Bytes of one process, shared by the slides that its threads work on."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit, self._free = limit, limit - BASE
+        self._change = threading.Condition()
+
+    @contextmanager
+    def share(self, needed: int) -> Iterator[None]:
+        """Wait until there is so much, and hold it; OutputError for more than there ever is."""
+        require(needed, self._limit)
+        with self._change:
+            self._change.wait_for(lambda: self._free >= needed)
+            self._free -= needed
+        try:
+            yield
+        finally:
+            with self._change:
+                self._free += needed
+                self._change.notify_all()
+
+
+@lru_cache(maxsize=1)
+def budget(limit: int) -> Budget:
+    """The budget of this process."""
+    return Budget(limit)

@@ -1,0 +1,131 @@
+"""What can be made of a slide. A stage is a function `Work -> Facts` and a line in `STAGES`.
+
+A stage writes into `work.folder` under its own names, goes on where an interrupted one stopped, and makes the same
+bytes whoever runs it, and when. Its facts are a few numbers for run.json.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from wsiseg.bundle import ModelBundle, load_bundle
+from wsiseg.data.slides import SlideRow
+from wsiseg.engines import make_engine
+from wsiseg.engines.engine import Engine
+from wsiseg.errors import BundleError
+from wsiseg.export import Tracing
+from wsiseg.export import export as write_format
+from wsiseg.measure.files import Wanted, measure_files
+from wsiseg.measure.tables import write_tables
+from wsiseg.predict import Job, predict_slide
+from wsiseg.run.job import Facts, Plan, Unit, identity_of
+from wsiseg.slides.slide import Slide
+from wsiseg.stages import predict_within
+from wsiseg.tiling import Progress
+
+OUTLINES = "outlines.geojson"
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """One slide in work.
+
+    Attributes:
+        slide: open
+        unit, plan: see `wsiseg.run.job`
+        folder: where results go
+        progress: told (tiles done, all tiles)
+    """
+
+    slide: Slide
+    unit: Unit
+    plan: Plan
+    folder: Path
+    progress: Progress
+
+
+@lru_cache(maxsize=1)
+def _loaded(
+    model: str, identity: str, engine: str, device: str, threads: int
+) -> tuple[tuple[ModelBundle, Engine], ...]:
+    bundle = load_bundle(Path(model))
+    if json.dumps(identity_of(bundle)) != identity:
+        raise BundleError(f"The bundle {model} is not the one that this run began with: give all workers the same one.")
+    bundles = (bundle,) if bundle.within is None else (bundle, bundle.within)
+    return tuple((b, make_engine(b, engine, device, threads=threads)) for b in bundles)
+
+
+def engines_of(plan: Plan) -> tuple[tuple[ModelBundle, Engine], ...]:
+    """The model of a plan and its engine, and those of the model within it if there is one.
+
+    They are loaded once in each process.
+
+    Raises:
+        BundleError, EngineError
+    """
+    assert plan.model is not None
+    return _loaded(plan.model, json.dumps(plan.identity), plan.engine, plan.device, plan.threads)
+
+
+def tile(work: Work) -> Facts:
+    """Store the tissue as tiles, as training does; NAME.zarr."""
+    from wsiseg.training.run import tile_row  # here, because it takes seconds and few runs need it
+
+    unit = work.unit
+    outlines = (None if path is None else Path(path) for path in (unit.annotations, unit.within))
+    annotations, within = outlines
+    row = SlideRow(Path(unit.slide), annotations, "", mpp=unit.mpp, within=within)
+    said: list[str] = []
+    recipe = work.plan.recipe
+    store = tile_row(row, recipe, recipe.classes.class_map(), work.folder, said.append)
+    return {"tiles": len(store), "notes": said}
+
+
+def predict(work: Work) -> Facts:
+    """Outline the objects; outlines.geojson and, if asked for, labels.zarr."""
+    fine, *coarse = engines_of(work.plan)
+    labels = work.folder / "labels.zarr" if work.plan.recipe.run.labels else None
+    tiles, job = 0, Job(work.folder / OUTLINES, labels)
+
+    def progress(done: int, total: int) -> None:
+        nonlocal tiles
+        tiles = total
+        work.progress(done, total)
+
+    if coarse:
+        result = predict_within(work.slide, coarse[0], fine, job, progress=(progress, progress))
+    else:
+        result = predict_slide(work.slide, *fine, job, progress=progress)
+    return {"objects": result.objects, "tiles": tiles}
+
+
+def measure(work: Work) -> Facts:
+    """Measure the outlines; measurements/slides.csv, glomeruli.csv and, where they are known, podocytes.csv."""
+    run = work.plan.recipe.run
+    wanted = Wanted(run.glomeruli, run.sclerotic, run.podocytes, run.thickness_um)
+    measured, _, _ = measure_files(work.slide, [work.folder / OUTLINES], wanted)
+    tables = measured.tables()
+    write_tables(work.folder / "measurements", tables, "csv", overwrite=True)
+    return {name: len(next(iter(table.values()))) for name, table in tables.items() if name != "slides"}
+
+
+def export(work: Work) -> Facts:
+    """Write the outlines in the recipe's formats; outlines.ENDING."""
+    outlines = work.folder / OUTLINES
+    return {
+        ending: write_format(outlines, outlines.with_name(f"outlines.{ending}"), Tracing()).objects
+        for ending in work.plan.recipe.run.formats
+    }
+
+
+# The names are those of `wsiseg.recipe.schema.Stage`; a test compares them.
+STAGES: dict[str, Callable[[Work], Facts]] = {
+    "tile": tile,
+    "predict": predict,
+    "measure": measure,
+    "export": export,
+}
