@@ -40,9 +40,9 @@ lint: setup ## run ruff, mypy and import-linter (make test does so too)
 bench: .venv/installed-bench ## run every program in benchmarks/, one after the other
 	@set -e; for program in $(sort $(wildcard benchmarks/*.py)); do echo "== $$program"; $(BIN)/python "$$program"; done
 
-docs: setup ## check the links of the documentation
-	$(BIN)/pytest tests/test_docs.py
+docs: setup ## build the documentation as a site in site/; a link that leads nowhere is an error
+	$(BIN)/python tools/build_site.py site
 
 clean: ## remove caches, builds and the demo's results, but not .venv
-	rm -rf demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf demo site build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -not -path './.venv/*' -prune -exec rm -rf {} +

@@ -93,7 +93,9 @@ def fit(
         figures = method.update(batch, extra, step / total)
         bad = [name for name, value in figures.items() if not math.isfinite(value)]
         if bad:
-            raise WsisegError(f"At step {step} {bad[0]} is no longer a number: resume with a lower learning_rate.")
+            raise WsisegError(
+                f"At step {step} {bad[0]} is no longer a number: lower the learning_rate and start anew (--overwrite)."
+            )
         for name, value in figures.items():
             seen.setdefault(name, []).append(value)
         done, count = step + 1, count + 1

@@ -1,0 +1,70 @@
+"""Every message that docs/troubleshooting.md quotes is still one of the program's."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+GAP = "…"
+MESSAGE = re.compile(r"^### `(.+)`$|^\| `(.+?)` \|", re.MULTILINE)
+
+
+def quoted() -> list[str]:
+    """The messages of the page, `…` for what differs."""
+    text = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
+    return [heading or row for heading, row in MESSAGE.findall(text)]
+
+
+def text_of(node: ast.expr) -> str | None:
+    """A text of the source with a gap for each value that is put in; None for anything else."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return node.value
+    if isinstance(node, ast.JoinedStr):
+        return "".join(str(v.value) if isinstance(v, ast.Constant) else GAP for v in node.values)
+    return None
+
+
+def texts(source: str) -> Iterator[str]:
+    """All texts of a module, quotes that mark code taken for gaps as the page does."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.expr) and (text := text_of(node)):
+            yield bare(text)
+
+
+def bare(text: str) -> str:
+    """Without what may differ: gaps that meet are one, code in back quotes is a gap."""
+    return re.sub(rf"(?:`[^`]*`|{GAP})+", GAP, text)
+
+
+@cache
+def program() -> frozenset[str]:
+    return frozenset(t for path in (ROOT / "wsiseg").rglob("*.py") for t in texts(path.read_text(encoding="utf-8")))
+
+
+def is_said(message: str, said: frozenset[str]) -> bool:
+    """Whether a message is one of the program's; its gaps may swallow words, never all of them."""
+    pattern = re.compile(".*".join(re.escape(part) for part in message.split(GAP)), re.DOTALL)
+    kept = len(message.replace(GAP, "").strip(" .,:()"))
+    return any(pattern.fullmatch(t) and kept >= 0.5 * len(t.replace(GAP, "")) for t in said)
+
+
+@pytest.mark.parametrize("message", quoted())
+def test_a_quoted_message_exists(message: str) -> None:
+    assert is_said(message, program()), "no such message in wsiseg/: has it changed?"
+
+
+def test_a_message_that_has_changed_is_found() -> None:
+    said = frozenset({bare("There is no tile store at …: make one with `wsiseg tile`.")})
+    assert is_said("There is no tile store at …: make one with ….", said)
+    assert not is_said("There is no label map at …: make one with ….", said)
+    assert not is_said("There is …", said)
+
+
+def test_the_page_quotes_some() -> None:
+    assert len(quoted()) > 30
