@@ -14,9 +14,10 @@ import pytest
 
 from tests.run.conftest import Lab
 from wsiseg.cli.run_screen import render
-from wsiseg.errors import OutputError, SchedulerError
+from wsiseg.errors import OutputError, RecipeError, SchedulerError
 from wsiseg.memory import BASE, estimate
 from wsiseg.recipe.schema import Stage
+from wsiseg.report.write import Wanted, write_report
 from wsiseg.run import unit as unit_module
 from wsiseg.run.job import Facts, Plan, Unit
 from wsiseg.run.listed import list_units
@@ -189,6 +190,25 @@ def test_places_and_executors_that_do_not_go_together_are_refused(lab: Lab, tmp_
         run(units, lab.plan("nonsense://x"))
     with pytest.raises(SchedulerError, match="--scheduler is for --executor dask"):
         executor("serial", scheduler="local", workers=1)
+
+
+def test_a_report_of_what_there_is(lab: Lab, tmp_path: Path, results_of: Results) -> None:
+    units = list_units(str(lab.slides[0]))
+    made = []
+    for place in (tmp_path / "a", tmp_path / "b"):
+        plan = lab.plan(place, "run.stages=['qc', 'predict', 'measure', 'report']")
+        summary, _ = run(units, plan)
+        assert summary.count("done") == 1, summary.slides
+        made.append(results_of(place))
+    assert made[0] == made[1]
+    page = (tmp_path / "a" / "slides" / "s1" / "report.html").read_text()
+    assert "Quality" in page
+    assert "Key figures" in page
+    assert str(tmp_path) not in page
+    assert write_report(tmp_path / "all.html", Wanted(tmp_path / "a")) is None
+    assert "s1" in (tmp_path / "all.html").read_text()
+    with pytest.raises(RecipeError, match="report needs the outlines of predict"):
+        lab.plan(tmp_path, "run.stages=['report', 'predict']")
 
 
 def test_tiles_are_those_of_training(lab: Lab, tmp_path: Path) -> None:

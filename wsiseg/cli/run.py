@@ -41,7 +41,9 @@ PATH = click.Path(path_type=Path)
     "--max-ram", type=MEMORY, metavar="SIZE",
     help="What a worker may use, as 8GB; slides wait for their share, and one that needs more fails.",
 )  # fmt: skip
-@click.option("--stages", metavar="A,B,…", help="tile, predict, measure, export; those of the recipe by default.")
+@click.option(
+    "--stages", metavar="A,B,…", help="tile, qc, predict, measure, export, report; those of the recipe by default."
+)
 @click.option("--thickness-um", type=float, metavar="µM", help="Thickness of the sections, for podocyte densities.")
 @click.option(
     "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a value of the recipe, as run.labels=true."

@@ -12,7 +12,7 @@ from wsiseg.recipe.method import Method
 from wsiseg.recipe.section import Section
 
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
-Stage = Literal["tile", "predict", "measure", "export"]
+Stage = Literal["tile", "qc", "predict", "measure", "export", "report"]
 Export = Literal["geojson.gz", "xml", "csv", "parquet", "coco.json"]
 STRIDE = 16  # px that DeepLabV3+'s encoder halves away; crops and tiles must be whole multiples
 
@@ -136,8 +136,9 @@ class Run(Section):
 
     stages: tuple[Stage, ...] = Field(
         ("predict", "measure"),
-        description="what is made of each slide, in this order: `tile` stores its tissue as for training, `predict` "
-        "outlines it, `measure` needs the outlines, `export` writes them in `formats`",
+        description="what is made of each slide, in this order: `tile` stores its tissue as for training, `qc` looks for "
+        "artefacts, `predict` outlines it; `measure`, `export` (in `formats`) and `report` (of all that is there before "
+        "it) need the outlines",
     )
     formats: tuple[Export, ...] = Field(("csv",), description="what `export` writes, by its file's ending")
     labels: bool = Field(False, description="keep the label map of `predict` too")
@@ -153,7 +154,7 @@ class Run(Section):
     def _in_order(cls, stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
         if not stages or len(set(stages)) < len(stages):
             raise ValueError("run.stages must name one stage or more, each once")
-        for later in ("measure", "export"):
+        for later in ("measure", "export", "report"):
             if later in stages and "predict" not in stages[: stages.index(later)]:
                 raise ValueError(f"run.stages: {later} needs the outlines of predict, which must come before it")
         return stages

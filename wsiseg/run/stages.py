@@ -21,7 +21,11 @@ from wsiseg.export import Tracing
 from wsiseg.export import export as write_format
 from wsiseg.measure.files import Wanted, measure_files
 from wsiseg.measure.tables import write_tables
+from wsiseg.outputs import whole_file
 from wsiseg.predict import Job, predict_slide
+from wsiseg.qc.examine import examine
+from wsiseg.qc.files import write_quality
+from wsiseg.report.slide import Sources, slide_report
 from wsiseg.run.job import Facts, Plan, Unit, identity_of
 from wsiseg.slides.slide import Slide
 from wsiseg.stages import predict_within
@@ -122,10 +126,29 @@ def export(work: Work) -> Facts:
     }
 
 
+def qc(work: Work) -> Facts:
+    """Look for artefacts; qc/flags.json, qc/artefacts.geojson and qc/picture.png."""
+    quality = examine(work.slide)
+    write_quality(work.folder / "qc", work.slide, quality)
+    return {"raised": [flag.name for flag in quality.flags if flag.raised]}
+
+
+def report(work: Work) -> Facts:
+    """One page about what the stages before have made; report.html."""
+    there = {name: work.folder / name for name in ("measurements", "qc")}
+    measured, quality = (path if path.exists() else None for path in there.values())
+    sources = Sources((work.folder / OUTLINES,), measurements=measured, quality=quality)
+    with whole_file(work.folder / "report.html") as sink:
+        size = sink.write(slide_report(work.slide, sources))
+    return {"bytes": size}
+
+
 # The names are those of `wsiseg.recipe.schema.Stage`; a test compares them.
 STAGES: dict[str, Callable[[Work], Facts]] = {
     "tile": tile,
+    "qc": qc,
     "predict": predict,
     "measure": measure,
     "export": export,
+    "report": report,
 }
