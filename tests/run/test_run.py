@@ -205,7 +205,7 @@ def test_a_report_of_what_there_is(lab: Lab, tmp_path: Path, results_of: Results
     assert "Quality" in page
     assert "Key figures" in page
     assert str(tmp_path) not in page
-    assert write_report(tmp_path / "all.html", Wanted(tmp_path / "a")) is None
+    write_report(tmp_path / "all.html", Wanted(tmp_path / "a"))
     assert "s1" in (tmp_path / "all.html").read_text()
     with pytest.raises(RecipeError, match="report needs the outlines of predict"):
         lab.plan(tmp_path, "run.stages=['report', 'predict']")

@@ -42,7 +42,7 @@ PATH = click.Path(path_type=Path)
     help="What a worker may use, as 8GB; slides wait for their share, and one that needs more fails.",
 )  # fmt: skip
 @click.option(
-    "--stages", metavar="A,B,…", help="tile, qc, predict, measure, export, report; those of the recipe by default."
+    "--stages", metavar="A,B,…", help="Of tile, qc, predict, measure, export, report; the recipe's by default."
 )
 @click.option("--thickness-um", type=float, metavar="µM", help="Thickness of the sections, for podocyte densities.")
 @click.option(

@@ -136,9 +136,9 @@ class Run(Section):
 
     stages: tuple[Stage, ...] = Field(
         ("predict", "measure"),
-        description="what is made of each slide, in this order: `tile` stores its tissue as for training, `qc` looks for "
-        "artefacts, `predict` outlines it; `measure`, `export` (in `formats`) and `report` (of all that is there before "
-        "it) need the outlines",
+        description="what is made of each slide, in this order: `tile` stores its tissue as for training, `qc` looks "
+        "for artefacts, `predict` outlines it; `measure`, `export` (in `formats`) and `report` (of all that is made "
+        "before it) need the outlines",
     )
     formats: tuple[Export, ...] = Field(("csv",), description="what `export` writes, by its file's ending")
     labels: bool = Field(False, description="keep the label map of `predict` too")
