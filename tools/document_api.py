@@ -27,6 +27,7 @@ Made from the docstrings by `python tools/document_api.py`; a test keeps it so. 
 names are used together. Functions and classes that begin with `_` are nobody else's business.
 """
 
+DRAWN = set("─│┌└├")  # lines of a drawing, which must stay under one another
 SECTIONS = re.compile(r"^(Args|Returns|Raises|Yields|Attributes):$", re.MULTILINE)
 
 
@@ -124,7 +125,7 @@ def _block(block: str) -> str:
     lines = block.split("\n")
     if SECTIONS.match(lines[0]):
         return f"**{lines[0].rstrip(':')}**\n\n{_list(lines[1:])}"
-    if any(line.startswith("    ") for line in lines):
+    if any(line.startswith("    ") for line in lines) or DRAWN & set(block):
         return f"```text\n{block}\n```"
     return block.replace("<", "&lt;")
 
