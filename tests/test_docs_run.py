@@ -87,7 +87,7 @@ def run(*words: str) -> None:
     code: object = 0
     try:
         wsiseg.main(list(words), standalone_mode=False)
-    except SystemExit as end:
+    except SystemExit as end:  # of `wsiseg doctor`
         code = end.code
     assert not code, words
 

@@ -27,6 +27,7 @@ Made from the docstrings by `python tools/document_api.py`; a test keeps it so. 
 names are used together. Functions and classes that begin with `_` are nobody else's business.
 """
 
+DRAWN = set("─│┌└├")  # lines of a drawing, which must stay under one another
 SECTIONS = re.compile(r"^(Args|Returns|Raises|Yields|Attributes):$", re.MULTILINE)
 
 
@@ -48,15 +49,21 @@ def _module(root: Path, name: str) -> str:
     return "".join(parts)
 
 
+def _source(node: ast.AST) -> str:
+    """Code as it is written here, with double quotes."""
+    code = ast.unparse(node)
+    return code if '"' in code else code.replace("'", '"')
+
+
 def _function(node: ast.FunctionDef) -> str:
-    decorators = "".join(f"@{ast.unparse(d)}\n" for d in node.decorator_list)
+    decorators = "".join(f"@{_source(d)}\n" for d in node.decorator_list)
     return f"```py\n{decorators}{_signature(node)}\n```\n\n{_text(ast.get_docstring(node))}\n"
 
 
 def _signature(node: ast.FunctionDef) -> str:
     """On one line where it fits, else an argument a line."""
-    result = f" -> {ast.unparse(node.returns)}" if node.returns else ""
-    line = f"def {node.name}({ast.unparse(node.args)}){result}"
+    result = f" -> {_source(node.returns)}" if node.returns else ""
+    line = f"def {node.name}({_source(node.args)}){result}"
     if len(line) <= 100:
         return line
     arguments = "".join(f"    {argument},\n" for argument in _arguments(node.args))
@@ -79,15 +86,15 @@ def _arguments(arguments: ast.arguments) -> list[str]:
 
 
 def _argument(argument: ast.arg, default: ast.expr | None) -> str:
-    kind = f": {ast.unparse(argument.annotation)}" if argument.annotation else ""
-    return argument.arg + kind + (f" = {ast.unparse(default)}" if default is not None else "")
+    kind = f": {_source(argument.annotation)}" if argument.annotation else ""
+    return argument.arg + kind + (f" = {_source(default)}" if default is not None else "")
 
 
 def _class(node: ast.ClassDef) -> str:
-    bases = ", ".join(map(ast.unparse, node.bases))
+    bases = ", ".join(map(_source, node.bases))
     head = f"class {node.name}({bases})" if bases else f"class {node.name}"
     fields = [
-        f"    {ast.unparse(n)}"
+        f"    {_source(n)}"
         for n in node.body
         if isinstance(n, ast.AnnAssign) and isinstance(n.target, ast.Name) and not n.target.id.startswith("_")
     ]
@@ -102,7 +109,7 @@ def _member(node: ast.FunctionDef) -> str:
     """A row with the signature and the first sentence of a method or property."""
     said = (ast.get_docstring(node) or "").split("\n\n")[0].replace("\n", " ").replace("|", "\\|")
     given = [name for name in _arguments(node.args) if name.split(":")[0] not in ("self", "cls")]
-    is_value = any("property" in ast.unparse(d) for d in node.decorator_list)
+    is_value = any("property" in _source(d) for d in node.decorator_list)
     call = "" if is_value else f"({', '.join(given)})"
     shown = f"{node.name}{call}".replace("|", "\\|")
     return f"| `{shown}` | {said} |\n"
@@ -118,7 +125,7 @@ def _block(block: str) -> str:
     lines = block.split("\n")
     if SECTIONS.match(lines[0]):
         return f"**{lines[0].rstrip(':')}**\n\n{_list(lines[1:])}"
-    if any(line.startswith("    ") for line in lines):
+    if any(line.startswith("    ") for line in lines) or DRAWN & set(block):
         return f"```text\n{block}\n```"
     return block.replace("<", "&lt;")
 
