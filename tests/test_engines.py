@@ -32,7 +32,9 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("cache")
 
 
-def test_both_engines_say_the_same(bundle: ModelBundle, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_both_engines_say_the_same(
+    bundle: ModelBundle, cache: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
     made = generate(SlideSpec(3, 2000, 1600, "pas", 1.0, ()))
     x, y = (int(v) for v in made.truth[0].polygon.centroid.coords[0])
@@ -40,6 +42,7 @@ def test_both_engines_say_the_same(bundle: ModelBundle, cache: Path, monkeypatch
     x, y = int(x / bundle.usage.mpp), int(y / bundle.usage.mpp)
     images = np.stack([made.read(Box(x - 64, y - 64, 128, 128), frame), made.read(Box(x, y, 128, 128), frame)])
     vino = make_engine(bundle, "openvino")
+    assert not "".join(capfd.readouterr())  # nothing is said of the conversion
     one, other = vino.probabilities(images), make_engine(bundle, "torch").probabilities(images)
     assert one.shape == other.shape == (2, 3, 128, 128)
     assert one.dtype == np.float32

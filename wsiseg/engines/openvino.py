@@ -9,7 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +106,21 @@ def _cached(bundle: ModelBundle, shape: tuple[int, ...]) -> Path:
 def _converted(bundle: ModelBundle, shape: tuple[int, ...]) -> openvino.Model:
     net = _FromPixels(bundle.network()).eval()
     pixels = torch.zeros(shape, dtype=torch.uint8)
-    decoder: Any = TorchFXPythonDecoder.from_exported_program(torch.export.export(net, (pixels,)))
-    front_end: Any = FrontEndManager().load_by_framework("pytorch")
-    model: openvino.Model = front_end.convert(front_end.load(decoder))
+    with _only_errors():
+        decoder: Any = TorchFXPythonDecoder.from_exported_program(torch.export.export(net, (pixels,)))
+        front_end: Any = FrontEndManager().load_by_framework("pytorch")
+        model: openvino.Model = front_end.convert(front_end.load(decoder))
     return model
+
+
+@contextmanager
+def _only_errors() -> Iterator[None]:
+    """Without the decoder's warnings: it logs a traceback for every operation that PyTorch has renamed."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            yield
+    finally:
+        logging.disable(before)
