@@ -63,7 +63,7 @@ def measure(folder: Path, workers: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(dir=folder) as out:
         code = "from wsiseg.cli import main; main()"
         subprocess.run(
-            [sys.executable, "-c", code, "run", str(folder / "recipe.toml"), "--slides", str(folder / "slides" / "*.svs"),
+            [sys.executable, "-c", code, "run", str(folder / "recipe.toml"), "--slides", f"{folder}/slides/*.svs",
              "--model", str(DEMONSTRATION), "--out", out, "--workers", str(workers), "-q"],
             check=True, capture_output=True,
         )  # fmt: skip
