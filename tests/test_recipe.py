@@ -122,7 +122,7 @@ def test_the_commands_about_recipes(tmp_path: Path) -> None:
     done = runner.invoke(wsiseg, ["recipe", "schema"])
     schema = json.loads(done.output)
     assert schema["required"] == ["name", "classes", "data", "training"]
-    assert schema["$defs"]["Run"]["properties"]["stages"]["items"]["enum"] == ["tile", "predict", "measure", "export"]
+    assert schema["$defs"]["Run"]["properties"]["stages"]["items"]["enum"] == ["tile", "qc", "predict", "measure", "export", "report"]
     assert schema["additionalProperties"] is False
 
 
@@ -133,7 +133,7 @@ def test_the_commands_about_recipes(tmp_path: Path) -> None:
         ("['measure']", "measure needs the outlines of predict"),
         ("['export', 'predict']", "export needs the outlines of predict"),
         ("['predict', 'predict']", "each once"),
-        ("['paint']", "input should be 'tile', 'predict', 'measure' or 'export'"),
+        ("['paint']", "input should be 'tile', 'qc', 'predict', 'measure', 'export' or 'report'"),
     ],
 )
 def test_impossible_stages_are_named(tmp_path: Path, stages: str, message: str) -> None:
