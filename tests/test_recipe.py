@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from click.testing import CliRunner
@@ -9,6 +10,7 @@ from click.testing import CliRunner
 from wsiseg.cli import wsiseg
 from wsiseg.errors import RecipeError
 from wsiseg.recipe import load_recipe, show_recipe
+from wsiseg.recipe.schema import Stage
 
 GOOD = """
 name = "test"
@@ -122,7 +124,7 @@ def test_the_commands_about_recipes(tmp_path: Path) -> None:
     done = runner.invoke(wsiseg, ["recipe", "schema"])
     schema = json.loads(done.output)
     assert schema["required"] == ["name", "classes", "data", "training"]
-    assert schema["$defs"]["Run"]["properties"]["stages"]["items"]["enum"] == ["tile", "qc", "predict", "measure", "export", "report"]
+    assert schema["$defs"]["Run"]["properties"]["stages"]["items"]["enum"] == list(get_args(Stage))
     assert schema["additionalProperties"] is False
 
 
