@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from shapely import STRtree, centroid
 
 from wsiseg.bundle import ModelBundle, load_bundle
 from wsiseg.classes import IGNORE, ClassMap
@@ -49,8 +50,6 @@ def one_name(regions: Sequence[Region]) -> list[Region]:
 
 def inside(regions: Sequence[Region], glomeruli: Sequence[Region]) -> list[Region]:
     """The nuclei whose centroid lies in a true glomerulus."""
-    from shapely import STRtree, centroid
-
     nuclei = [r for r in regions if r.label in NUCLEI]
     hit, _ = STRtree([g.polygon for g in glomeruli]).query(
         centroid(np.array([r.polygon for r in nuclei], object)), predicate="within"
