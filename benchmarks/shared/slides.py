@@ -36,12 +36,12 @@ def tissue(mpp: float = MPP) -> np.ndarray:
     """A square of generated kidney, uint8 (BLOCK, BLOCK, 3): of all squares, the one with most to see."""
     slide = generate(
         SlideSpec(
-            seed=3, width_um=max(3000, 3 * BLOCK * mpp), height_um=max(3000, 3 * BLOCK * mpp), mpp=mpp, artefacts=()
+            seed=3, width_um=max(3000, 2 * BLOCK * mpp), height_um=max(3000, 2 * BLOCK * mpp), mpp=mpp, artefacts=()
         )
     )
     best, most = None, -1.0
-    for y in range(0, slide.frame.height - BLOCK, BLOCK // 2):
-        for x in range(0, slide.frame.width - BLOCK, BLOCK // 2):
+    for y in range(0, slide.frame.height - BLOCK + 1, BLOCK):
+        for x in range(0, slide.frame.width - BLOCK + 1, BLOCK):
             small = slide.frame.at(8.0)
             look = slide.read(slide.frame.map(Box(x, y, BLOCK, BLOCK), to=small), small)
             if look.std() > most:

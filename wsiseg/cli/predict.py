@@ -52,7 +52,7 @@ def predict(
     """Outline the objects of a slide; the file opens in QuPath."""
     from wsiseg.bundle import load_bundle
     from wsiseg.engines import make_engine
-    from wsiseg.memory import estimate, require
+    from wsiseg.memory import fitting_batch
     from wsiseg.models import DEMONSTRATION
     from wsiseg.predict import Job, predict_slide
     from wsiseg.slides.open import open_slide
@@ -78,7 +78,10 @@ def predict(
     opening = open_slide(slide, mpp=slide_mpp, scaled_decoding=scaled)
     with opening as opened, progress_bar("Predicting", "tiles", quiet, log_json) as progress:
         if max_ram is not None:
-            require(estimate(opened, [b.identity for b in (bundle, first) if b is not None]), max_ram)
+            batch = fitting_batch(opened, [b.identity for b in (bundle, first) if b is not None], max_ram)
+            if batch < bundle.usage.batch:
+                click.echo(f"Predicting {batch} tiles at a time, not {bundle.usage.batch}: --max-ram.", err=True)
+            bundle, first = bundle.with_batch(batch), first and first.with_batch(batch)
         fine = make_engine(bundle, engine, device)
         if first is None:
             result = predict_slide(opened, bundle, fine, job, progress=progress)

@@ -48,8 +48,14 @@ class _Memory(click.ParamType):
 
 MEMORY = _Memory()
 max_ram_option = click.option(
-    "--max-ram", type=MEMORY, metavar="SIZE", help="Refuse beforehand what would take more memory than this, as 4GB."
-)
+    "--max-ram", type=MEMORY, metavar="SIZE",
+    help="Stay below this much memory, as 4GB, with smaller batches where that helps; refused beforehand where it "
+    "cannot be.",
+)  # fmt: skip
+tiling_ram_option = click.option(
+    "--max-ram", type=MEMORY, metavar="SIZE",
+    help="Stay below this much memory, as 2GB; refused beforehand where it cannot be.",
+)  # fmt: skip
 log_option = click.option(
     "--log-json", type=click.Path(path_type=Path), metavar="FILE", help="Append the progress as JSON lines."
 )
