@@ -11,8 +11,9 @@ to outlines as GeoJSON, and wsiseg to its label map besides. It tells how long i
 loading of its network; everything is measured from outside too.
 
 What was measured is kept in DIR/results and not measured again (`--again` does); `--limit` ends a program that takes
-too long. Grids begin at the slide's corner in the other programs and half an overlap outside it in wsiseg, and the
-programs shrink and blend in their own ways, so that masks cannot agree to the last pixel.
+too long. The grid begins half an overlap outside the slide in wsiseg and in the plain script, and at the slide's corner
+in LazySlide and TIAToolbox, where that cannot be chosen; each shrinks and blends in its own way. So masks cannot agree
+to the last pixel.
 """
 
 from __future__ import annotations

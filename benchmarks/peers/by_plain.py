@@ -45,19 +45,22 @@ def main() -> None:
     stride, whole = args.tile - args.overlap, round(args.tile * scale)
     sums = np.zeros((len(args.classes), height, width), np.float32)
     weights = np.zeros((height, width), np.float32)
-    places = [(x, y) for y in range(0, height, stride) for x in range(0, width, stride)]
+    first_at = -args.overlap // 2  # as wsiseg's grid begins
+    places = [(x, y) for y in range(first_at, height, stride) for x in range(first_at, width, stride)]
     for first in range(0, len(places), args.batch):
         some = places[first : first + args.batch]
         images = []
         for x, y in some:
-            region = slide.read_region((round(x * scale), round(y * scale)), 0, (whole, whole)).convert("RGB")
-            images.append(np.asarray(region.resize((args.tile, args.tile), Image.Resampling.BOX)))
+            region = slide.read_region((round(x * scale), round(y * scale)), 0, (whole, whole))
+            white = Image.new("RGB", region.size, "white")
+            white.paste(region, mask=region)  # outside the slide it is transparent
+            images.append(np.asarray(white.resize((args.tile, args.tile), Image.Resampling.BOX)))
         with torch.inference_mode():
             said = network(torch.from_numpy(np.stack(images))).numpy()
         for (x, y), one in zip(some, said, strict=True):
-            h, w = min(args.tile, height - y), min(args.tile, width - x)
-            sums[:, y : y + h, x : x + w] += one[:, :h, :w]
-            weights[y : y + h, x : x + w] += 1
+            top, left, bottom, right = max(y, 0), max(x, 0), min(y + args.tile, height), min(x + args.tile, width)
+            sums[:, top:bottom, left:right] += one[:, top - y : bottom - y, left - x : right - x]
+            weights[top:bottom, left:right] += 1
     labels = (sums / weights).argmax(0).astype(np.uint8)
     found = outlines(labels, args.classes, scale)
     (args.out / "outlines.geojson").write_text(json.dumps(found))

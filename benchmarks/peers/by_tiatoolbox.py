@@ -6,12 +6,14 @@ The probabilities become labels by `argmax`. Its label map is kept as Zarr, and 
 `output_type="qupath"` calls, makes the outlines of it.
 """
 
+# ruff: noqa: I001 — what helps torchvision comes first
 from __future__ import annotations
 
 import json
 import time
 from pathlib import Path
 
+import torchvision_operators  # noqa: F401
 import numpy as np
 import torch
 import zarr

@@ -34,11 +34,7 @@ LAYOUTS = {
 
 def tissue(mpp: float = MPP) -> np.ndarray:
     """A square of generated kidney, uint8 (BLOCK, BLOCK, 3): of all squares, the one with most to see."""
-    slide = generate(
-        SlideSpec(
-            seed=3, width_um=max(3000, 2 * BLOCK * mpp), height_um=max(3000, 2 * BLOCK * mpp), mpp=mpp, artefacts=()
-        )
-    )
+    slide = generate(SlideSpec(3, max(3000, 2 * BLOCK * mpp), max(3000, 2 * BLOCK * mpp), "pas", mpp, ()))
     best, most = None, -1.0
     for y in range(0, slide.frame.height - BLOCK + 1, BLOCK):
         for x in range(0, slide.frame.width - BLOCK + 1, BLOCK):
