@@ -1,6 +1,6 @@
 """From a few slides on this machine to many on many workers: what is measured, and what is computed from it.
 
-    python benchmarks/scale.py [--slides 12] [--folder DIR] [--price 0.04]
+    python benchmarks/scale.py [--slides 12] [--folder DIR] [--price 0.04] [--quick]
 
 Measured: `wsiseg run` over generated slides of several sizes with one worker and with two, one thread each. From
 run.json come the seconds of each slide and stage, the bytes of its results, and how much faster two workers are.
@@ -8,7 +8,7 @@ run.json come the seconds of each slide and stage, the bytes of its results, and
 Computed: 10,000 and 1,000,000 slides on N workers. Each slide's time is drawn from the measured ones; a worker takes
 the next slide when it is free. One slide in a thousand loses its worker and half of its time, one in ten thousand takes
 ten times as long, and a worker needs a start of its own. Nothing is said of a network or a disk that all workers share.
-Prints Markdown.
+Prints the tables and writes them into docs/results/scale.md.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from shared.results import record
 
 MPP = 0.5
 SIZES_MM = ((3, 2), (4, 3), (6, 4), (8, 6))
@@ -84,37 +85,46 @@ def simulate(times: np.ndarray, slides: int, workers: int, seed: int = 0) -> tup
     return end / 3600, float(work.sum() / (end * workers))
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--slides", type=int, default=12)
-    parser.add_argument("--folder", type=Path)
-    parser.add_argument("--price", type=float, default=0.04, help="of a core for an hour, in any currency")
-    args = parser.parse_args()
-    with tempfile.TemporaryDirectory() as place:
-        folder = args.folder or Path(place)
-        make(folder, args.slides)
-        runs = {workers: measure(folder, workers) for workers in (1, 2)}
+def tables(runs: dict[int, dict[str, Any]], price: float) -> str:
+    """What was measured, and what follows from it for many slides."""
     one = runs[1]["slides"]
     times = np.array([s["seconds"] for s in one])
     tiles = np.array([s["stages"]["predict"]["tiles"] for s in one])
     kept = np.array([sum(o["bytes"] for o in s["outputs"].values()) for s in one])
-    print("## Measured\n\n| workers | slides | s | slides/h | tiles/s |\n|--:|--:|--:|--:|--:|")
+    lines = ["Measured:\n", "| workers | slides | s | slides/h | tiles/s |", "|--:|--:|--:|--:|--:|"]
     for workers, run in runs.items():
         seconds = run["seconds"]
         rates = f"{len(times) / seconds * 3600:.0f} | {tiles.sum() / seconds:.2f}"
-        print(f"| {workers} | {len(times)} | {seconds:.0f} | {rates} |")
+        lines.append(f"| {workers} | {len(times)} | {seconds:.0f} | {rates} |")
     stages = {k: sum(s["times"]["stages"][k] for s in one) for k in one[0]["times"]["stages"]}
-    print("\n" + ", ".join(f"{k} {v / sum(stages.values()):.0%}" for k, v in stages.items()) + " of a slide's time;")
-    print(f"{np.median(times):.1f} s a slide (median; {times.min():.1f} to {times.max():.1f}),")
-    print(f"{kept.mean() / 1e3:.0f} kB of results.\n\n## Computed\n")
-    print("| slides | workers | hours | workers busy | core-hours | price | results, GB |")
-    print("|--:|--:|--:|--:|--:|--:|--:|")
+    lines += [
+        "\n" + ", ".join(f"{k} {v / sum(stages.values()):.0%}" for k, v in stages.items()) + " of a slide's time;",
+        f"{np.median(times):.1f} s a slide (median; {times.min():.1f} to {times.max():.1f}),",
+        f"{kept.mean() / 1e3:.0f} kB of results.\n\nComputed:\n",
+        "| slides | workers | hours | workers busy | core-hours | price | results, GB |",
+        "|--:|--:|--:|--:|--:|--:|--:|",
+    ]
     for slides in (10_000, 1_000_000):
         core, size = slides * times.mean() / 3600, slides * kept.mean() / 1e9
         for workers in (2, 16, 128, 1024):
             hours, busy = simulate(times, slides, workers)
-            spent = f"{core:,.0f} | {core * args.price:,.0f} | {size:,.1f}"
-            print(f"| {slides:,} | {workers:,} | {hours:,.1f} | {busy:.0%} | {spent} |")
+            spent = f"{core:,.0f} | {core * price:,.0f} | {size:,.1f}"
+            lines.append(f"| {slides:,} | {workers:,} | {hours:,.1f} | {busy:.0%} | {spent} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--slides", type=int, default=12)
+    parser.add_argument("--folder", type=Path)
+    parser.add_argument("--price", type=float, default=0.04, help="of a core for an hour, in any currency")
+    parser.add_argument("--quick", action="store_true", help="two slides, and nothing is written down")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as place:
+        folder = args.folder or Path(place)
+        make(folder, 2 if args.quick else args.slides)
+        runs = {workers: measure(folder, workers) for workers in (1, 2)}
+    record("scale.md", "python benchmarks/scale.py", tables(runs, args.price), quick=args.quick)
 
 
 if __name__ == "__main__":
