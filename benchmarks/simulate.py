@@ -175,7 +175,7 @@ def tables(measured: dict[str, Any], args: argparse.Namespace) -> str:
         f"| scheduler and command | {measured['units_per_second']:,.0f} slides/s | {1 / mean:,.3f} slides/s | "
         f"{full['scheduler']:,.0f} workers |",
         "",
-        f"A slide takes {mean / 3600:.5f} core-hours in the mean: it costs {mean / 3600 * args.price:.6f} / efficiency.",
+        f"A slide takes {mean / 3600:.5f} core-hours (mean) and so costs {mean / 3600 * args.price:.6f} / efficiency.",
         "",
         f"A million slides make a run.json of {million:,.1f} GB, which the command holds in memory until its end. To "
         f"find a million slides finished takes {1e6 * measured['already_seconds'] / 3600:,.1f} worker-hours.",
