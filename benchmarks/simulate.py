@@ -105,7 +105,7 @@ def simulate(
             place += hits[i]
             extra[i] = chances.again * done.sum() + chances.start_s * hits[i]
         lost, losses = lost + extra.sum(), losses + int(hits.sum())
-        for busy in work + extra:
+        for busy in (work + extra).tolist():
             heapq.heapreplace(free, free[0] + busy)
         if len(retries) and work is seconds:  # the second call begins when the first has ended
             free = [max(free) + chances.start_s] * len(free)

@@ -12,6 +12,7 @@ import importlib.util
 import logging
 import queue
 import time
+import warnings
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
@@ -27,6 +28,7 @@ LOCAL = "local"
 CONNECT_S = 30.0  # for the first connection to a scheduler
 RECONNECT_S = 300.0  # for a scheduler that was there and is gone
 EVERY_S = 5.0  # between two messages about one slide's tiles
+COUNT_S = 1.0  # between two looks at how many workers there are
 ALONE_S = 15.0  # without a single worker, until that is told
 # The scheduler itself tries a slide on another worker when one dies, three times; only then is it told of here.
 ROUNDS = 2
@@ -61,10 +63,8 @@ class _Conversation:
         self.asked: dict[str, tuple[Any, Unit]] = {}  # key -> (future, unit)
         self.lost: Counter[str] = Counter()
         self.count = 0
-        self.seen, self.alone = (
-            time.monotonic(),
-            False,
-        )  # when there was a worker; whether it was told that there is none
+        self.threads, self.counted = 0, float("-inf")  # of all workers; when they were counted
+        self.seen, self.alone = time.monotonic(), False  # when there last was a worker; whether it was told
         self.client = self._connect(CONNECT_S)
         bare = not isinstance(target, str) and importlib.util.find_spec("bokeh") is None  # others' is not to be seen
         self.tell({"event": "dashboard", "url": self.client.dashboard_link, "missing": "bokeh" if bare else ""})
@@ -90,9 +90,10 @@ class _Conversation:
         from distributed.comm.core import CommClosedError
 
         try:
-            threads = sum(self.client.nthreads().values())
-            self._look(threads)
-            while waiting and len(self.asked) < max(1, threads):
+            if time.monotonic() - self.counted > COUNT_S:
+                self.threads, self.counted = sum(self.client.nthreads().values()), time.monotonic()
+                self._look(self.threads)
+            while waiting and len(self.asked) < max(1, self.threads):
                 self.count += 1
                 unit = waiting.popleft()
                 future = self.client.submit(
@@ -185,14 +186,16 @@ def _local(plan: Plan, workers: int, stack: ExitStack) -> Any:
     """A scheduler in this process, and workers in processes of their own, each with one thread."""
     from distributed import LocalCluster
 
-    # Workers that end with the cluster complain of heartbeats that nobody answers; losses that count are told by us.
-    return stack.enter_context(
-        LocalCluster(
-            n_workers=workers, threads_per_worker=1, processes=True, host="127.0.0.1",
-            dashboard_address="127.0.0.1:8787", memory_limit=plan.max_ram or "auto", silence_logs=logging.CRITICAL,
-            resources={"GPU": 1} if plan.wants_gpu else None,
-        )
-    )  # fmt: skip
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Port .* is already in use")  # the address that it then takes is told
+        # Workers that end with the cluster complain of heartbeats that nobody answers; real losses are told here.
+        return stack.enter_context(
+            LocalCluster(
+                n_workers=workers, threads_per_worker=1, processes=True, host="127.0.0.1",
+                dashboard_address="127.0.0.1:8787", memory_limit=plan.max_ram or "auto", silence_logs=logging.CRITICAL,
+                resources={"GPU": 1} if plan.wants_gpu else None,
+            )
+        )  # fmt: skip
 
 
 def check_dask() -> None:
