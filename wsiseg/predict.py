@@ -273,6 +273,7 @@ def predict_slide(
         tiles = []  # the model before this one found nothing
     else:
         tiles = select_tiles(grid, mask, within=regions, level0=slide.frame)
+    del mask  # of a large slide it is large
     manifest = predict_manifest(slide, grid, tiles, bundle, engine, sources)
     kept = job.labels or job.out.with_name(job.out.name + ".labels.zarr")
     earlier = finished_outlines(job.out, manifest, overwrite=job.overwrite)
