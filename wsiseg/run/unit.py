@@ -16,6 +16,7 @@ from wsiseg import __version__
 from wsiseg.errors import BusyError, MismatchError, OutputError, WsisegError
 from wsiseg.memory import estimate
 from wsiseg.outputs import whole_file
+from wsiseg.peak import peak_mib
 from wsiseg.regions.formats import file_hash
 from wsiseg.run.job import FORMAT, Facts, Plan, Tell, Unit, made_from
 from wsiseg.run.memory import budget
@@ -41,7 +42,8 @@ def process(unit: Unit, plan: Plan, tell: Tell) -> Facts:
         tell: told {"event": "tiles", "name", "done", "all"} now and then
 
     Returns:
-        {"name", "path", "state": "done" | "already" | "failed", "error", "seconds", …}, with what `KEPT` names
+        {"name", "path", "state": "done" | "already" | "failed", "error", "seconds", "peak_mib", …}, with what `KEPT`
+        names; the peak is the most that the worker has held since it was started
     """
     began = time.monotonic()
     facts: Facts = {"name": unit.name, "path": unit.slide, "mpp": unit.mpp, "state": "failed", "error": unit.fault}
@@ -57,7 +59,7 @@ def process(unit: Unit, plan: Plan, tell: Tell) -> Facts:
             place = traceback.extract_tb(error.__traceback__)[-1]
             where = f"{Path(place.filename).name}, line {place.lineno}"
             facts["error"] = f"Unexpected {type(error).__name__} in {where}: {error}. Please report it with this slide."
-    return facts | {"seconds": round(time.monotonic() - began, 3)}
+    return facts | {"seconds": round(time.monotonic() - began, 3), "peak_mib": round(peak_mib(), 1)}
 
 
 def _make(unit: Unit, plan: Plan, tell: Tell) -> tuple[str, Facts]:
