@@ -186,7 +186,7 @@ def test_two_processes_train_one_model(lab: Path, method: str) -> None:
         env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1])},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stdout.count("use it with") == 1, "the second process keeps silent"
+    assert done.stdout.count(": the model;") == 1, "the second process keeps silent"
     with (out / "log.csv").open() as file:
         steps = [row["step"] for row in csv.DictReader(file) if row["name"] == "loss"]
     assert steps == ["6"], "one process writes the log"

@@ -26,7 +26,7 @@ NEXT: dict[str, tuple[tuple[str, str], ...]] = {
         ("wsiseg view SLIDE {results}/slides/NAME/{predicted}", "look at one in the browser"),
     ),
     "qc": (
-        ("wsiseg view {slide} {out}/artefacts.geojson", "see where it is"),
+        ("wsiseg view {slide} {artefacts}", "see where it is"),
         ("wsiseg predict --slide {slide} --exclude-artifacts", "predict without blur and pen"),
         ("wsiseg tile {slide} --exclude-artifacts", "tile without them"),
     ),

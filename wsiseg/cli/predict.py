@@ -106,5 +106,5 @@ def demo(out: Path, device: str, engine: str, log_json: Path | None, quiet: bool
 
     with progress_bar("Predicting", "tiles", quiet, log_json) as progress:
         run_demo(out, device=device, engine=engine, say=click.echo, progress=progress)
-    made = {"slide": out / "slide.svs", "outlines": out / "prediction.geojson", "truth": out / "truth.geojson"}
-    say_next("demo", quiet=quiet, **made)
+    slide, outlines, truth = (out / name for name in ("slide.svs", "prediction.geojson", "truth.geojson"))
+    say_next("demo", quiet=quiet, slide=slide, outlines=outlines, truth=truth)
