@@ -88,7 +88,7 @@ def keep(page: Any, name: str) -> None:
     """Write what is on the page's screen."""
     assert WHERE is not None
     picture = Image.open(io.BytesIO(page.screenshot()))
-    picture.save(Path(WHERE) / f"{name}.webp", quality=70, method=6)
+    picture.save(Path(WHERE) / f"{name}.webp", quality=60, method=6)
 
 
 def objects(screen: Screen) -> None:
@@ -153,7 +153,7 @@ def test_the_viewer_is_drawn(name: str, browser: Any, made: Path) -> None:
     paths, truth, size, act = VIEWS[name]
     with open_slide(made / "slide.svs") as slide:
         named = [made / path for path in paths]
-        scene = open_scene(slide, named, truth=made / truth if truth else None, classes=["Artefact"])
+        scene = open_scene(slide, named, truth=made / truth if truth else None)
         with serving(scene) as address:
             context = browser.new_context(viewport=size, reduced_motion="reduce")
             screen = Screen(context.new_page(), address)
