@@ -29,6 +29,7 @@ PAIRS = (
     ("adversarial", "supervised"), ("adversarial", "adversarial-placebo"), ("patch", "supervised"),
     ("consistency", "supervised"), ("consistency", "consistency-placebo"), ("consistency", "adversarial"),
     ("mean_teacher", "supervised"), ("self_training", "supervised"), ("oracle", "supervised"),
+    ("adversarial-2um", "supervised-2um"), ("consistency-2um", "supervised-2um"),
 )  # fmt: skip
 
 Counts = dict[tuple[str, int], np.ndarray]  # (arm, seed) -> (slides, 6) of one class and number of outlined slides
@@ -94,7 +95,7 @@ def tables(found: dict[tuple[int, str], Counts]) -> str:
         lines += ["", "| difference | seeds | Dice | p | recall | p |", "|---|---|---|---|---|---|"]
         for arm, other in PAIRS:
             seeds, a, b = paired(counts, arm, other)
-            if len(seeds) < 2:
+            if not seeds:
                 continue
             mean, interval = difference(a, b, rng)
             each = figures(a) - figures(b)

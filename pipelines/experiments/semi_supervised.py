@@ -4,7 +4,7 @@
     python pipelines/experiments/semi_supervised.py tune --out RUNS
     python pipelines/experiments/semi_supervised.py table --out RUNS
 
-RUNS/stores/      one labelled TileStore per slide, for all runs
+RUNS/stores/      one labelled TileStore per slide, for all runs (stores-2um/ for the runs at 2 µm/px)
 RUNS/ARM-N-SEED/  checkpoint and log.csv of a run while it lasts, and its result.json
 
 Several such processes may work on the same RUNS: each takes what no other has. Runs that the committed per-slide.csv
@@ -67,6 +67,10 @@ ARMS: dict[str, tuple[str, tuple[str, ...]]] = {
     "mean_teacher": ("pool", ("method.name=mean_teacher",)),
     "self_training": ("pool", ("method.name=self_training",)),
     "oracle": ("none", ()),
+    **{
+        f"{name}-2um": (source, (f"method.name={name}", "data.mpp=2.0", "training.crop=256"))
+        for name, source in (("supervised", "none"), ("adversarial", "pool"), ("consistency", "pool"))
+    },
 }
 MAIN = ("supervised", "adversarial", "consistency", "adversarial-placebo", "consistency-placebo")
 TRIES: dict[str, tuple[tuple[str, ...], ...]] = {
@@ -143,7 +147,8 @@ def _run_one(out: Path, folder: Path, arm: str, seed: int, labelled: int, extra:
     recipe = load_recipe(RECIPE, (*overrides, *extra, f"training.seed={seed}"))
     rows = read_slides(Path(recipe.data.slides), Path(recipe.data.root))
     split = split_of(rows, seed, labelled, tuning=tuning)
-    stores = {r.name: tile_row(r, recipe, recipe.classes.class_map(), out / "stores", print) for r in rows}
+    tiles = out / ("stores" if recipe.data.mpp == 4.0 else f"stores-{recipe.data.mpp:g}um")
+    stores = {r.name: tile_row(r, recipe, recipe.classes.class_map(), tiles, print) for r in rows}
     teach = split.labelled + (split.unlabelled if arm == "oracle" else ())
     pool = {"none": (), "pool": split.unlabelled, "labelled": split.labelled}[source]
     net = train_one(recipe, [stores[r.name] for r in teach], [stores[r.name] for r in pool], folder)
@@ -298,7 +303,8 @@ def settings_for(arm: str, results: Path) -> tuple[str, ...]:
     if not (results / "tuned.json").exists():
         raise WsisegError(f"{results} has no tuned.json: run `tune` first.")
     tuned = json.loads((results / "tuned.json").read_text())
-    own = tuned.get(arm.removesuffix("-placebo").replace("patch", "adversarial"), {"best": []})
+    method = arm.removesuffix("-placebo").removesuffix("-2um").replace("patch", "adversarial")
+    own = tuned.get(method, {"best": []})
     return tuple(dict.fromkeys([*tuned["supervised"]["best"], *own["best"]]))
 
 
