@@ -208,8 +208,8 @@ def frames(browser: Any, layers: list[OutlineLayer], side: int) -> Figures:
             page = context.new_page()
             page.add_init_script("performance.setResourceTimingBufferSize(100000)")
             began = time.perf_counter()
-            page.goto(address + end)
-            page.wait_for_selector("body[data-ready=yes]")
+            page.goto(address + end, timeout=120_000)
+            page.wait_for_selector("body[data-ready=yes]", state="attached", timeout=120_000)
             until_sharp(page)
             if kind == "zoom":
                 loaded = page.evaluate(LOADED)
@@ -273,6 +273,7 @@ def main() -> None:
         server[name] = {"Indexing": {"seconds": indexed}, **tiles(made[name], Pyramid(Frame(side, side, MPP)))}
     compare = (f"{options.objects[0]:,}", f"{options.objects[-1]:,}")
     text = HEAD + TILES + tables(server, compare)
+    print(text, end="", flush=True)
     if options.browser:
         from playwright.sync_api import sync_playwright
 
@@ -283,8 +284,9 @@ def main() -> None:
             for count, (name, layer) in zip(options.objects, made.items(), strict=True):
                 seen[name] = frames(browser, [layer], side_of(count))
             browser.close()
-        text += BROWSER + tables(seen, compare)
-    print(text, end="")
+        seen_as_text = BROWSER + tables(seen, compare)
+        print(seen_as_text, end="")
+        text += seen_as_text
     if options.page is not None:
         with whole_file(options.page) as fresh:
             fresh.write(text.encode())

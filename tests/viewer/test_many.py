@@ -57,6 +57,7 @@ def address(browser: Any) -> Iterator[str]:
 
 def test_the_page_stays_small_and_answers(browser: Any, address: str) -> None:
     context = browser.new_context(viewport={"width": 1130, "height": 680}, reduced_motion="reduce")
+    context.set_default_timeout(120_000)
     screen = Screen(context.new_page(), address)
     page = screen.page
     clock = context.new_cdp_session(page)
@@ -86,6 +87,7 @@ def test_the_page_stays_small_and_answers(browser: Any, address: str) -> None:
 
 def test_they_land_to_the_pixel(browser: Any, address: str) -> None:
     context = browser.new_context(viewport={"width": 1130, "height": 680}, reduced_motion="reduce")
+    context.set_default_timeout(120_000)
     screen = Screen(context.new_page(), address)
     screen.open(f"#x={SIDE // 2}&y={SIDE // 2}&d=1")
     painted = (screen.pixels() != 255).any(-1)
