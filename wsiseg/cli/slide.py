@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from wsiseg.cli.ending import say_next
 from wsiseg.cli.screen import (
     exclude_artifacts_option,
     full_decoding_option,
@@ -223,6 +224,7 @@ def tile(
             pixels=kept, workers=workers, overwrite=overwrite, progress=progress,
         )  # fmt: skip
     click.echo(describe(out))
+    say_next("tile", quiet=quiet)
 
 
 def _class_map(names: str | None, regions: tuple[Region, ...]) -> ClassMap:
