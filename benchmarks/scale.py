@@ -126,7 +126,6 @@ def patched(clock: Clock) -> Iterator[None]:
         (NETWORK, wsiseg.engines.torch.TorchEngine, "probabilities"),
         (NETWORK, wsiseg.engines.openvino.OpenVinoEngine, "probabilities"),
         ("blending", wsiseg.blend.Blender, "add"),
-        ("blending", wsiseg.blend.Blender, "_row"),
         ("label map on disk", wsiseg.stores.labels.LabelWriter, "write_row"),
         ("label map on disk", wsiseg.stores.labels.LabelWriter, "finish"),
         ("tracing and writing outlines", wsiseg.predict, "write_prediction"),
