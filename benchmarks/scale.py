@@ -151,7 +151,7 @@ def profile(folder: Path, out: Path) -> dict[str, Any]:
     from wsiseg.run.unit import process
 
     bundle = load_bundle(DEMONSTRATION)
-    recipe = load_recipe(folder / "recipe.toml", ["run.labels=true"], places=False)  # the map is made in any case
+    recipe = load_recipe(folder / "recipe.toml", ("run.labels=true",), places=False)  # the map is made in any case
     plan = Plan(recipe, str(out), str(DEMONSTRATION), identity_of(bundle), device="cpu")
     units = list_units(f"{folder}/slides/*.svs")
     process(units[0], plan, lambda event: None)  # imports, network, compiled loops
