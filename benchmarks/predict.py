@@ -21,7 +21,7 @@ from wsiseg.bundle import load_bundle
 from wsiseg.engines import make_engine
 from wsiseg.engines.engine import averaged
 from wsiseg.evaluate import confusion_matrix, pixel_figures
-from wsiseg.models import DEMONSTRATION
+from wsiseg.models import GLOMERULI
 from wsiseg.predict import Job, grid_for, predict_slide
 from wsiseg.regions.rasterise import Rasteriser
 from wsiseg.slides.open import open_slide
@@ -88,7 +88,7 @@ def run(folder: Path, side: int, model: Path, engines: list[str]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--size", type=int, default=8000)
-    parser.add_argument("--model", type=Path, default=DEMONSTRATION)
+    parser.add_argument("--model", type=Path, default=GLOMERULI)
     parser.add_argument("--engines", type=lambda text: text.split(","), default=["torch", "openvino"])
     parser.add_argument("--folder", type=Path)
     args = parser.parse_args()

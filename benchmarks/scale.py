@@ -57,14 +57,14 @@ def make(folder: Path, count: int) -> None:
 
 def measure(folder: Path, workers: int) -> dict[str, Any]:
     """run.json of a run with so many workers, on results of its own."""
-    from wsiseg.models import DEMONSTRATION
+    from wsiseg.models import GLOMERULI
 
     (folder / "recipe.toml").write_text(RECIPE)
     with tempfile.TemporaryDirectory(dir=folder) as out:
         code = "from wsiseg.cli import main; main()"
         subprocess.run(
             [sys.executable, "-c", code, "run", str(folder / "recipe.toml"), "--slides", f"{folder}/slides/*.svs",
-             "--model", str(DEMONSTRATION), "--out", out, "--workers", str(workers), "-q"],
+             "--model", str(GLOMERULI), "--out", out, "--workers", str(workers), "-q"],
             check=True, capture_output=True,
         )  # fmt: skip
         found: dict[str, Any] = json.loads((Path(out) / "run.json").read_text())

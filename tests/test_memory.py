@@ -12,7 +12,7 @@ import pytest
 
 from wsiseg.bundle import load_bundle
 from wsiseg.memory import BASE, estimate, parse_size
-from wsiseg.models import DEMONSTRATION
+from wsiseg.models import GLOMERULI
 from wsiseg.slides.open import open_slide
 from wsiseg.synthetic import SlideSpec, generate, write_slide
 
@@ -49,7 +49,7 @@ def test_the_promise_is_kept_or_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "out.geojson").exists()
     assert [json.loads(line)["event"] for line in log.read_text().splitlines()] == ["start", "failed"]
     with open_slide(slide) as opened:
-        needed = BASE + estimate(opened, [load_bundle(DEMONSTRATION).identity])
+        needed = BASE + estimate(opened, [load_bundle(GLOMERULI).identity])
     log.unlink()
     ballast = np.ones(2**27)  # 1 GiB: what this process holds is not what its child takes
     done = predict(str(needed))
