@@ -127,19 +127,33 @@ def tables(result: dict[str, Any]) -> str:
         lines.append(f"| {name} | {a:,.0f} | {b:,.0f} | {b / a:.1f} |")
     for where, title in (("within", "inside the true glomeruli"), ("whole", "over the whole slides")):
         for way, name in WAYS.items():
-            lines += ["", f"**Pixels {title}, {name}**", "", "| class | IoU | precision | recall | F1 |", "|---|---|---|---|---|"]
+            lines += [
+                "",
+                f"**Pixels {title}, {name}**",
+                "",
+                "| class | IoU | precision | recall | F1 |",
+                "|---|---|---|---|---|",
+            ]
             pixels = result[way][where]["pixels"]
             rows = [[pixels[c][k] or 0.0 for k in ("iou", "precision", "recall", "f1")] for c in CLASSES.names]
             for c, row in zip(("mean", *CLASSES.names), [list(np.mean(rows, 0)), *rows], strict=True):
                 lines.append(f"| {c} | {' | '.join(f'{v:.3f}' for v in row)} |")
-    lines += ["", "**The source paper, on its own slides**", "", "| class | IoU | precision | recall | F1 |", "|---|---|---|---|---|"]
+    lines += [
+        "",
+        "**The source paper, on its own slides**",
+        "",
+        "| class | IoU | precision | recall | F1 |",
+        "|---|---|---|---|---|",
+    ]
     lines += [f"| {c} | {' | '.join(f'{v:.3f}' for v in row)} |" for c, row in PUBLISHED.items()]
     lines += ["", f"**Nuclei inside the true glomeruli, centroids within {MATCH_UM:g} µm**", ""]
     lines += ["| | class | truth | found | missed | unmatched | F1 |", "|---|---|---|---|---|---|---|"]
     for way, name in WAYS.items():
         for c in NUCLEI:
             o = result[way]["within"]["objects"][c]
-            lines.append(f"| {name} | {c} | {o['truth']} | {o['found']} | {o['missed']} | {o['unmatched']} | {o['f1']:.3f} |")
+            lines.append(
+                f"| {name} | {c} | {o['truth']} | {o['found']} | {o['missed']} | {o['unmatched']} | {o['f1']:.3f} |"
+            )
     return "\n".join(lines) + "\n"
 
 
