@@ -179,3 +179,15 @@ def test_two_processes_train_one_model(lab: Path, method: str) -> None:
         steps = [row["step"] for row in csv.DictReader(file) if row["name"] == "loss"]
     assert steps == ["6"], "one process writes the log"
     assert load_bundle(out / "model").network() is not None
+
+
+def test_outlined_slides_teach_without_their_outlines_too_where_told(lab: Path) -> None:
+    """On a list without a slide that nobody outlined, consistency has nothing to do unless it may take these."""
+    (lab / "outlined.csv").write_text((lab / "slides.csv").read_text().replace("2.svs,,p2,train\n", ""))
+    out = lab / "outlined"
+    words = ["data.unlabelled=all", "data.slides=outlined.csv", "method.name=consistency", "training.steps=2"]
+    words += ["method.consistency.start=0", "method.consistency.ramp=0"]
+    done = run("train", lab / "recipe.toml", "--out", out, "--quiet", *(w for o in words for w in ("--set", o)))
+    assert done.returncode == 0, done.stderr
+    with (out / "log.csv").open() as file:
+        assert "consistency" in {row["name"] for row in csv.DictReader(file)}

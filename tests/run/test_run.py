@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import pickle
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
 import fsspec
 import pytest
+import torch
 
 from tests.run.conftest import Lab
 from wsiseg.cli.run_screen import render
@@ -92,6 +93,18 @@ def test_a_fault_of_ours_is_recorded_too(lab: Lab, tmp_path: Path, monkeypatch: 
     summary, _ = run(list_units(lab.pattern)[:2], lab.plan(tmp_path))
     assert [facts["state"] for facts in summary.slides] == ["failed", "failed"]
     assert "Unexpected ZeroDivisionError in test_run.py" in summary.slides[0]["error"]
+
+
+def test_memory_that_pytorch_does_not_get_is_told_as_such(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ask_too_much(work: object) -> Facts:
+        torch.empty(1 << 60)
+        return {}
+
+    monkeypatch.setitem(STAGES, "predict", ask_too_much)
+    summary, _ = run(list_units(lab.pattern)[:1], lab.plan(tmp_path))
+    assert summary.slides[0]["error"].startswith("There is not enough memory: give fewer workers")
 
 
 def test_something_else_is_refused_and_replaced_when_told(lab: Lab, tmp_path: Path) -> None:
@@ -179,6 +192,23 @@ def test_the_record_is_sent_last(lab: Lab, tmp_path: Path, monkeypatch: pytest.M
     assert "record.json" not in sent
     assert run(units, plan)[0].slides[0]["state"] == "done"
     assert sent[-1] == "record.json"
+
+
+def test_workers_are_given_the_largest_slides_first(lab: Lab, tmp_path: Path) -> None:
+    paths = [tmp_path / name for name in ("a.svs", "b.svs", "c.svs")]
+    for path, size in zip(paths, (10, 30, 20), strict=True):
+        path.write_bytes(bytes(size))
+    units = (*list_units(str(tmp_path / "*.svs")), Unit("lost", str(tmp_path / "lost.svs")))
+    asked: list[str] = []
+
+    def others(given: Iterable[Unit], plan: Plan, tell: object) -> Iterator[Facts]:
+        for unit in given:
+            asked.append(unit.name)
+            yield process(replace(unit, fault="Not looked at."), plan, lambda event: None)
+
+    summary = run_all(units, lab.plan(tmp_path / "out"), others, lambda event: None)
+    assert asked == ["b", "c", "a", "lost"]
+    assert [facts["name"] for facts in summary.slides] == ["a", "b", "c", "lost"], "told in the list's order"
 
 
 def test_places_and_executors_that_do_not_go_together_are_refused(lab: Lab, tmp_path: Path) -> None:

@@ -11,14 +11,21 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
+import numpy as np
 import psutil
 import pytest
+import tifffile
 
 from tests.run.conftest import Lab
+from wsiseg.run.listed import list_units
+from wsiseg.run.runner import one_by_one
+from wsiseg.run.runner import run as run_all
+from wsiseg.slides.open import open_slide
 
 pytest.importorskip("distributed")
 
@@ -140,21 +147,30 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-@contextmanager
-def cluster(port: int, *, workers: int) -> Iterator[list[subprocess.Popen[bytes]]]:
-    """A Dask scheduler and its workers as on a cluster: each a program of its own."""
-    where = f"tcp://127.0.0.1:{port}"
-    quiet: dict[str, Any] = {"env": ENVIRONMENT, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    dask = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", str(port)]
-    team = [subprocess.Popen([*dask, "--no-dashboard"], **quiet)]
+def dask(program: str, *words: object, **settings: str) -> subprocess.Popen[bytes]:
+    """A scheduler or a worker as on a cluster: a program of its own, with settings of Dask."""
+    command = [sys.executable, "-m", f"distributed.cli.dask_{program}", "--no-dashboard", *map(str, words)]
+    environment = {**ENVIRONMENT, **{f"DASK_DISTRIBUTED__{key}": value for key, value in settings.items()}}
+    return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def scheduler_at(port: int, **settings: str) -> subprocess.Popen[bytes]:
+    """A scheduler that answers."""
+    process = dask("scheduler", "--host", "127.0.0.1", "--port", port, **settings)
     until = time.monotonic() + LONG
     while time.monotonic() < until:
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) == 0:
-                break
+                return process
         time.sleep(0.1)
-    one = [sys.executable, "-m", "distributed.cli.dask_worker", where, "--nthreads", "1", "--no-dashboard"]
-    team += [subprocess.Popen([*one, "--no-nanny"], **quiet) for _ in range(workers)]
+    raise AssertionError("the scheduler does not answer")
+
+
+@contextmanager
+def cluster(port: int, *, workers: int) -> Iterator[list[subprocess.Popen[bytes]]]:
+    """A Dask scheduler and its workers."""
+    where = f"tcp://127.0.0.1:{port}"
+    team = [scheduler_at(port), *(dask("worker", where, "--nthreads", 1, "--no-nanny") for _ in range(workers))]
     try:
         yield team
     finally:
@@ -203,3 +219,121 @@ def test_a_scheduler_that_never_was_there_is_one_sentence(
     object.__setattr__(talk.plan, "device", "cuda")
     with pytest.raises(EngineError, match="--resources GPU=1"):
         talk._check_resources(Client())
+
+
+def test_a_scheduler_without_workers_is_told_once(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    from wsiseg.run import cluster as module
+
+    clock, told = [0.0], []
+    monkeypatch.setattr(module.time, "monotonic", lambda: clock[0])
+    talk: Any = module._Conversation.__new__(module._Conversation)
+    talk.seen, talk.alone, talk.tell = 0.0, False, told.append
+    for now, threads in ((10, 0), (20, 0), (30, 0), (40, 1), (50, 0), (60, 0)):
+        clock[0] = now
+        talk._look(threads)
+        if now in (10, 20, 30, 50, 60):
+            assert len(told) == {10: 0, 20: 1, 30: 1, 50: 1, 60: 2}[now]
+    assert told[0] == {"event": "no workers", "seconds": module.ALONE_S}
+
+
+class Wire:
+    """The network between a scheduler and all others: a port that leads to it, and can be cut and mended."""
+
+    def __init__(self, port: int, target: int) -> None:
+        self.port, self.target = port, target
+        self.ends: list[socket.socket] = []
+        self.mend()
+
+    def mend(self) -> None:
+        """Let through whoever comes."""
+        self.door = socket.create_server(("127.0.0.1", self.port))
+        Thread(target=self._welcome, args=(self.door,), daemon=True).start()
+
+    def cut(self) -> None:
+        """End all connections, and let nobody in."""
+        for end in [self.door, *self.ends]:
+            with suppress(OSError):  # closed already by who had it
+                end.shutdown(socket.SHUT_RDWR)
+            end.close()
+        self.ends.clear()
+
+    def _welcome(self, door: socket.socket) -> None:
+        with suppress(OSError):  # the door is closed
+            while True:
+                near, _ = door.accept()
+                far = socket.create_connection(("127.0.0.1", self.target))
+                self.ends += [near, far]
+                for source, sink in ((near, far), (far, near)):
+                    Thread(target=self._pass_on, args=(source, sink), daemon=True).start()
+
+    def _pass_on(self, source: socket.socket, sink: socket.socket) -> None:
+        with suppress(OSError):  # cut, or one side has hung up
+            while data := source.recv(1 << 16):
+                sink.sendall(data)
+        with suppress(OSError):
+            sink.shutdown(socket.SHUT_WR)
+
+
+def test_a_network_that_is_cut_loses_nothing(
+    lab: Lab, tmp_path: Path, results_of: Results, serial: dict[str, bytes]
+) -> None:
+    """Dask's worker ends when it loses the scheduler, after its slide; whoever started it starts another."""
+    ports = free_port(), free_port()
+    where = f"tcp://127.0.0.1:{ports[0]}"
+    team, wire = [scheduler_at(ports[1])], Wire(*ports)
+    team.append(dask("worker", where, "--nthreads", 1, "--no-nanny"))
+    run = Run(lab, tmp_path / "out", "--scheduler", where, slides=str(lab.folder / "slides" / "s[12].svs"))
+    try:
+        run.in_the_middle()
+        wire.cut()
+        team.append(dask("worker", where, "--nthreads", 1, "--no-nanny"))  # it knocks until somebody opens
+        time.sleep(2)
+        wire.mend()
+        code, _, err = run.end()
+    finally:
+        for process in team:
+            process.kill()
+            process.wait()
+    assert code == 0, err
+    assert "Traceback" not in err
+    assert results_of(tmp_path / "out") == {name: serial[name] for name in serial if "/s1/" in name or "/s2/" in name}
+    assert sorted(e["name"] for e in run.events("slide")) == ["s1", "s2"], "each once"
+    assert "the connection to the scheduler was cut" in {e["why"] for e in run.events("lost")}
+
+
+def test_a_worker_that_takes_more_memory_than_it_has_costs_its_slide_alone(
+    lab: Lab, tmp_path: Path, results_of: Results, serial: dict[str, bytes]
+) -> None:
+    """A slide too large for a worker is given up, and done once a worker has more."""
+    (tmp_path / "slides").mkdir()
+    for path in lab.slides[:2]:
+        (tmp_path / "slides" / path.name).symlink_to(path)
+    with open_slide(lab.slides[2]) as slide:
+        small = slide.read(slide.frame.at(4.0).box, slide.frame.at(4.0))
+    large = np.full((9_000, 12_000, 3), 255, np.uint8)  # 36 × 48 mm: much memory while its tissue is looked for
+    large[: len(small), : small.shape[1]] = small
+    about = {"axes": "YXS", "PhysicalSizeX": 4.0, "PhysicalSizeY": 4.0}
+    tifffile.imwrite(tmp_path / "slides" / "large.tif", large, tile=(512, 512), compression="zlib", ome=True,
+                     metadata=about, photometric="rgb")  # fmt: skip
+    del large
+    port = free_port()
+    where, pattern = f"tcp://127.0.0.1:{port}", str(tmp_path / "slides" / "*")
+    team = [scheduler_at(port, SCHEDULER__ALLOWED_FAILURES="0")]  # else it would try four times, twice
+    team.append(dask("worker", where, "--nthreads", 1, "--memory-limit", "1100MB"))
+    try:
+        run = Run(lab, tmp_path / "out", "--scheduler", where, slides=pattern)
+        code, out, err = run.end()
+    finally:
+        for process in reversed(team):
+            process.terminate()
+            process.wait()
+    assert code == 1, err
+    assert [e["name"] for e in run.events("lost")] == ["large", "large"], "no other is blamed"
+    assert "its worker was lost each time (KilledWorker" in " ".join(out.split())
+    expected = {name: data for name, data in serial.items() if "/s1/" in name or "/s2/" in name}
+    assert {name: data for name, data in results_of(tmp_path / "out").items() if "large" not in name} == expected
+    # This very process has more memory.
+    again = run_all(list_units(pattern), lab.plan(tmp_path / "out"), one_by_one, lambda event: None)
+    assert [facts["state"] for facts in again.slides] == ["done", "already", "already"]
+    run_all(list_units(f"{pattern}.tif"), lab.plan(tmp_path / "alone"), one_by_one, lambda event: None)
+    assert results_of(tmp_path / "out") == expected | results_of(tmp_path / "alone")

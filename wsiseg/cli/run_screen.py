@@ -67,7 +67,10 @@ class RunScreen:
             self.bar.advance(self.task)
             self._slide(event)
         elif kind == "dashboard":
-            self._say(f"Dask's dashboard: {event['url']}")
+            missing = f" (it is empty until {event['missing']} is installed)" if event["missing"] else ""
+            self._say(f"Dask's dashboard: {event['url']}{missing}")
+        elif kind == "no workers":
+            self._say("The scheduler has no workers; they are waited for: start some with `dask worker`.")
         elif kind == "lost":
             self._say(f"{event['name']} is tried again: its worker was lost ({event['why']}).")
         elif kind == "scheduler lost":

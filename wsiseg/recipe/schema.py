@@ -53,6 +53,11 @@ class Data(Section):
         "column `within`, or of the slide's own outlines",
     )
     within_margin_um: float = Field(8.0, ge=0, description="µm around such an outline that count as inside")
+    unlabelled: Literal["rest", "all"] = Field(
+        "rest",
+        description="training slides of which also the tissue teaches, with methods that learn from images alone: the "
+        "rest, which nobody outlined, or all, the outlined ones as if they had no outlines",
+    )
     pixels: Literal["zstd", "jpeg", "slide", "reference"] = Field(
         "zstd",
         description="how tiles are kept: exactly, as JPEG (a tenth of the room), as the slide's own JPEG where tiles "

@@ -1,15 +1,18 @@
 """Units on the workers of Dask: of this machine, or of a cluster (https://distributed.dask.org).
 
-The scheduler is sent a unit and the plan, some kB, and gets a few facts back. Only as many units are with it as keep
-the workers busy. A worker that dies costs its slide's unfinished rows; a scheduler that is gone is waited for, and then
-asked anew for whatever has not been answered. A slide that was finished meanwhile is found finished.
+The scheduler is sent a unit and the plan, some kB, and gets a few facts back. It has one unit for each thread of its
+workers: when a worker dies, Dask blames all that was with it, so nothing may wait there behind a slide that kills it. A
+worker that dies costs its slide's unfinished rows; a scheduler that is gone is waited for, and then asked anew for
+whatever has not been answered. A slide that was finished meanwhile is found finished.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import queue
 import time
+import warnings
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
@@ -25,8 +28,8 @@ LOCAL = "local"
 CONNECT_S = 30.0  # for the first connection to a scheduler
 RECONNECT_S = 300.0  # for a scheduler that was there and is gone
 EVERY_S = 5.0  # between two messages about one slide's tiles
-AHEAD = 2  # units with the scheduler for each thread of its workers
-LEAST = 8  # and so many while there is no worker yet
+COUNT_S = 1.0  # between two looks at how many workers there are
+ALONE_S = 15.0  # without a single worker, until that is told
 # The scheduler itself tries a slide on another worker when one dies, three times; only then is it told of here.
 ROUNDS = 2
 
@@ -60,8 +63,11 @@ class _Conversation:
         self.asked: dict[str, tuple[Any, Unit]] = {}  # key -> (future, unit)
         self.lost: Counter[str] = Counter()
         self.count = 0
+        self.threads, self.counted = 0, float("-inf")  # of all workers; when they were counted
+        self.seen, self.alone = time.monotonic(), False  # when there last was a worker; whether it was told
         self.client = self._connect(CONNECT_S)
-        self.tell({"event": "dashboard", "url": self.client.dashboard_link})
+        bare = not isinstance(target, str) and importlib.util.find_spec("bokeh") is None  # others' is not to be seen
+        self.tell({"event": "dashboard", "url": self.client.dashboard_link, "missing": "bokeh" if bare else ""})
 
     def run(self, waiting: deque[Unit]) -> Iterator[Facts]:
         while waiting or self.asked:
@@ -84,8 +90,10 @@ class _Conversation:
         from distributed.comm.core import CommClosedError
 
         try:
-            room = max(LEAST, AHEAD * sum(self.client.nthreads().values())) if waiting else 0
-            while waiting and len(self.asked) < room:
+            if time.monotonic() - self.counted > COUNT_S:
+                self.threads, self.counted = sum(self.client.nthreads().values()), time.monotonic()
+                self._look(self.threads)
+            while waiting and len(self.asked) < max(1, self.threads):
                 self.count += 1
                 unit = waiting.popleft()
                 future = self.client.submit(
@@ -97,6 +105,15 @@ class _Conversation:
                 future.add_done_callback(self.answers.put)
         except (CommClosedError, OSError) as error:  # it is seen at the next look at the client's status
             self.tell({"event": "connection lost", "why": str(error)})
+
+    def _look(self, threads: int) -> None:
+        """Tell, once, that there has been nobody to work for a while."""
+        now = time.monotonic()
+        if threads:
+            self.seen, self.alone = now, False
+        elif not self.alone and now - self.seen > ALONE_S:
+            self.alone = True
+            self.tell({"event": "no workers", "seconds": ALONE_S})
 
     def _answer(self, future: Any, waiting: deque[Unit]) -> Iterator[Facts]:
         _, unit = self.asked.pop(future.key)
@@ -111,6 +128,7 @@ class _Conversation:
             why, blame = f"{type(cause).__name__}: {str(cause)[:200]}", True
         else:
             why, blame = "the connection to the scheduler was cut", False
+            self._listen()  # it may be another scheduler, or one that has forgotten
         self.lost[unit.name] += blame
         self.tell({"event": "lost", "name": unit.name, "attempt": self.lost[unit.name], "why": why})
         if self.lost[unit.name] < ROUNDS:
@@ -139,8 +157,13 @@ class _Conversation:
                 time.sleep(1.0)
         self.stack.callback(client.close, timeout=5)
         self._check_resources(client)
-        client.subscribe_topic(_topic(client), lambda event: self.tell(event[1]))
+        self._listen(client)
         return client
+
+    def _listen(self, client: Any = None) -> None:
+        """Be told of tiles."""
+        client = client or self.client
+        client.subscribe_topic(_topic(client), lambda event: self.tell(event[1]))
 
     def _check_resources(self, client: Any) -> None:
         workers = client.scheduler_info(n_workers=-1)["workers"].values()
@@ -163,20 +186,20 @@ def _local(plan: Plan, workers: int, stack: ExitStack) -> Any:
     """A scheduler in this process, and workers in processes of their own, each with one thread."""
     from distributed import LocalCluster
 
-    # Workers that end with the cluster complain of heartbeats that nobody answers; losses that count are told by us.
-    return stack.enter_context(
-        LocalCluster(
-            n_workers=workers, threads_per_worker=1, processes=True, host="127.0.0.1",
-            dashboard_address="127.0.0.1:8787", memory_limit=plan.max_ram or "auto", silence_logs=logging.CRITICAL,
-            resources={"GPU": 1} if plan.wants_gpu else None,
-        )
-    )  # fmt: skip
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Port .* is already in use")  # the address that it then takes is told
+        # Workers that end with the cluster complain of heartbeats that nobody answers; real losses are told here.
+        return stack.enter_context(
+            LocalCluster(
+                n_workers=workers, threads_per_worker=1, processes=True, host="127.0.0.1",
+                dashboard_address="127.0.0.1:8787", memory_limit=plan.max_ram or "auto", silence_logs=logging.CRITICAL,
+                resources={"GPU": 1} if plan.wants_gpu else None,
+            )
+        )  # fmt: skip
 
 
 def check_dask() -> None:
     """SchedulerError if Dask is not installed."""
-    import importlib.util
-
     if importlib.util.find_spec("distributed") is None:
         raise SchedulerError("Dask is not installed: run `pip install 'wsiseg[dask]'`, or take --executor processes.")
 

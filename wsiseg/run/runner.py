@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 
 from wsiseg import __version__
 from wsiseg.errors import OutputError, SchedulerError
@@ -43,6 +44,18 @@ def one_by_one(units: Iterable[Unit], plan: Plan, tell: Tell) -> Iterator[Facts]
     """Process units in this very process."""
     for unit in units:
         yield process(unit, plan, tell)
+
+
+def largest_first(units: Iterable[Unit]) -> list[Unit]:
+    """Units by the size of their file: no slide that takes long is begun when all others are through."""
+
+    def size(unit: Unit) -> int:
+        try:
+            return Path(unit.slide).stat().st_size
+        except OSError:  # its worker will say what is wrong with it
+            return 0
+
+    return sorted(units, key=size, reverse=True)
 
 
 def executor(name: str, *, scheduler: str | None, workers: int) -> Executor:
@@ -84,7 +97,7 @@ def run(units: Sequence[Unit], plan: Plan, execute: Executor, tell: Tell) -> Sum
     tell({"event": "start", "slides": len(units), "stages": list(plan.recipe.run.stages), "results": plan.results})
     found: dict[str, Facts] = {}
     try:
-        for facts in execute(units, plan, tell):
+        for facts in execute(units if execute is one_by_one else largest_first(units), plan, tell):
             if facts["name"] not in found:
                 found[facts["name"]] = facts
                 tell({"event": "slide", **facts})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+import re
 import shutil
 import time
 import traceback
@@ -28,6 +29,8 @@ from wsiseg.tiling import Progress
 ENGINE = "engine.json"
 # A worker that lost the network may still be at it when another one is given its slide: that one waits.
 PATIENCE_S, POLL_S = 300.0, 0.5
+# How PyTorch (CPU, CUDA) and OpenVINO say that an allocation failed.
+NO_MEMORY = re.compile(r"out of memory|(can't|cannot) allocate|not enough memory|bad_alloc", re.IGNORECASE)
 # What run.json keeps of a record.
 KEPT = ("slide", "patient", "engine", "stages", "outputs", "versions", "times", "host")
 
@@ -51,13 +54,18 @@ def process(unit: Unit, plan: Plan, tell: Tell) -> Facts:
             facts |= {"state": state, **{key: record[key] for key in KEPT}}
         except (WsisegError, OSError) as error:
             facts["error"] = str(error)
-        except MemoryError:
-            facts["error"] = "There is not enough memory: give fewer workers, or a model with smaller tiles or batches."
         except Exception as error:  # a fault of ours with one slide must not keep the others waiting
-            place = traceback.extract_tb(error.__traceback__)[-1]
-            where = f"{Path(place.filename).name}, line {place.lineno}"
-            facts["error"] = f"Unexpected {type(error).__name__} in {where}: {error}. Please report it with this slide."
+            facts["error"] = _told(error)
     return facts | {"seconds": round(time.monotonic() - began, 3)}
+
+
+def _told(error: Exception) -> str:
+    """A sentence about an error that nobody foresaw, or about memory, for which libraries have errors of their own."""
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and NO_MEMORY.search(str(error))):
+        return "There is not enough memory: give fewer workers, or a model with smaller tiles or batches."
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    where = f"{Path(place.filename).name}, line {place.lineno}"
+    return f"Unexpected {type(error).__name__} in {where}: {error}. Please report it with this slide."
 
 
 def _make(unit: Unit, plan: Plan, tell: Tell) -> tuple[str, Facts]:

@@ -18,7 +18,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import lightning_fabric
 import torch
@@ -92,7 +92,7 @@ def train(
         for row in rows
         if row.split != "test"
     }
-    labelled, unlabelled, validation = _sides(rows, stores)
+    labelled, unlabelled, validation = _sides(rows, stores, recipe.data.unlabelled)
     with writing(out):
         (out / "pictures").mkdir(parents=True, exist_ok=True)
         (out / "recipe.json").write_text(json.dumps(about["recipe"], indent=1, ensure_ascii=False) + "\n")
@@ -266,9 +266,9 @@ def _earlier(out: Path, about: dict[str, Any], resume: bool, overwrite: bool) ->
 
 
 def _sides(
-    rows: Sequence[SlideRow], stores: dict[str, TileStore]
+    rows: Sequence[SlideRow], stores: dict[str, TileStore], without: Literal["rest", "all"]
 ) -> tuple[list[TileStore], list[TileStore], list[TileStore]]:
-    """Stores to learn from with labels, without, and to validate on."""
+    """Stores to learn from with labels, without (those that have none, or all), and to validate on."""
     if len(stores) < sum(row.split != "test" for row in rows):
         raise SplitError("Two slides of the list have the same file name: rename one of them.")
     train = [stores[r.name] for r in rows if r.split == "train"]
@@ -276,13 +276,14 @@ def _sides(
     validation = [stores[r.name] for r in rows if r.split == "validation" and r.annotations is not None]
     if not labelled:
         raise RecipeError("No slide of the split `train` has outlines: give at least one in the slide list.")
-    return labelled, [s for s in train if not s.labelled], validation
+    return labelled, train if without == "all" else [s for s in train if not s.labelled], validation
 
 
 def _loader(stores: Sequence[TileStore], recipe: Recipe, start: int, fabric: Any, stream: int = 0) -> Any:
     t, a = recipe.training, recipe.augment
+    share = 0.0 if stream else t.object_share  # unlabelled crops come from anywhere: no outline may choose them
     dataset = CropDataset(
         stores, batch=t.batch, side=side_for(t.crop, a.scale, a.rotate), seed=2 * t.seed + stream,
-        object_share=t.object_share, jitter=t.crop // 3, offset=fabric.global_rank * t.batch,
+        object_share=share, jitter=t.crop // 3, offset=fabric.global_rank * t.batch,
     )  # fmt: skip
     return fabric.setup_dataloaders(batches(dataset, start, t.steps, t.loaders), use_distributed_sampler=False)
