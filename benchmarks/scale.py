@@ -241,7 +241,7 @@ def measure(folder: Path, quick: bool) -> dict[str, Any]:
             [str(word) for word in told], check=True, capture_output=True, text=True, env=environment()
         )
         results |= json.loads(done.stdout.splitlines()[-1])
-        results["folders"] = folder_rates(Path(place), (0, 2_000) if quick else (0, 10_000, 50_000))
+        results["folders"] = folder_rates(Path(place), (0, 2_000) if quick else (0, 20_000))
     results["units_per_second"] = scheduler_rate(folder, 100 if quick else 2000)
     slides = runs[1]["slides"]
     assert all(s["state"] == "already" for s in again)
@@ -298,7 +298,7 @@ def measured_tables(found: dict[str, Any]) -> str:
         "|---|--:|",
         f"| read of a slide's file | {found['read_bytes_per_slide'] / 1e6:,.1f} MB |",
         f"| kept of a slide | {found['result_bytes_per_slide'] / 1e3:,.0f} kB |",
-        f"| and as much again for the label map, if it is kept | {found['label_map_bytes_per_slide'] / 1e3:,.0f} kB |",
+        f"| more for its label map, if that is kept | {found['label_map_bytes_per_slide'] / 1e3:,.0f} kB |",
         f"| kept in run.json besides | {found['facts_bytes_per_slide'] / 1e3:,.1f} kB |",
         f"| to load the network, before a worker's first slide | {found['load_seconds']:,.1f} s |",
         f"| to find a slide finished | {found['already_seconds'] * 1e3:,.0f} ms |",

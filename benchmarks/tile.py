@@ -1,12 +1,13 @@
 """From a slide to Zarr: time and bytes against the straightforward loop, and memory against the slide's size.
 
-    python benchmarks/tile.py speed [--size 20000] [--folder DIR]
-    python benchmarks/tile.py memory [--sizes 20000,50000,100000]
+    python benchmarks/tile.py [speed] [--size 20000] [--folder DIR] [--quick]
+    python benchmarks/tile.py memory [--sizes 20000,100000] [--folder DIR] [--quick]
 
 `speed` tiles the tissue of a generated Aperio slide at its own 0.25 µm/px: the straightforward loop (OpenSlide's
 `read_region` tile by tile into an array with Zarr's default codec, tissue by a threshold on the thumbnail), and
 `wsiseg tile` with each way of keeping pixels. Every row runs in a process of its own, on all cores. `memory` tiles a
-slide whose pixels are painted when they are asked for, all of it tissue, at 1 µm/px. Each prints a Markdown table.
+slide whose JPEG bytes are those of one square repeated, at 1 µm/px. Slides are kept in DIR. Each prints its table and
+writes it into docs/results/speed.md.
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ from importlib import import_module
 from pathlib import Path
 
 import numpy as np
+from shared.processes import own_peak
+from shared.results import record
+from shared.slides import aperio
 
 SIZE = 512  # px of a tile
 MPP = 0.25
@@ -82,7 +86,7 @@ def work(way: str, path: Path, out: Path) -> None:
     print(json.dumps({"seconds": seconds, "tiles": tiles, "bytes": size}))
 
 
-def speed(folder: Path, side: int) -> None:
+def speed(folder: Path, side: int, quick: bool) -> None:
     """The table of `speed`."""
     path = make(folder, side)
     lines = []
@@ -107,60 +111,67 @@ def speed(folder: Path, side: int) -> None:
         first = first or rate
         cells = (f"{row['seconds']:.1f}", f"{rate:.0f}", f"{rate / first:.1f}", f"{row['bytes'] / px:.3f}")
         lines.append(f"| {way} | {row['tiles']} | {' | '.join(cells)} |")
-    print(f"{side} × {side} px at {MPP} µm/px, {path.stat().st_size / side / side:.3f} bytes/px in the slide\n")
-    print("| pixels | tiles | s | Mpx/s | times the first | bytes/px |\n|---|--:|--:|--:|--:|--:|\n" + "\n".join(lines))
+    text = "\n".join(
+        [
+            f"{side} × {side} px at {MPP} µm/px, {path.stat().st_size / side / side:.3f} bytes/px in the slide\n",
+            "| pixels | tiles | s | Mpx/s | times the first | bytes/px |",
+            "|---|--:|--:|--:|--:|--:|",
+            *lines,
+            "\nGoal: 5 times the straightforward loop.",
+        ]
+    )
+    record("speed.md", "python benchmarks/tile.py speed", text, quick=quick)
 
 
-def memory(sizes: list[int]) -> None:
+def memory(folder: Path, sizes: list[int], quick: bool) -> None:
     """The table of `memory`."""
-    print("| px | tiles at 1 µm/px | peak MiB |\n|--:|--:|--:|")
+    lines = ["| px | tiles at 1 µm/px | s | peak MiB |", "|--:|--:|--:|--:|"]
+    peaks = []
     for side in sizes:
-        run = subprocess.run(
-            [sys.executable, __file__, "peak", "--size", str(side)], capture_output=True, text=True, check=True
-        )
-        print(f"| {side} × {side} | {run.stdout.strip()} |", flush=True)
+        command = [sys.executable, __file__, "peak", "--slide", str(aperio(folder, side))]
+        run = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+        tiles, seconds, most = json.loads(run.stdout.splitlines()[-1])
+        peaks.append(most)
+        lines.append(f"| {side} × {side} | {tiles:,} | {seconds:.0f} | {most / 2**20:.0f} |")
+        print(lines[-1], flush=True)
+    lines.append(f"\nLast against first: {peaks[-1] / peaks[0]:.2f} ×.")
+    record("speed.md", "python benchmarks/tile.py memory", "\n".join(lines), quick=quick)
 
 
-def peak(side: int) -> None:
-    """One row of `memory`."""
-    import resource
-
-    from predict_memory import Painted
-
+def peak(path: Path) -> None:
+    """One row of `memory`, as JSON."""
     from wsiseg.grid import Grid
-    from wsiseg.slides.slide import Slide
+    from wsiseg.slides.open import open_slide
     from wsiseg.tiling import select_tiles, tile_slide
     from wsiseg.tissue import tissue_of
 
-    slide = Slide(Painted(side))
-    grid = Grid(slide.frame.at(1.0), SIZE, 0)
-    with tempfile.TemporaryDirectory() as place:
+    start = time.perf_counter()
+    with tempfile.TemporaryDirectory(dir=path.parent) as place, open_slide(path) as slide:
+        grid = Grid(slide.frame.at(1.0), SIZE, 0)
         store = tile_slide(slide, grid, select_tiles(grid, tissue_of(slide)), Path(place) / "store.zarr", workers=2)
-        print(f"{len(store)} | {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f}")
+        print(json.dumps([len(store), time.perf_counter() - start, own_peak()]))
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", nargs="?", choices=("speed", "memory", "work", "peak"), default="speed")
-    parser.add_argument("--size", type=int, default=20000)
-    parser.add_argument("--sizes", type=lambda text: [int(s) for s in text.split(",")], default=[20000, 50000, 100000])
-    parser.add_argument("--folder", type=Path)
-    parser.add_argument("--way", choices=WAYS)
-    parser.add_argument("--slide", type=Path)
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--size", type=int, default=20_000)
+    parser.add_argument("--sizes", type=lambda text: [int(s) for s in text.split(",")], default=[20_000, 100_000])
+    parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "wsiseg-tile")
+    parser.add_argument("--quick", action="store_true", help="slides of 4096 px and more, and nothing is written down")
+    parser.add_argument("--way", choices=WAYS, help=argparse.SUPPRESS)
+    parser.add_argument("--slide", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--out", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
+    args.folder.mkdir(parents=True, exist_ok=True)
     if args.what == "work":
         work(args.way, args.slide, args.out)
     elif args.what == "peak":
-        peak(args.size)
+        peak(args.slide)
     elif args.what == "memory":
-        memory(args.sizes)
-    elif args.folder:
-        args.folder.mkdir(parents=True, exist_ok=True)
-        speed(args.folder, args.size)
+        memory(args.folder, [4096, 8192] if args.quick else args.sizes, args.quick)
     else:
-        with tempfile.TemporaryDirectory() as place:
-            speed(Path(place), args.size)
+        speed(args.folder, 4096 if args.quick else args.size, args.quick)
 
 
 if __name__ == "__main__":

@@ -72,9 +72,21 @@ def run(*words: object) -> subprocess.CompletedProcess[str]:
 @pytest.fixture(scope="module")
 def finished(lab: Path) -> Path:
     out = lab / "whole"
-    done = run("train", lab / "recipe.toml", "--out", out, "--device", "cpu", "--quiet")
+    done = run("train", lab / "recipe.toml", "--out", out, "--device", "cpu", "--log-json", lab / "train.jsonl")
     assert done.returncode == 0, done.stderr
+    (lab / "train.txt").write_text(done.stderr)
     return out
+
+
+def test_training_tells_how_far_it_is_and_what_comes_next(lab: Path, finished: Path) -> None:
+    lines = [json.loads(line) for line in (lab / "train.jsonl").read_text().splitlines()]
+    assert [line["event"] for line in lines if line["event"] != "progress"] == ["start", "end"]
+    assert (lines[-2]["done"], lines[-2]["all"], lines[-2]["unit"]) == (6, 6, "steps")
+    assert lines[-2]["rate"] > 0
+    assert lines[-1]["peak_mib"] > 100
+    told = (lab / "train.txt").read_text()
+    for part in ("steps/s", "MiB", f"wsiseg predict --model {finished / 'model'} --slide SLIDE"):
+        assert part in told
 
 
 def test_a_run_leaves_what_it_promises(finished: Path) -> None:
@@ -168,17 +180,19 @@ def test_two_processes_train_one_model(lab: Path, method: str) -> None:
     out = lab / f"two-{method}"
     script = Path(sys.executable).with_name("wsiseg")
     words = ["train", lab / "recipe.toml", "--out", out, "--device", "cpu", "--quiet"]
-    words += ["--set", "training.devices=2", "--set", f"method.name={method}"]
+    words += ["--set", "training.devices=2", "--set", f"method.name={method}", "--log-json", out.with_suffix(".jsonl")]
     done = subprocess.run(
         [sys.executable, script, *map(str, words)], capture_output=True, text=True, timeout=280,
         env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1])},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stdout.count("use it with") == 1, "the second process keeps silent"
+    assert done.stdout.count(": the model;") == 1, "the second process keeps silent"
     with (out / "log.csv").open() as file:
         steps = [row["step"] for row in csv.DictReader(file) if row["name"] == "loss"]
     assert steps == ["6"], "one process writes the log"
     assert load_bundle(out / "model").network() is not None
+    events = [json.loads(line)["event"] for line in out.with_suffix(".jsonl").read_text().splitlines()]
+    assert (events.count("start"), events.count("end")) == (1, 1), "and one the progress"
 
 
 def test_outlined_slides_teach_without_their_outlines_too_where_told(lab: Path) -> None:

@@ -15,6 +15,7 @@ from PIL import Image, ImageDraw
 from scipy import ndimage
 from shapely.geometry import shape
 
+from wsiseg import tissue
 from wsiseg.geometry import Box, Frame
 from wsiseg.slides.memory import memory_slide
 from wsiseg.slides.open import open_slide
@@ -257,3 +258,14 @@ class TestTissueMask:
         tissue = tissue_of(memory_slide(np.repeat(np.repeat(picture, 4, 0), 4, 1), 2.0), grow_um=0)
         assert tissue.frame == Frame(400, 300, 8.0)
         assert dice(tissue.mask, core) > 0.97
+
+
+@pytest.mark.parametrize("picture", [biopsy()[0], marked(biopsy()[0], "blue")[0]], ids=["plain", "with pen"])
+def test_bands_change_nothing(picture: Picture, monkeypatch: pytest.MonkeyPatch) -> None:
+    masks, lights = [], []
+    for band in (10_000, 512, 37):
+        monkeypatch.setattr(tissue, "BAND", band)
+        masks.append(find_tissue(picture, plane(picture)))
+        lights.append(tissue.transmittance(picture, (8.0, 8.0)))
+    assert all((mask == masks[0]).all() for mask in masks)
+    assert all((light == lights[0]).all() for light in lights)

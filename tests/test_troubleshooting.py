@@ -66,5 +66,26 @@ def test_a_message_that_has_changed_is_found() -> None:
     assert not is_said("There is …", said)
 
 
+ROOMS = ("run", "qc", "report", "viewer")
+OTHERS = ("ValueError", "FileNotFoundError", "HTTPException")  # caught again, or said by the page of the viewer itself
+
+
+def raised(source: str) -> Iterator[str]:
+    """The sentences of all errors that a module raises for people."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call) and node.exc.args:
+            sentence = text_of(node.exc.args[0])
+            if sentence and ast.unparse(node.exc.func) not in OTHERS:
+                yield bare(sentence)
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_every_message_of_a_room_is_on_the_page(room: str) -> None:
+    sources = [path.read_text(encoding="utf-8") for path in (ROOT / "wsiseg" / room).rglob("*.py")]
+    said = {sentence for source in sources for sentence in raised(source)}
+    assert said
+    assert [s for s in sorted(said) if not any(is_said(message, frozenset({s})) for message in quoted())] == []
+
+
 def test_the_page_quotes_some() -> None:
     assert len(quoted()) > 30

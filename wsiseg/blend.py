@@ -34,25 +34,52 @@ def decide(scores: np.ndarray, object_above: float | None) -> np.ndarray:
             learnt from outlines of only a part c of the objects: it then gives c times the probability, and the place
             to cut is c / 2 (Elkan & Noto 2008).
     """
+    return _decide(scores, object_above)[0]
+
+
+def _decide(scores: np.ndarray, object_above: float | None) -> tuple[np.ndarray, np.ndarray]:
+    """Labels as of `decide`, and the scores of those labels that are not background."""
     if object_above is None:
-        return scores.argmax(0).astype(np.uint8)
-    best = (scores[1:].argmax(0) + 1).astype(np.uint8)
-    objects = scores[1:].sum(0)
-    best[objects * (1 - object_above) <= scores[0] * object_above] = 0
-    return best
+        return _highest(scores)
+    best, top = _highest(scores[1:])
+    best += 1
+    best[scores[1:].sum(0) * (1 - object_above) <= scores[0] * object_above] = 0
+    return best, top
+
+
+def _highest(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(index uint8, value) of the highest along the first axis, the first one of equals.
+
+    Plane by plane, for numpy's `argmax` along a short first axis is several times slower.
+    """
+    best, top = np.zeros(scores.shape[1:], np.uint8), scores[0].copy()
+    for index in range(1, len(scores)):
+        best[scores[index] > top] = index
+        np.maximum(top, scores[index], out=top)
+    return best, top
 
 
 class Blender:
     """Adds tiles up and hands out finished rows of the grid.
 
-    Memory: the cells of at most three rows of the grid that hold any tile, each (classes + 1) × stride² float32.
+    Along each axis the frame falls into stretches: those that two tiles share, `overlap` px round the border of two
+    cells, and those of one tile alone between them. A block is a stretch of rows times one of columns:
+
+        columns   0     1     2     3     4      even: shared by two tiles, odd: of one tile alone
+                ├─────┼─────┼─────┼─────┼──      tile c has the columns 2c, 2c + 1 and 2c + 2
+
+    Sums are kept only for blocks that another tile will still add to; a finished block is turned into labels at once.
+
+    Memory: the shared blocks of one row of the grid, (classes + 1) × overlap × width float32, and labels and score of
+    at most three rows of the grid.
     """
 
     def __init__(self, grid: Grid, classes: int, first_row: int = 0, *, object_above: float | None = None) -> None:
         """Start at a row of the grid; what tiles contribute to rows above it is left out. See `decide`."""
         self.grid, self.classes, self.next_row, self._object_above = grid, classes, first_row, object_above
         self._weights = tile_weights(grid)
-        self._cells: dict[tuple[int, int], tuple[np.ndarray, np.ndarray]] = {}
+        self._sums: dict[tuple[int, int], tuple[np.ndarray, np.ndarray]] = {}  # of unfinished blocks
+        self._bands: dict[int, tuple[np.ndarray, np.ndarray]] = {}  # labels and score of rows that are begun
         self._last = (-1, -1)
 
     def add(self, tile: Tile, probabilities: np.ndarray) -> None:
@@ -61,20 +88,56 @@ class Blender:
         if place <= self._last:
             raise ValueError(f"tile {place} after {self._last}: tiles must come in grid order")
         self._last = place
-        for cell in self.grid.cells(tile.read):
-            if cell.row >= self.next_row:
-                self._add(cell, tile, probabilities)
+        for row in range(2 * tile.row, 2 * tile.row + 3):
+            for col in range(2 * tile.col, 2 * tile.col + 3):
+                box = self._block(row, col)
+                if box and box.bottom > self.next_row * self.grid.stride:
+                    self._add((row, col), box, tile, probabilities)
 
-    def _add(self, cell: Tile, tile: Tile, probabilities: np.ndarray) -> None:
-        sums, weights = self._cells.setdefault(
-            (cell.row, cell.col),
-            (np.zeros((self.classes, *cell.keep.shape), np.float32), np.zeros(cell.keep.shape, np.float32)),
+    def _block(self, row: int, col: int) -> Box:
+        """The pixels of a block; none where the overlap or what is left beside it has no width."""
+        (top, bottom), (left, right) = self._stretch(row), self._stretch(col)
+        if top == bottom or left == right:
+            return Box(0, 0, 0, 0)
+        return Box.from_bounds(left, top, right, bottom).overlap(self.grid.frame.box)
+
+    def _stretch(self, number: int) -> tuple[int, int]:
+        """Where a stretch begins and ends, px along its axis."""
+        border, margin = number // 2 * self.grid.stride, self.grid.margin
+        return (
+            (border + margin, border + self.grid.stride - margin) if number % 2 else (border - margin, border + margin)
         )
-        part = cell.keep.overlap(tile.read)
-        here, there = part.relative_to(cell.keep).slices, part.relative_to(tile.read).slices
-        weight = self._weights[there]
-        sums[(slice(None), *here)] += probabilities[(slice(None), *there)] * weight
-        weights[here] += weight
+
+    def _add(self, block: tuple[int, int], box: Box, tile: Tile, probabilities: np.ndarray) -> None:
+        where = box.relative_to(tile.read).slices
+        part, weight = probabilities[(slice(None), *where)], self._weights[where]
+        if block[0] % 2 and block[1] % 2:  # nobody else's: the sum divided by the weight is what it was
+            self._settle(box, part, np.ones_like(weight))
+            return
+        if block in self._sums:
+            sums, weights = self._sums.pop(block)
+            sums += part * weight
+            weights += weight
+        else:
+            sums, weights = part * weight, weight.copy()
+        last = tuple(min(i // 2, n - 1) for i, n in zip(block, self.grid.shape, strict=True))
+        if last == (tile.row, tile.col):
+            self._settle(box, sums, weights)
+        else:
+            self._sums[block] = sums, weights
+
+    def _settle(self, box: Box, sums: np.ndarray, weights: np.ndarray) -> None:
+        """Labels and score of a block, from its sums."""
+        best, top = _decide(sums, self._object_above)
+        score = np.where(best > 0, np.rint(top / weights * 255), 0).astype(np.uint8)
+        stride = self.grid.stride
+        for row in range(max(box.y // stride, self.next_row), -(-box.bottom // stride)):
+            band = row_box(self.grid, row)
+            if row not in self._bands:
+                self._bands[row] = np.zeros(band.shape, np.uint8), np.zeros(band.shape, np.uint8)
+            inside = box.overlap(band)
+            here, there = inside.relative_to(band).slices, inside.relative_to(box).slices
+            self._bands[row][0][here], self._bands[row][1][here] = best[there], score[there]
 
     def rows(self, *, before: int) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
         """Rows that can no longer change once every tile above row `before` has been added.
@@ -85,18 +148,10 @@ class Blender:
         """
         stop = self.grid.shape[0] if before >= self.grid.shape[0] else before - 1
         while self.next_row < stop:
-            yield self.next_row, *self._row(self.next_row)
+            row = self.next_row
+            # What waited for tiles that were left out.
+            for block in [block for block in self._sums if block[0] <= 2 * (row + 1)]:
+                self._settle(self._block(*block), *self._sums.pop(block))
+            band = row_box(self.grid, row).shape
+            yield row, *self._bands.pop(row, (np.zeros(band, np.uint8), np.zeros(band, np.uint8)))
             self.next_row += 1
-
-    def _row(self, row: int) -> tuple[np.ndarray, np.ndarray]:
-        band: Box = row_box(self.grid, row)
-        labels, score = np.zeros(band.shape, np.uint8), np.zeros(band.shape, np.uint8)
-        for place in [p for p in self._cells if p[0] == row]:
-            sums, weights = self._cells.pop(place)
-            where = self.grid[place].keep.relative_to(band).slices
-            best = decide(sums, self._object_above)
-            chosen = np.take_along_axis(sums, best[None].astype(np.intp), 0)[0]
-            sure = np.divide(chosen, weights, out=np.zeros_like(weights), where=weights > 0)
-            labels[where] = best
-            score[where] = np.where(best > 0, np.rint(sure * 255), 0)
-        return labels, score

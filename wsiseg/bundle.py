@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +95,10 @@ class ModelBundle:
         """What decides its results, for manifests."""
         about = _to_json(self)
         return {k: about[k] for k in ("name", "weights_sha256", "classes", "usage", "architecture")}
+
+    def with_batch(self, most: int) -> ModelBundle:
+        """The same model with batches of at most so many tiles; its identity says so."""
+        return replace(self, usage=replace(self.usage, batch=min(self.usage.batch, most)))
 
     def network(self) -> Generator:
         """The network with its weights, in eval mode, on the CPU.

@@ -71,7 +71,6 @@ def run_demo(out: Path, *, device: str, engine: str, say: Callable[[str], None],
         (out / "evaluation.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     say(f"{prediction_path}: {result.objects} outlines; drop it onto {slide_path.name} in QuPath")
     say(f"{out / 'overlay.png'}, {out / 'glomerulus.png'}: prediction in colours, truth in black")
-    say(f"See it in the browser: wsiseg view {slide_path} {prediction_path} --truth {truth_path}")
     say("")
     say(render(figures))
     say("")

@@ -1,59 +1,111 @@
 """How much memory a slide takes, told before it is read.
 
-A process takes that of its programs and its network (`BASE`), and for the slide in work:
+A process that predicts takes that of its programs and its network (`BASE`), and for the slide in work:
 
 - the pixels read ahead, three batches, and what the network makes of one batch (`PER_PIXEL` for each of its pixels),
-- three rows of the grid as sums of probabilities, float32 for each class and once more for the weights,
+- of a row of the grid what neighbouring tiles share, as sums of probabilities, float32 for each class and once more for
+  the weights; and some rows of labels and score,
 - the slide at 8 µm/px, where its tissue is looked for.
 
 Outlines are streamed and measured per slide; their part is in `BASE`, and more than some 100,000 of them are not
 reckoned with. `BASE` and `PER_PIXEL` are twice what was measured with the demonstration model and PyTorch on a CPU (0.5
 GiB once the network is loaded, 460 bytes per pixel of a batch); an encoder that is larger by more than that needs more.
+
+A process that tiles has no network (`TILING_BASE`). It holds the tiles of one file of the store, with those copies that
+Zarr makes while it writes them, and for each thread a piece of the slide and what is made of it.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable
 from typing import Any
 
 from wsiseg.classes import ClassMap
-from wsiseg.engines.engine import FLIPS
 from wsiseg.errors import OutputError
-from wsiseg.slides.slide import Slide
+from wsiseg.grid import Grid
+from wsiseg.slides.slide import PART_PX, Slide
+from wsiseg.stores.tiles import REFERENCE, SHARD_BYTES
 
-BASE = 900 * 2**20  # bytes
+MIB = 2**20
+BASE = 900 * MIB  # bytes
+TILING_BASE = 450 * MIB
 PER_PIXEL = 1000  # bytes for each pixel of a batch while the network works
+FLIPS = 4  # what a model that averages over flips keeps of each tile; wsiseg.engines would load torch
 TISSUE_UM, PER_TISSUE_PIXEL = 8.0, 80  # µm/px; bytes
+ROWS = 8  # of the grid, as labels and score: four that wait, and what writing and tracing make of them
+COPIES = 4  # of the tiles of one file while it is written: read, joined, encoded, joined again
 UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 
 
-def estimate(slide: Slide, models: Iterable[dict[str, Any]]) -> int:
-    """Bytes that a slide in work takes beyond `BASE`.
+def estimate(slide: Slide, models: Iterable[dict[str, Any]], *, batch: int | None = None) -> int:
+    """Bytes that predicting a slide takes beyond `BASE`.
 
     Args:
         slide: the slide
         models: identity of each model that looks at it, one after the other
+        batch: tiles in one forward pass at most; each model's own where None
     """
+    width = slide.frame.width * slide.frame.mpp  # µm
+    return round(_tissue(slide) + max((_predicting(model, width, batch) for model in models), default=0.0))
+
+
+def estimate_tiling(slide: Slide, grid: Grid, *, pixels: str, labelled: bool, workers: int) -> int:
+    """Bytes that tiling a slide takes beyond `TILING_BASE`.
+
+    Args:
+        slide: the slide
+        grid: of the tiles
+        pixels: how they are kept, one of `wsiseg.stores.tiles.PIXELS`
+        labelled: whether label rasters are stored too
+        workers: threads that read
+    """
+    tile = grid.size**2  # px
+    shard = max(1, SHARD_BYTES // (3 * tile)) * tile  # px of the tiles of one file
+    scale = max(grid.frame.scale_to(slide.frame))
+    reading = workers * (2 * 3 * min(PART_PX, tile * max(1.0, scale) ** 2) + 2 * 3 * tile)
+    return round(_tissue(slide) + reading + COPIES * shard * (3 * (pixels != REFERENCE) + labelled))
+
+
+def fitting_batch(slide: Slide, models: Iterable[dict[str, Any]], limit: int) -> int:
+    """The largest batch, no larger than the models' own, with which predicting a slide stays within a limit in bytes.
+
+    Raises:
+        OutputError: it does not even with single tiles
+    """
+    models = list(models)
+    largest = max(model["usage"]["batch"] for model in models)
+    fitting = (n for n in range(largest, 1, -1) if BASE + estimate(slide, models, batch=n) <= limit)
+    batch = next(fitting, 1)
+    require(estimate(slide, models, batch=batch), limit)
+    return batch
+
+
+def _tissue(slide: Slide) -> float:
     width, height = slide.frame.width * slide.frame.mpp, slide.frame.height * slide.frame.mpp_y  # µm
-    needed = width * height / TISSUE_UM**2 * PER_TISSUE_PIXEL
-    return round(needed + max((_predicting(model, width) for model in models), default=0.0))
+    return width * height / TISSUE_UM**2 * PER_TISSUE_PIXEL
 
 
-def _predicting(model: dict[str, Any], width_um: float) -> float:
+def _predicting(model: dict[str, Any], width_um: float, batch: int | None) -> float:
     """Bytes for a slide of this width, while this model works on it."""
     usage, classes = model["usage"], len(ClassMap.from_json(model["classes"]))
-    batch = usage["batch"] * usage["tile"] ** 2  # px
-    scores = 4 * classes * batch * (len(FLIPS) if usage["flips"] else 1)
-    rows = 3 * width_um / usage["mpp"] * usage["tile"] * 4 * (classes + 1)
-    return float(batch * (3 * 3 + PER_PIXEL) + scores + rows)
+    tiles = min(usage["batch"], batch or usage["batch"]) * usage["tile"] ** 2  # px
+    scores = 4 * classes * tiles * (FLIPS if usage["flips"] else 1)
+    width = width_um / usage["mpp"]  # px
+    shared = width * usage["overlap"] * 4 * (classes + 1)
+    rows = ROWS * width * (usage["tile"] - usage["overlap"]) * 2
+    return float(tiles * (3 * 3 + PER_PIXEL) + scores + shared + rows)
 
 
-def require(needed: int, limit: int) -> None:
-    """OutputError where a slide needs more than a limit in bytes, `BASE` included."""
-    if needed + BASE > limit:
-        gib = (needed + BASE) / 2**30
-        raise OutputError(f"It takes about {gib:.1f} GiB of memory: give --max-ram {gib:.1f}GiB or more.")
+def require(needed: int, limit: int, base: int = BASE) -> None:
+    """OutputError where a slide needs more than a limit in bytes, that of the programs (`base`) included."""
+    if needed + base > limit:
+        gib = (needed + base) / 2**30
+        # Rounded up, so that what is asked for is enough.
+        raise OutputError(
+            f"It takes about {gib:.1f} GiB of memory: give --max-ram {math.ceil(gib * 10) / 10:.1f}GiB or more."
+        )
 
 
 def parse_size(text: str) -> int:

@@ -31,7 +31,7 @@ from wsiseg.regions.surround import grown
 from wsiseg.regions.vectorise import vectorise
 from wsiseg.slides.slide import Slide
 from wsiseg.stores.claim import Manifest, claim, differences
-from wsiseg.stores.labels import FORMAT, LabelMap, LabelWriter, row_box
+from wsiseg.stores.labels import FORMAT, LabelMap, LabelWriter, RowReader, row_box
 from wsiseg.tiling import Progress, no_progress, select_tiles
 from wsiseg.tissue import tissue_of
 
@@ -175,13 +175,14 @@ def outlines_of(
     )  # fmt: skip
     if separate_um:
         found = (part for r in found for part in separate(r, labels.frame, labels.level0, separate_um))
+    of_label, of_score = RowReader(labels.read, labels.grid), RowReader(labels.read_score, labels.grid)
     for region in found:
         box, inside = _pixels(region, labels)
         name = region.label
         if whole_objects:
-            counts = np.bincount(labels.read(box)[inside], minlength=len(labels.classes))
+            counts = np.bincount(of_label.read(box)[inside], minlength=len(labels.classes))
             name = labels.classes.names[1 + int(counts[1 : len(labels.classes)].argmax())]
-        score = round(float(labels.read_score(box)[inside].mean()) / 255, 4)
+        score = round(float(of_score.read(box)[inside].mean()) / 255, 4)
         yield replace(region, label=name, score=score)
 
 
@@ -273,6 +274,7 @@ def predict_slide(
         tiles = []  # the model before this one found nothing
     else:
         tiles = select_tiles(grid, mask, within=regions, level0=slide.frame)
+    del mask  # of a large slide it is large
     manifest = predict_manifest(slide, grid, tiles, bundle, engine, sources)
     kept = job.labels or job.out.with_name(job.out.name + ".labels.zarr")
     earlier = finished_outlines(job.out, manifest, overwrite=job.overwrite)

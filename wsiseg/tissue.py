@@ -18,6 +18,7 @@ a tissue mask.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -33,7 +34,8 @@ Colours = NDArray[np.float32]  # (h, w, 3), transmittance 0 to 1
 # Colour (see above) that is surely a stain, and that still belongs to one when it touches such a pixel. On 61 kidney
 # biopsies the median of the glass is 0.001 to 0.005 after smoothing; eosin thinned to a quarter reaches 0.07.
 SURE, FAINT = 0.06, 0.03
-SMOOTH_UM = 8.0
+SMOOTH_UM, SMOOTH_TRUNCATE = 8.0, 3
+BAND = 512  # rows that are looked at together, where a whole slide at once would take much memory
 # Glass is bright and nearly colourless; padding is whiter than any glass.
 GLASS_BRIGHT, GLASS_COLOUR, PADDING = 180, 12, 253
 PALE_GLASS = 245.0  # assumed where a slide shows none
@@ -69,13 +71,22 @@ def find_tissue(
     if thumbnail.size == 0:
         return np.zeros(thumbnail.shape[:2], np.bool_)
     um = (frame.mpp_y, frame.mpp)
-    light = transmittance(thumbnail, um)
-    colour = spread(light)
-    mask = touching(colour > FAINT, colour > SURE)
-    if without_pen and not is_dark(thumbnail):
-        pen = coloured_pen(light, um)
+    shape, with_pen = thumbnail.shape[:2], without_pen and not is_dark(thumbnail)
+    faint, seed = np.zeros(shape, np.bool_), np.zeros(shape, np.bool_)
+    inks = [(np.zeros(shape, np.bool_), np.zeros(shape, np.bool_)) for _ in range(3)] if with_pen else []
+    glass = _glass(thumbnail, um)
+    for rows, smooth in _smoothed(thumbnail, um):  # light of a whole slide is a float for each channel and pixel
+        light = np.minimum(smooth / glass, np.float32(1))
+        colour = spread(light)
+        faint[rows], seed[rows] = colour > FAINT, colour > SURE
+        for (sure, rim), part in zip(inks, _inks(light) if inks else (), strict=True):
+            sure[rows], rim[rows] = part
+    mask = touching(faint, seed)
+    inks = [(sure, rim) for sure, rim in inks if sure.any()]
+    if inks:
+        pen = _pen(inks, um)
         if (mask & pen).sum() <= PEN_MOSTLY * mask.sum():
-            mask = touching(mask & ~pen, (colour > SURE) & ~pen)
+            mask = touching(mask & ~pen, seed & ~pen)
     pixel_um2 = um[0] * um[1]
     mask = closed(mask, close_um, um)
     mask = ~without_small(~mask, max_hole_um2 / pixel_um2)
@@ -94,12 +105,13 @@ class TissueMask:
 
     mask: Mask
     frame: Frame
-    _sums: NDArray[np.int64] = field(init=False, repr=False, compare=False)
+    _sums: NDArray[np.integer[Any]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         # sums[r, c] = tissue pixels above row r and left of column c (Crow, SIGGRAPH 1984)
-        sums = np.zeros((self.mask.shape[0] + 1, self.mask.shape[1] + 1), np.int64)
-        np.cumsum(np.cumsum(self.mask, 0, dtype=np.int64), 1, out=sums[1:, 1:])
+        kind = np.int32 if self.mask.size < 2**31 else np.int64
+        sums = np.zeros((self.mask.shape[0] + 1, self.mask.shape[1] + 1), kind)
+        np.cumsum(np.cumsum(self.mask, 0, dtype=kind), 1, dtype=kind, out=sums[1:, 1:])
         object.__setattr__(self, "_sums", sums)
 
     @property
@@ -171,9 +183,25 @@ def tissue_of(slide: Readable, mpp: float = 8.0, **how: Any) -> TissueMask:
 
 def transmittance(thumbnail: NDArray[np.uint8], um: tuple[float, float]) -> Colours:
     """Light that comes through, as a part of what comes through the glass, 0 to 1, smoothed."""
+    glass, light = _glass(thumbnail, um), np.empty(thumbnail.shape, np.float32)
+    for rows, smooth in _smoothed(thumbnail, um):
+        np.minimum(smooth / glass, np.float32(1), out=light[rows])
+    return light
+
+
+def _smoothed(thumbnail: NDArray[np.uint8], um: tuple[float, float]) -> Iterator[tuple[slice, Colours]]:
+    """Bands of the smoothed picture, from top to bottom: which rows, and their pixels as float32.
+
+    A band is smoothed with as many rows above and below as the filter reaches, so that it is what it would be in one
+    piece.
+    """
     sigma = (SMOOTH_UM / um[0], SMOOTH_UM / um[1], 0)
-    smooth = ndimage.gaussian_filter(thumbnail.astype(np.float32), sigma, mode="nearest", truncate=3)
-    return np.minimum(smooth / _glass(smooth, thumbnail), np.float32(1))
+    reach = int(SMOOTH_TRUNCATE * sigma[0] + 0.5)
+    for top in range(0, len(thumbnail), BAND):
+        bottom, above = min(top + BAND, len(thumbnail)), max(0, top - reach)
+        part = thumbnail[above : bottom + reach].astype(np.float32)
+        smooth = ndimage.gaussian_filter(part, sigma, mode="nearest", truncate=SMOOTH_TRUNCATE)
+        yield slice(top, bottom), smooth[top - above : bottom - above]
 
 
 def _channels(colours: NDArray[Any]) -> list[NDArray[Any]]:
@@ -195,17 +223,26 @@ def spread(colours: Colours) -> NDArray[np.float32]:
     return most(colours) - least(colours)
 
 
-def _glass(smooth: Colours, thumbnail: NDArray[np.uint8]) -> NDArray[np.float32]:
+def _glass(thumbnail: NDArray[np.uint8], um: tuple[float, float]) -> NDArray[np.float32]:
     """The colour of the glass: the most frequent brightness of bright, colourless pixels that are not padding."""
-    bright = smooth @ np.full(3, 1 / 3, np.float32)
-    plain = (bright > GLASS_BRIGHT) & (spread(smooth) < GLASS_COLOUR)
-    plain &= least(thumbnail) < PADDING
+    plain, counts = np.zeros(thumbnail.shape[:2], np.bool_), np.zeros(256, np.int64)
+    bright = np.empty(thumbnail.shape[:2], np.float32)
+    for rows, smooth in _smoothed(thumbnail, um):
+        bright[rows] = smooth @ np.full(3, 1 / 3, np.float32)
+        plain[rows] = (bright[rows] > GLASS_BRIGHT) & (spread(smooth) < GLASS_COLOUR)
+        plain[rows] &= least(thumbnail[rows]) < PADDING
+        counts += np.bincount(bright[rows][plain[rows]].astype(np.int64), minlength=256)
     if plain.sum() < 0.005 * plain.size:
         return np.full(3, PALE_GLASS, np.float32)
-    counts = np.bincount(bright[plain].astype(np.int64), minlength=256)
     mode = int(np.convolve(counts, np.ones(5), "same").argmax())
-    near = plain & (np.abs(bright - mode) <= 3)
-    return np.median(smooth[near], 0).astype(np.float32)
+    plain &= np.abs(np.subtract(bright, mode, out=bright), out=bright) <= 3
+    del bright
+    colours, done = np.empty((3, int(plain.sum())), np.float32), 0
+    for rows, smooth in _smoothed(thumbnail, um):
+        found = smooth[plain[rows]]
+        colours[:, done : done + len(found)] = found.T
+        done += len(found)
+    return np.array([np.median(channel, overwrite_input=True) for channel in colours], np.float32)
 
 
 def is_dark(thumbnail: NDArray[np.uint8]) -> bool:
@@ -214,18 +251,27 @@ def is_dark(thumbnail: NDArray[np.uint8]) -> bool:
 
 
 def coloured_pen(light: Colours, um: tuple[float, float]) -> Mask:
-    """Strokes of blue, green and red pen: more saturated over a larger area than stains at this µm/px.
+    """Strokes of blue, green and red pen: more saturated over a larger area than stains at this µm/px."""
+    return _pen(_inks(light), um)
+
+
+def _inks(light: Colours) -> list[tuple[Mask, Mask]]:
+    """Of each ink, where it surely is and where its rim may be.
 
     Blue and green inks let red through least, haematoxylin and eosin green; red ink swallows blue as much as green.
     """
     red, green, blue = _channels(light)
-    inks = (
+    return [
         # sure                                                                    rim
         ((blue - red > 0.40) & (green > red - 0.05), (blue - red > 0.12) & (green > red)),
         ((green - red > 0.25) & (green - blue > 0.08), (green - red > 0.05) & (green > blue)),
         ((red > 0.55) & (green < 0.30) & (blue < 0.35), (red - green > 0.25) & (np.abs(blue - green) < 0.10)),
-    )
-    pen = np.zeros(red.shape, np.bool_)
+    ]
+
+
+def _pen(inks: Sequence[tuple[Mask, Mask]], um: tuple[float, float]) -> Mask:
+    """Large strokes of any of the inks, with their rims."""
+    pen = np.zeros(inks[0][0].shape, np.bool_)
     for sure, rim in inks:
         core = without_small(sure, PEN_MIN_UM2 / (um[0] * um[1]))
         if core.any():
@@ -245,8 +291,11 @@ def touching(mask: Mask, seeds: Mask) -> Mask:
 
 def without_small(mask: Mask, min_px: float) -> Mask:
     """Without connected parts (4 neighbours) of fewer pixels."""
-    labels, _ = ndimage.label(mask)
-    keep = np.bincount(labels.ravel()) >= min_px
+    labels, count = ndimage.label(mask)
+    sizes = np.zeros(count + 1, np.int64)
+    for top in range(0, len(labels), BAND):  # `bincount` copies what it counts as 64-bit numbers
+        sizes += np.bincount(labels[top : top + BAND].ravel(), minlength=count + 1)
+    keep = sizes >= min_px
     keep[0] = False
     return keep[labels]
 

@@ -29,6 +29,7 @@ PAIRS = (
     ("adversarial", "supervised"), ("adversarial", "adversarial-placebo"), ("patch", "supervised"),
     ("consistency", "supervised"), ("consistency", "consistency-placebo"), ("consistency", "adversarial"),
     ("mean_teacher", "supervised"), ("self_training", "supervised"), ("oracle", "supervised"),
+    ("supervised-long", "supervised"), ("consistency", "supervised-long"),
     ("adversarial-2um", "supervised-2um"), ("consistency-2um", "supervised-2um"),
 )  # fmt: skip
 

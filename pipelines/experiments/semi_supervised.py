@@ -67,6 +67,7 @@ ARMS: dict[str, tuple[str, tuple[str, ...]]] = {
     "mean_teacher": ("pool", ("method.name=mean_teacher",)),
     "self_training": ("pool", ("method.name=self_training",)),
     "oracle": ("none", ()),
+    "supervised-long": ("none", ("training.steps=1000",)),  # the time that consistency takes
     **{
         f"{name}-2um": (source, (f"method.name={name}", "data.mpp=2.0", "training.crop=256"))
         for name, source in (("supervised", "none"), ("adversarial", "pool"), ("consistency", "pool"))
@@ -303,7 +304,7 @@ def settings_for(arm: str, results: Path) -> tuple[str, ...]:
     if not (results / "tuned.json").exists():
         raise WsisegError(f"{results} has no tuned.json: run `tune` first.")
     tuned = json.loads((results / "tuned.json").read_text())
-    method = arm.removesuffix("-placebo").removesuffix("-2um").replace("patch", "adversarial")
+    method = arm.removesuffix("-placebo").removesuffix("-2um").removesuffix("-long").replace("patch", "adversarial")
     own = tuned.get(method, {"best": []})
     return tuple(dict.fromkeys([*tuned["supervised"]["best"], *own["best"]]))
 

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Thread
@@ -166,6 +166,16 @@ def scheduler_at(port: int, **settings: str) -> subprocess.Popen[bytes]:
     raise AssertionError("the scheduler does not answer")
 
 
+def stop(team: Iterable[subprocess.Popen[bytes]]) -> None:
+    """Kill programs and whatever they have started."""
+    for process in team:
+        with suppress(psutil.NoSuchProcess):  # it has ended by itself
+            for child in psutil.Process(process.pid).children(recursive=True):
+                child.kill()
+        process.kill()
+        process.wait()
+
+
 @contextmanager
 def cluster(port: int, *, workers: int) -> Iterator[list[subprocess.Popen[bytes]]]:
     """A Dask scheduler and its workers."""
@@ -174,9 +184,7 @@ def cluster(port: int, *, workers: int) -> Iterator[list[subprocess.Popen[bytes]
     try:
         yield team
     finally:
-        for process in team:
-            process.kill()
-            process.wait()
+        stop(team)
 
 
 def test_a_scheduler_that_is_lost_is_waited_for(
@@ -291,9 +299,7 @@ def test_a_network_that_is_cut_loses_nothing(
         wire.mend()
         code, _, err = run.end()
     finally:
-        for process in team:
-            process.kill()
-            process.wait()
+        stop(team)
     assert code == 0, err
     assert "Traceback" not in err
     assert results_of(tmp_path / "out") == {name: serial[name] for name in serial if "/s1/" in name or "/s2/" in name}
@@ -324,9 +330,7 @@ def test_a_worker_that_takes_more_memory_than_it_has_costs_its_slide_alone(
         run = Run(lab, tmp_path / "out", "--scheduler", where, slides=pattern)
         code, out, err = run.end()
     finally:
-        for process in reversed(team):
-            process.terminate()
-            process.wait()
+        stop(reversed(team))
     assert code == 1, err
     assert [e["name"] for e in run.events("lost")] == ["large", "large"], "no other is blamed"
     assert "its worker was lost each time (KilledWorker" in " ".join(out.split())

@@ -12,7 +12,7 @@ from wsiseg.geometry import Box, Frame
 from wsiseg.grid import Grid
 from wsiseg.stores import labels as module
 from wsiseg.stores.claim import claim
-from wsiseg.stores.labels import LabelMap, LabelWriter, row_box
+from wsiseg.stores.labels import LabelMap, LabelWriter, RowReader, row_box
 
 GRID = Grid(Frame(1200, 900, 2.0), 256, 64)
 LEVEL0 = Frame(2400, 1800, 1.0)
@@ -62,6 +62,27 @@ def test_any_box_comes_back(tmp_path: Path, picture: np.ndarray) -> None:
     assert (beyond[:10, 10:] == picture[890:, :20]).all()
     assert not beyond[10:].any()
     assert not beyond[:, :10].any()
+
+
+def test_rows_that_are_kept_give_the_same_boxes() -> None:
+    rng = np.random.default_rng(0)
+    grid = Grid(Frame(101, 230, 1.0), 16, 4)
+    whole = rng.integers(0, 255, (230, 101)).astype(np.uint8)
+    asked: list[Box] = []
+
+    def read(box: Box) -> np.ndarray:
+        asked.append(box)
+        return whole[box.slices]
+
+    rows = RowReader(read, grid)
+    for y in np.sort(rng.integers(-9, 240, 200)):
+        box = Box(int(rng.integers(-9, 110)), int(y), int(rng.integers(1, 60)), int(rng.integers(1, 30)))
+        inside, expected = box.overlap(grid.frame.box), np.zeros(box.shape, np.uint8)
+        if inside:
+            expected[inside.relative_to(box).slices] = whole[inside.slices]
+        assert (rows.read(box) == expected).all()
+    assert len(asked) == grid.shape[0], "from top to bottom each row is read once"
+    assert (rows.read(grid.frame.box) == whole).all(), "also what spans more rows than are kept"
 
 
 def test_an_interrupted_map_goes_on_and_ends_with_the_same_bytes(tmp_path: Path, picture: np.ndarray) -> None:

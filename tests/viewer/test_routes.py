@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 from starlette.testclient import TestClient
 
-from tests.viewer.scenes import CLASSES, FRAME, outlines
+from tests.viewer.scenes import CLASSES, FRAME, outlines, small_slide
+from wsiseg.classes import ClassMap
 from wsiseg.evaluate import match_objects
-from wsiseg.regions.formats import read_outlines
+from wsiseg.regions.formats import read_outlines, write_outlines
 from wsiseg.regions.rasterise import rasterise
 from wsiseg.regions.region import Region
 from wsiseg.tissue import tissue_of
+from wsiseg.viewer.outlines import OutlineLayer
 from wsiseg.viewer.pyramid import TILE, Pyramid
 from wsiseg.viewer.rasters import LabelLayer
-from wsiseg.viewer.scene import AGREEMENT, Scene
+from wsiseg.viewer.scene import AGREEMENT, Scene, open_scene
 from wsiseg.viewer.style import FILL_ALPHA
 
 TISSUE, PREDICTION, LABELS, SCORE, TRUTH, COMPARED, GRID = range(7)
@@ -219,6 +223,21 @@ def test_what_is_at_a_point(client: TestClient) -> None:
     assert client.get(f"/api/layers/{PREDICTION}/at?x=3&y=3").json() is None
     for bad in ("x=1", "x=nan&y=1", "x=1e999&y=1", "x=a&y=1"):
         assert client.get(f"/api/layers/{PREDICTION}/at?{bad}").status_code == 400, bad
+
+
+def test_a_class_has_one_colour_and_no_other_class_has_it(tmp_path: Path) -> None:
+    """Over all files; here Glomerulus and Vessel in the first, Vessel and Podocyte in the second."""
+    moved = [replace(r, label="Podocyte") for r in outlines(9.0)[:2]]
+    paths = [tmp_path / "first.geojson", tmp_path / "second.geojson"]
+    classes = ClassMap(("Background", "Glomerulus", "Podocyte", "Vessel"))
+    write_outlines(paths[0], outlines(), classes=classes)
+    write_outlines(paths[1], [*moved, *(r for r in outlines() if r.label == "Vessel")], classes=classes)
+    opened = open_scene(small_slide(), paths, classes=["Artefact"])
+    palettes = [layer.palette for layer in opened.layers if isinstance(layer, OutlineLayer)]
+    opened.close()
+    pairs = {pair for p in palettes for pair in zip(p.names, p.colours, strict=True)}
+    assert {name for name, _ in pairs} == {"Artefact", "Glomerulus", "Podocyte", "Vessel"}
+    assert len(pairs) == len({colour for _, colour in pairs}) == 4
 
 
 def test_errors_are_sentences_and_pages(client: TestClient) -> None:

@@ -17,7 +17,7 @@ from wsiseg.cli.report import report
 from wsiseg.cli.run import run
 from wsiseg.cli.slide import info, tile, tissue
 from wsiseg.cli.synth import synth
-from wsiseg.cli.system import doctor
+from wsiseg.cli.system import completion, doctor
 from wsiseg.cli.view import view
 from wsiseg.errors import WsisegError
 
@@ -30,6 +30,7 @@ def wsiseg() -> None:
 
 COMMANDS = (
     info, tissue, qc, tile, train, predict, run, recipe, export, measure, evaluate, report, view, synth, demo, doctor,
+    completion,
 )  # fmt: skip
 for command in COMMANDS:
     wsiseg.add_command(command)

@@ -14,6 +14,16 @@ Exit codes: 0 done, 1 `wsiseg doctor` found something missing or slides of `wsis
 that will not do (one sentence on the error stream says what and what to do next), 130 interrupted. Results go to the
 standard output, everything else to the error stream. An interrupted command goes on where it stopped when it is given
 again.
+
+`wsiseg completion bash` (or `zsh`, `fish`) prints what makes the shell complete commands, options and files with the
+tabulator; kept once, it works in every new shell:
+
+```
+wsiseg completion bash > ~/.local/share/bash-completion/completions/wsiseg   # with the package bash-completion
+wsiseg completion bash > ~/.wsiseg.bash    # without it; and in ~/.bashrc: . ~/.wsiseg.bash
+wsiseg completion zsh > ~/.zfunc/_wsiseg   # and in ~/.zshrc, before compinit: fpath+=~/.zfunc
+wsiseg completion fish > ~/.config/fish/completions/wsiseg.fish
+```
 """
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import click
 
+from wsiseg.cli.ending import say_next
 from wsiseg.cli.measure import measured_options
-from wsiseg.cli.screen import overwrite_option, progress_bar, quiet_option, slide_mpp_option
+from wsiseg.cli.screen import log_option, overwrite_option, progress_bar, quiet_option, slide_mpp_option
 
 PATH = click.Path(path_type=Path)
 
@@ -26,10 +28,12 @@ PATH = click.Path(path_type=Path)
 )
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, …")
 @overwrite_option
+@log_option
 @quiet_option
 def train(
-    recipe: Path, out: Path | None, resume: bool, overrides: tuple[str, ...], device: str, overwrite: bool, quiet: bool
-) -> None:
+    recipe: Path, out: Path | None, resume: bool, overrides: tuple[str, ...], device: str, overwrite: bool,
+    log_json: Path | None, quiet: bool,
+) -> None:  # fmt: skip
     """Train a model as RECIPE says; the bundle lands in RUN/model."""
     from wsiseg.recipe import load_recipe
 
@@ -39,7 +43,9 @@ def train(
     from wsiseg.training.run import Reporter
     from wsiseg.training.run import train as run
 
-    with progress_bar("Training", "steps", quiet) as bar:
+    # Where several devices train, each has a process of its own that runs this very command; the first one speaks.
+    first = os.environ.get("LOCAL_RANK", "0") == os.environ.get("NODE_RANK", "0") == "0"
+    with progress_bar("Training", "steps", quiet or not first, log_json if first else None) as bar:
         report = Reporter(lambda line: click.echo(line, err=True), lambda done, total, _: bar(done, total))
         bundle = run(loaded, out, device=device, resume=resume, overwrite=overwrite, report=report)
     if bundle is None:
@@ -47,7 +53,8 @@ def train(
     for name, value in bundle.metrics.items():
         if name.endswith("/dice"):
             click.echo(f"Dice on the validation slides, {name.removesuffix('/dice')}: {value:.3f}")
-    click.echo(f"{bundle.path}: use it with `wsiseg predict --model {bundle.path} --slide SLIDE`")
+    click.echo(f"{bundle.path}: the model; {out / 'log.csv'}: every figure")
+    say_next("train", quiet=quiet, model=bundle.path, recipe=recipe, run=out)
 
 
 @click.command()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from wsiseg.cli.ending import say_next
 from wsiseg.cli.screen import overwrite_option, slide_mpp_option
 
 if TYPE_CHECKING:
@@ -83,6 +84,8 @@ def measure(
     for line in _lines(measured.slides):
         click.echo(line)
     click.echo(f"{out}: {', '.join(f'{name}.{format}' for name in measured.tables())}", err=True)
+    readable = out if format == "csv" else None  # by reports
+    say_next("measure", slide_mpp=slide_mpp, slide=slide, outlines=outlines, out=readable)
 
 
 def _lines(slides: Table) -> list[str]:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from wsiseg.cli.ending import say_next
 from wsiseg.cli.screen import (
     engine_option,
     exclude_artifacts_option,
@@ -52,7 +53,7 @@ def predict(
     """Outline the objects of a slide; the file opens in QuPath."""
     from wsiseg.bundle import load_bundle
     from wsiseg.engines import make_engine
-    from wsiseg.memory import estimate, require
+    from wsiseg.memory import fitting_batch
     from wsiseg.models import DEMONSTRATION
     from wsiseg.predict import Job, predict_slide
     from wsiseg.slides.open import open_slide
@@ -78,7 +79,10 @@ def predict(
     opening = open_slide(slide, mpp=slide_mpp, scaled_decoding=scaled)
     with opening as opened, progress_bar("Predicting", "tiles", quiet, log_json) as progress:
         if max_ram is not None:
-            require(estimate(opened, [b.identity for b in (bundle, first) if b is not None]), max_ram)
+            batch = fitting_batch(opened, [b.identity for b in (bundle, first) if b is not None], max_ram)
+            if batch < bundle.usage.batch:
+                click.echo(f"Predicting {batch} tiles at a time, not {bundle.usage.batch}: --max-ram.", err=True)
+            bundle, first = bundle.with_batch(batch), first and first.with_batch(batch)
         fine = make_engine(bundle, engine, device)
         if first is None:
             result = predict_slide(opened, bundle, fine, job, progress=progress)
@@ -88,17 +92,22 @@ def predict(
             click.echo(f"{regions_file(job.out)}: what {first.name!r} found", err=True)
     kept = f", label map in {labels}" if labels is not None else ""
     click.echo(f"{job.out}: {result.objects} outlines{kept}" + (" (already there)" if result.already else ""))
-    click.echo(f"Open {slide.name} in QuPath and drop {job.out.name} onto it.", err=True)
+    if not quiet:
+        click.echo(f"Open {slide.name} in QuPath and drop {job.out.name} onto it.", err=True)
+    say_next("predict", quiet=quiet, slide_mpp=slide_mpp, slide=slide, outlines=job.out)
 
 
 @click.command()
 @click.option("--out", type=PATH, default=Path("demo"), show_default=True, metavar="DIR", help="Where everything goes.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, …")
 @engine_option
+@log_option
 @quiet_option
-def demo(out: Path, device: str, engine: str, quiet: bool) -> None:
+def demo(out: Path, device: str, engine: str, log_json: Path | None, quiet: bool) -> None:
     """The main job on a generated slide: predict, write outlines and a picture, compare with the truth."""
     from wsiseg.demo import run_demo
 
-    with progress_bar("Predicting", "tiles", quiet) as progress:
+    with progress_bar("Predicting", "tiles", quiet, log_json) as progress:
         run_demo(out, device=device, engine=engine, say=click.echo, progress=progress)
+    slide, outlines, truth = (out / name for name in ("slide.svs", "prediction.geojson", "truth.geojson"))
+    say_next("demo", quiet=quiet, slide=slide, outlines=outlines, truth=truth)

@@ -7,7 +7,15 @@ from pathlib import Path
 
 import click
 
-from wsiseg.cli.screen import full_decoding_option, overwrite_option, slide_mpp_option
+from wsiseg.cli.ending import say_next
+from wsiseg.cli.screen import (
+    full_decoding_option,
+    log_option,
+    overwrite_option,
+    progress_bar,
+    quiet_option,
+    slide_mpp_option,
+)
 
 PATH = click.Path(path_type=Path)
 
@@ -19,9 +27,12 @@ PATH = click.Path(path_type=Path)
 @slide_mpp_option
 @full_decoding_option
 @overwrite_option
+@log_option
+@quiet_option
 def qc(
-    slide: Path, out: Path | None, as_json: bool, slide_mpp: float | None, full_decoding: bool, overwrite: bool
-) -> None:
+    slide: Path, out: Path | None, as_json: bool, slide_mpp: float | None, full_decoding: bool, overwrite: bool,
+    log_json: Path | None, quiet: bool,
+) -> None:  # fmt: skip
     """Look for blur, folds and pen on SLIDE, and at its stain, tissue and µm/px: flags, outlines and a picture."""
     from wsiseg.qc.examine import examine
     from wsiseg.qc.files import as_json as facts
@@ -31,7 +42,8 @@ def qc(
     out = out or Path(f"{slide.stem}-qc")
     check_folder(out, overwrite=overwrite)
     with open_slide(slide, mpp=slide_mpp, scaled_decoding=not full_decoding) as opened:
-        quality = examine(opened)
+        with progress_bar("Looking", "blocks", quiet, log_json) as progress:
+            quality = examine(opened, progress)
         write_quality(out, opened, quality)
         if as_json:
             click.echo(json.dumps(facts(opened, quality), indent=1, ensure_ascii=False))
@@ -40,4 +52,5 @@ def qc(
             value = "–" if flag.value is None else f"{flag.value:.4g} {flag.unit}".strip()
             click.echo(f"{'!' if flag.raised else ' '} {flag.name:<12}{value:<24}{flag.says}")
     click.echo(f"{out}: flags.json, artefacts.geojson, picture.png", err=True)
-    click.echo("`wsiseg predict` and `wsiseg tile` leave blur and pen out with --exclude-artifacts.", err=True)
+    artefacts = out / "artefacts.geojson" if quality.labels.any() else None
+    say_next("qc", quiet=quiet, slide_mpp=slide_mpp, slide=slide, artefacts=artefacts)

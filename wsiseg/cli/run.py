@@ -10,7 +10,8 @@ from pathlib import Path
 
 import click
 
-from wsiseg.cli.screen import MEMORY, engine_option, overwrite_option, quiet_option
+from wsiseg.cli.ending import say_next
+from wsiseg.cli.screen import MEMORY, as_path, engine_option, overwrite_option, quiet_option
 
 PATH = click.Path(path_type=Path)
 
@@ -18,11 +19,14 @@ PATH = click.Path(path_type=Path)
 @click.command()
 @click.argument("recipe", type=PATH)
 @click.option(
-    "--slides", required=True, metavar="GLOB | LIST.csv | PROJECT.qpproj",
+    "--slides", required=True, metavar="GLOB | LIST.csv | PROJECT.qpproj", shell_complete=as_path,
     help="A pattern in quotes, a slide list, or a QuPath project.",
 )  # fmt: skip
 @click.option("--model", type=PATH, metavar="BUNDLE", help="A model bundle; runs/RECIPE-NAME/model by default.")
-@click.option("--out", required=True, metavar="DIR | URL", help="Where results go: a folder, or s3://, gs://, …")
+@click.option(
+    "--out", required=True, metavar="DIR | URL", shell_complete=as_path,
+    help="Where results go: a folder, or s3://, gs://, …",
+)  # fmt: skip
 @click.option(
     "--executor", type=click.Choice(["serial", "processes", "dask"]), metavar="NAME",
     help="serial, processes or dask; by default dask with --scheduler, processes with --workers, else serial.",
@@ -79,6 +83,7 @@ def run(
     from wsiseg.run.job import Plan, identity_of
     from wsiseg.run.runner import executor as executor_of
     from wsiseg.run.runner import run as run_all
+    from wsiseg.run.stages import OUTLINES
 
     chosen = executor or ("dask" if scheduler else "processes" if workers and workers > 1 else "serial")
     execute = executor_of(chosen, scheduler=scheduler, workers=workers or len(os.sched_getaffinity(0)))
@@ -102,6 +107,9 @@ def run(
     with RunScreen(len(units), quiet, log_json) as screen:
         summary = run_all(units, plan, execute, screen.tell)
     click.echo(render(summary))
+    click.echo(f"{out}: slides/NAME for each slide, run.json for all", err=True)
     if summary.count("failed"):
-        click.echo(f"{out}/run.json tells more; the same command tries the failed slides again.", err=True)
+        click.echo("run.json tells more; the same command tries the failed slides again.", err=True)
         sys.exit(1)
+    results = None if "://" in out else out
+    say_next("run", quiet=quiet, results=results, predicted=OUTLINES if bundle is not None else None)

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import time
 from contextlib import ExitStack
-from datetime import UTC, datetime
 from io import StringIO
 from pathlib import Path
 from threading import Lock
-from typing import IO, Any
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import TextColumn
 from rich.table import Table
 
-from wsiseg.outputs import writing
+from wsiseg.cli.screen import JsonLines, bar, peak_text
 from wsiseg.run.job import Facts
 from wsiseg.run.runner import Summary
 
@@ -24,27 +22,27 @@ SHOWN = 50  # failed slides in the table at most; run.json has all
 
 
 class RunScreen:
-    """A bar over all slides with tiles a second, a line for each that fails, and the same as JSON lines in a file."""
+    """A bar over all slides with tiles a second and the memory of the largest worker, a line for each that fails, and
+    all of it as JSON lines in a file.
+    """
 
     def __init__(self, slides: int, quiet: bool, log: Path | None) -> None:
         """Prepare for so many slides; `log` is appended to."""
         self.slides, self.quiet, self.log = slides, quiet, log
         self.stack, self.lock = ExitStack(), Lock()
-        self.file: IO[str] | None = None
+        self.lines: JsonLines | None = None
         self.tiles: dict[str, int] = {}  # slide -> tiles done
-        self.failed, self.began = 0, time.monotonic()
+        self.failed, self.peak, self.began = 0, 0.0, time.monotonic()
 
     def __enter__(self) -> RunScreen:
         if self.log is not None:
-            with writing(self.log):
-                self.file = self.stack.enter_context(self.log.open("a", encoding="utf-8"))
+            self.lines = JsonLines(self.log)
+            self.stack.callback(self.lines.close)
         self.console = Console(stderr=True)
-        columns = [
-            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"),
-            TimeRemainingColumn(), TextColumn("[red]{task.fields[failed]}"),
-        ]  # fmt: skip
-        self.bar = self.stack.enter_context(Progress(*columns, console=self.console, disable=self.quiet))
-        self.task = self.bar.add_task("Slides", total=self.slides, rate="", failed="")
+        self.bar = self.stack.enter_context(
+            bar(self.console, TextColumn("[red]{task.fields[failed]}"), quiet=self.quiet)
+        )
+        self.task = self.bar.add_task("Slides", total=self.slides, rate="", memory="", failed="")
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -56,10 +54,8 @@ class RunScreen:
             self._tell(event)
 
     def _tell(self, event: Facts) -> None:
-        if self.file is not None:
-            line = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), **event}
-            self.file.write(json.dumps(line, ensure_ascii=False) + "\n")
-            self.file.flush()
+        if self.lines is not None:
+            self.lines.write(event)
         kind = event["event"]
         if kind == "tiles":
             self.tiles[event["name"]] = event["done"]
@@ -77,9 +73,11 @@ class RunScreen:
             self._say(f"The scheduler is gone; it is waited for, {event['seconds']:.0f} s at most.")
         done = sum(self.tiles.values())
         rate = f"{done / (time.monotonic() - self.began):.1f} tiles/s" if done else ""
-        self.bar.update(self.task, rate=rate, failed=f"{self.failed} failed" if self.failed else "")
+        failed = f"{self.failed} failed" if self.failed else ""
+        self.bar.update(self.task, rate=rate, memory=peak_text(self.peak), failed=failed)
 
     def _slide(self, event: Facts) -> None:
+        self.peak = max(self.peak, event["peak_mib"])  # of the worker that held most
         if event["state"] == "failed":
             self.failed += 1
             self._say(f"{event['name']}: {event['error']}")

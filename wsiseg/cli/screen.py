@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import json
-import re
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
-quiet_option = click.option("-q", "--quiet", is_flag=True, help="No progress bar.")
+from wsiseg.peak import peak_mib
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+    from rich.console import Console
+    from rich.progress import Progress, ProgressColumn
+
+quiet_option = click.option("-q", "--quiet", is_flag=True, help="No progress bar, and no word on what to do next.")
 overwrite_option = click.option("--overwrite", is_flag=True, help="Start anew where another output is in the way.")
 slide_mpp_option = click.option(
     "--mpp", "--slide-mpp", "slide_mpp", type=float, metavar="µM/PX",
@@ -32,6 +39,13 @@ exclude_artifacts_option = click.option(
 )
 
 
+def as_path(context: click.Context, parameter: click.Parameter, typed: str) -> list[CompletionItem[str]]:
+    """Lets the shell complete as a path what is a path or something else, such as a pattern or a URL."""
+    from click.shell_completion import CompletionItem
+
+    return [CompletionItem(typed, type="file")]
+
+
 class _Memory(click.ParamType):
     """A size such as 8GB or 1.5GiB, in bytes."""
 
@@ -48,8 +62,14 @@ class _Memory(click.ParamType):
 
 MEMORY = _Memory()
 max_ram_option = click.option(
-    "--max-ram", type=MEMORY, metavar="SIZE", help="Refuse beforehand what would take more memory than this, as 4GB."
-)
+    "--max-ram", type=MEMORY, metavar="SIZE",
+    help="Stay below this much memory, as 4GB, with smaller batches where that helps; refused beforehand where it "
+    "cannot be.",
+)  # fmt: skip
+tiling_ram_option = click.option(
+    "--max-ram", type=MEMORY, metavar="SIZE",
+    help="Stay below this much memory, as 2GB; refused beforehand where it cannot be.",
+)  # fmt: skip
 log_option = click.option(
     "--log-json", type=click.Path(path_type=Path), metavar="FILE", help="Append the progress as JSON lines."
 )
@@ -69,9 +89,9 @@ def progress_bar(title: str, unit: str, quiet: bool, log: Path | None = None) ->
     with ExitStack() as stack:
         tellers = []
         if log is not None:
-            tellers.append(_lines(title, unit, log, stack))
+            tellers.append(_in_lines(title, unit, log, stack))
         if not quiet:
-            tellers.append(_bar(title, unit, stack))
+            tellers.append(_on_bar(title, unit, stack))
 
         def report(done: int, total: int) -> None:
             for tell in tellers:
@@ -80,64 +100,77 @@ def progress_bar(title: str, unit: str, quiet: bool, log: Path | None = None) ->
         yield report
 
 
-def peak_mib() -> float:
-    """The most memory that this process has held so far, MiB; 0 on Windows, which does not tell."""
-    if sys.platform == "win32":
-        return 0.0
-    status = Path("/proc/self/status")  # Linux; getrusage there counts what the parent held when it started this one
-    if status.exists():
-        found = re.search(r"VmHWM:\s+(\d+) kB", status.read_text())
-        return int(found[1]) / 2**10 if found else 0.0
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (2**20 if sys.platform == "darwin" else 2**10)
-
-
-def _bar(title: str, unit: str, stack: ExitStack) -> Callable[[int, int], None]:
-    from rich.console import Console
+def bar(console: Console, *extra: ProgressColumn, quiet: bool = False) -> Progress:
+    """The bar of every command: what, how far, rate, time left and peak memory (the fields "rate" and "memory")."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = [
+    return Progress(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"),
-        TimeRemainingColumn(), TextColumn("{task.fields[memory]}"),
-    ]  # fmt: skip
-    progress = stack.enter_context(Progress(*columns, console=Console(stderr=True)))
+        TimeRemainingColumn(), TextColumn("{task.fields[memory]}"), *extra, console=console, disable=quiet,
+    )  # fmt: skip
+
+
+class JsonLines:
+    """A file to which what happens is appended, a JSON object a line, each with its "time" (UTC)."""
+
+    def __init__(self, path: Path) -> None:
+        """Open it; OutputError where it cannot be written."""
+        from wsiseg.outputs import writing
+
+        self._writing = partial(writing, path)
+        with self._writing():
+            self._file = path.open("a", encoding="utf-8")
+
+    def write(self, facts: dict[str, Any]) -> None:
+        """Append a line."""
+        line = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), **facts}
+        with self._writing():
+            self._file.write(json.dumps(line, ensure_ascii=False) + "\n")
+            self._file.flush()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def _on_bar(title: str, unit: str, stack: ExitStack) -> Callable[[int, int], None]:
+    from rich.console import Console
+
+    progress = stack.enter_context(bar(Console(stderr=True)))
     task = progress.add_task(title, total=None, rate="", memory="")
     pace = _Pace()
 
     def report(done: int, total: int) -> None:
         rate = pace.rate(done)
         shown = f"{rate:.1f} {unit}/s" if rate else ""
-        memory = f"{peak_mib():.0f} MiB" if peak_mib() else ""
-        progress.update(task, completed=done, total=total, rate=shown, memory=memory)
+        progress.update(task, completed=done, total=total, rate=shown, memory=peak_text(peak_mib()))
 
     return report
 
 
-def _lines(title: str, unit: str, log: Path, stack: ExitStack) -> Callable[[int, int], None]:
-    from wsiseg.outputs import writing
+def peak_text(mib: float) -> str:
+    """Peak memory for people; empty where it is not known."""
+    return f"{mib:.0f} MiB" if mib else ""
 
-    with writing(log):
-        file = stack.enter_context(log.open("a", encoding="utf-8"))
+
+def _in_lines(title: str, unit: str, log: Path, stack: ExitStack) -> Callable[[int, int], None]:
+    lines = JsonLines(log)
+    stack.callback(lines.close)
     pace, last = _Pace(), 0.0
 
-    def line(event: str, **facts: object) -> None:
-        now = datetime.now(UTC).isoformat(timespec="milliseconds")
-        file.write(json.dumps({"time": now, "event": event, "title": title, **facts}) + "\n")
-        file.flush()
-
     def end(kind: type[BaseException] | None, *_: object) -> None:
-        line("end" if kind is None else "failed", peak_mib=round(peak_mib(), 1))
+        event = "end" if kind is None else "failed"
+        lines.write({"event": event, "title": title, "peak_mib": round(peak_mib(), 1)})
 
     def report(done: int, total: int) -> None:
         nonlocal last
         rate = pace.rate(done)
         if done == total or time.monotonic() - last >= 1:
             last = time.monotonic()
-            line("progress", done=done, all=total, unit=unit, rate=round(rate, 3), peak_mib=round(peak_mib(), 1))
+            pair = {"rate": round(rate, 3), "peak_mib": round(peak_mib(), 1)}
+            lines.write({"event": "progress", "title": title, "done": done, "all": total, "unit": unit, **pair})
 
-    line("start")
+    lines.write({"event": "start", "title": title})
     stack.push(end)
     return report
 

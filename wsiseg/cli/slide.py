@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from wsiseg.cli.ending import say_next
 from wsiseg.cli.screen import (
     exclude_artifacts_option,
     full_decoding_option,
@@ -17,6 +18,7 @@ from wsiseg.cli.screen import (
     progress_bar,
     quiet_option,
     slide_mpp_option,
+    tiling_ram_option,
 )
 
 if TYPE_CHECKING:
@@ -162,6 +164,7 @@ def tissue(
 @click.option(
     "--workers", type=click.IntRange(1, 256), metavar="N", default=2, show_default=True, help="Threads that read."
 )
+@tiling_ram_option
 @click.option(
     "--slide-mpp", type=float, metavar="µM/PX", help="Resolution of the slide, where the file does not state it."
 )
@@ -172,10 +175,12 @@ def tissue(
 def tile(
     slide: Path, out: Path | None, mpp: float, size: int, overlap: int, annotations: Path | None, classes: str | None,
     within: Path | None, no_tissue: bool, exclude_artifacts: bool, codec: str, store: str, workers: int,
-    slide_mpp: float | None, full_decoding: bool, overwrite: bool, log_json: Path | None, quiet: bool,
+    max_ram: int | None, slide_mpp: float | None, full_decoding: bool, overwrite: bool, log_json: Path | None,
+    quiet: bool,
 ) -> None:  # fmt: skip
     """Store the tissue of SLIDE as tiles in Zarr."""
     from wsiseg.grid import Grid
+    from wsiseg.memory import TILING_BASE, estimate_tiling, require
     from wsiseg.regions.formats import file_hash, read_outlines
     from wsiseg.slides.open import open_slide
     from wsiseg.stores.tiles import describe
@@ -199,6 +204,10 @@ def tile(
     opening = open_slide(slide, mpp=slide_mpp, scaled_decoding=not full_decoding)
     with opening as opened, progress_bar("Tiling", "tiles", quiet, log_json) as progress:
         grid, drawn = Grid(opened.frame.at(mpp), size, overlap), regions
+        kept = codec if store == "copy" else store
+        if max_ram is not None:
+            needed = estimate_tiling(opened, grid, pixels=kept, labelled=class_map is not None, workers=workers)
+            require(needed, max_ram, TILING_BASE)
         mask = None if no_tissue else tissue_of(opened)
         if exclude_artifacts:
             from wsiseg.qc.examine import RULES, examine
@@ -212,9 +221,10 @@ def tile(
         tiles = select_tiles(grid, mask, within=region_file, level0=opened.frame, also=drawn)
         tile_slide(
             opened, grid, tiles, out, classes=class_map, regions=regions, sources=sources,
-            pixels=codec if store == "copy" else store, workers=workers, overwrite=overwrite, progress=progress,
+            pixels=kept, workers=workers, overwrite=overwrite, progress=progress,
         )  # fmt: skip
     click.echo(describe(out))
+    say_next("tile", quiet=quiet)
 
 
 def _class_map(names: str | None, regions: tuple[Region, ...]) -> ClassMap:

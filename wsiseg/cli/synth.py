@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from wsiseg.cli.ending import say_next
 from wsiseg.cli.screen import log_option, overwrite_option, progress_bar, quiet_option
 
 PATH = click.Path(path_type=Path)
@@ -103,3 +104,4 @@ def synth(
     written = write_outlines(truth, regions, classes=CLASSES, properties=origin, frame=made.frame)
     click.echo(f"{out}: {made.frame.width} × {made.frame.height} px at {mpp:g} µm/px")
     click.echo(f"{truth}: {written}")
+    say_next("synth", quiet=quiet, slide=out, truth=truth)

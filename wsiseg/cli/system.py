@@ -1,4 +1,4 @@
-"""Commands about the installation: doctor."""
+"""Commands about the installation: doctor, completion."""
 
 from __future__ import annotations
 
@@ -23,3 +23,15 @@ def doctor(as_json: bool) -> None:
 
         Console().print(render(checks))
     sys.exit(0 if all(check.ok for check in checks) else 1)
+
+
+@click.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print what makes SHELL (bash, zsh or fish) complete commands, options and files with the tabulator."""
+    from click.shell_completion import get_completion_class
+
+    made = get_completion_class(shell)
+    assert made is not None
+    program = click.get_current_context().find_root().command
+    click.echo(made(program, {}, "wsiseg", "_WSISEG_COMPLETE").source())

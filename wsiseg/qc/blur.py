@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from wsiseg.geometry import Box, Frame
+from wsiseg.tiling import Progress, no_progress
 from wsiseg.tissue import Mask, Readable
 
 STEP_UM = 1.0  # the pixels that sharpness is measured on
@@ -32,13 +33,14 @@ DARKEST = 8.0  # grey level below which nothing gets darker
 Numbers = NDArray[np.float32]
 
 
-def sharpness(slide: Readable, tissue: Mask, frame: Frame) -> Numbers | None:
+def sharpness(slide: Readable, tissue: Mask, frame: Frame, progress: Progress = no_progress) -> Numbers | None:
     """How sharp the tissue is, read block by block.
 
     Args:
         slide: where the pixels come from
         tissue: bool (h, w), the pixels of `frame`
         frame: a coarse plane, about 8 µm/px
+        progress: told (blocks looked at, all of them)
 
     Returns:
         float32 (h, w), the pixels of `frame`, NaN where there is no tissue; None where the slide's own pixels are
@@ -54,11 +56,13 @@ def sharpness(slide: Readable, tissue: Mask, frame: Frame) -> Numbers | None:
     inside = tissue[_nearest(frame.height, frame.mpp_y, cells.height, cells.mpp)[:, None],
                     _nearest(frame.width, frame.mpp, cells.width, cells.mpp)[None, :]]  # fmt: skip
     fine_sum, coarse_sum = np.zeros((2, cells.height, cells.width), np.float32)
-    for top in range(0, cells.height, BLOCK):
-        for left in range(0, cells.width, BLOCK):
-            block = Box(left, top, BLOCK, BLOCK).overlap(cells.box)
-            if inside[block.slices].any():
-                fine_sum[block.slices], coarse_sum[block.slices] = _energies(slide, block, fine)
+    corners = [(x, y) for y in range(0, cells.height, BLOCK) for x in range(0, cells.width, BLOCK)]
+    blocks = [Box(x, y, BLOCK, BLOCK).overlap(cells.box) for x, y in corners]
+    blocks = [block for block in blocks if inside[block.slices].any()]
+    for done, block in enumerate(blocks):
+        progress(done, len(blocks))
+        fine_sum[block.slices], coarse_sum[block.slices] = _energies(slide, block, fine)
+    progress(len(blocks), len(blocks))
     weight = AROUND_UM / cells.mpp
     parts = [ndimage.gaussian_filter(np.where(inside, s, 0), weight, truncate=3) for s in (fine_sum, coarse_sum)]
     measured = np.log2((parts[0] + 1e-9) / (parts[1] + 1e-7))

@@ -16,6 +16,7 @@ from wsiseg.qc.flags import Flag
 from wsiseg.regions.region import Region
 from wsiseg.regions.vectorise import vectorise
 from wsiseg.slides.slide import Slide
+from wsiseg.tiling import Progress, no_progress
 from wsiseg.tissue import PEN_MOSTLY, Mask, TissueMask, find_tissue, is_dark, transmittance
 
 LOOK_UM = 8.0  # µm/px at which `wsiseg.tissue.tissue_of` looks, too
@@ -67,8 +68,12 @@ class Quality:
         return TissueMask(tissue.mask & clean, self.frame)
 
 
-def examine(slide: Slide) -> Quality:
+def examine(slide: Slide, progress: Progress = no_progress) -> Quality:
     """Look for artefacts on a slide, which is read once as a whole at 8 µm/px, and its tissue block by block at 1.
+
+    Args:
+        slide: the slide
+        progress: told (blocks of tissue looked at, all of them)
 
     Raises:
         SlideError: pixels cannot be read
@@ -86,7 +91,7 @@ def examine(slide: Slide) -> Quality:
         ink = _pen(light, tissue, um)
         tissue = tissue & ~ink
         if tissue.any():
-            labels, blurred, folded = _damage(slide, light, tissue, frame)
+            labels, blurred, folded = _damage(slide, light, tissue, frame, progress)
             sound = tissue & (labels == 0)
             depth = float(np.median(_density(light)[sound])) if sound.any() else None
         labels[ink] = artefacts.PEN
@@ -109,14 +114,14 @@ def _pen(light: NDArray[np.float32], tissue: Mask, um: tuple[float, float]) -> M
 
 
 def _damage(
-    slide: Slide, light: NDArray[np.float32], tissue: Mask, frame: Frame
+    slide: Slide, light: NDArray[np.float32], tissue: Mask, frame: Frame, progress: Progress
 ) -> tuple[NDArray[np.uint8], float | None, float]:
     """Labels of blur and folds, and which parts of the tissue they are."""
     um = (frame.mpp_y, frame.mpp)
     labels = np.zeros(tissue.shape, np.uint8)
     folds = artefacts.folds(light, tissue, um)
     labels[folds] = artefacts.FOLD
-    focus = sharpness(slide, tissue, frame)
+    focus = sharpness(slide, tissue, frame, progress)
     blurred = None
     if focus is not None:
         mask = artefacts.blur(focus, um)

@@ -112,7 +112,9 @@ class Predict(Section):
 
     tile: int = Field(512, ge=64, description="px, a multiple of 16")
     overlap: int = Field(128, ge=0, description="px, even, at most half a tile")
-    batch: int = Field(4, ge=1, description="tiles per forward pass; a part of the model's identity")
+    batch: int = Field(
+        4, ge=1, description="tiles per forward pass; a part of the model's identity, made smaller by `--max-ram` alone"
+    )
     min_object_um2: float = Field(0.0, ge=0, description="smaller objects are left out")
     min_hole_um2: float = Field(0.0, ge=0, description="smaller holes are filled")
     object_above: float | None = Field(

@@ -81,7 +81,7 @@ def in_processes(units: Iterable[Unit], plan: Plan, tell: Tell, *, workers: int)
 def given_up(unit: Unit, why: str, times: int) -> Facts:
     """The facts of a slide that was tried so many times, and never came to an end."""
     error = f"It was tried {times} times and its worker was lost each time ({why}), perhaps for want of memory."
-    return {"name": unit.name, "path": unit.slide, "state": "failed", "error": error, "seconds": 0.0}
+    return {"name": unit.name, "path": unit.slide, "state": "failed", "error": error, "seconds": 0.0, "peak_mib": 0.0}
 
 
 def throttled(tell: Tell, every_s: float = EVERY_S) -> Tell:

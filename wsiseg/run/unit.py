@@ -17,6 +17,7 @@ from wsiseg import __version__
 from wsiseg.errors import BusyError, MismatchError, OutputError, WsisegError
 from wsiseg.memory import estimate
 from wsiseg.outputs import whole_file
+from wsiseg.peak import peak_mib
 from wsiseg.regions.formats import file_hash
 from wsiseg.run.job import FORMAT, Facts, Plan, Tell, Unit, made_from
 from wsiseg.run.memory import budget
@@ -44,7 +45,8 @@ def process(unit: Unit, plan: Plan, tell: Tell) -> Facts:
         tell: told {"event": "tiles", "name", "done", "all"} now and then
 
     Returns:
-        {"name", "path", "state": "done" | "already" | "failed", "error", "seconds", …}, with what `KEPT` names
+        {"name", "path", "state": "done" | "already" | "failed", "error", "seconds", "peak_mib", …}, with what `KEPT`
+        names; the peak is the most that the worker has held since it was started
     """
     began = time.monotonic()
     facts: Facts = {"name": unit.name, "path": unit.slide, "mpp": unit.mpp, "state": "failed", "error": unit.fault}
@@ -56,7 +58,7 @@ def process(unit: Unit, plan: Plan, tell: Tell) -> Facts:
             facts["error"] = str(error)
         except Exception as error:  # a fault of ours with one slide must not keep the others waiting
             facts["error"] = _told(error)
-    return facts | {"seconds": round(time.monotonic() - began, 3)}
+    return facts | {"seconds": round(time.monotonic() - began, 3), "peak_mib": round(peak_mib(), 1)}
 
 
 def _told(error: Exception) -> str:

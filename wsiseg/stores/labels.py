@@ -12,7 +12,8 @@ Written from top to bottom in rows of the grid's keep boxes. Layout: OME-Zarr 0.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,35 @@ def _read(array: Any, box: Box, frame: Frame) -> np.ndarray:
     if inside:
         out[inside.relative_to(box).slices] = array[inside.slices]
     return out
+
+
+class RowReader:
+    """Boxes of a label map, from whole rows of its grid of which the last few are kept.
+
+    Objects come from top to bottom, many to a row, and a read from Zarr takes milliseconds, however small it is.
+    """
+
+    KEPT = 4  # rows
+
+    def __init__(self, read: Callable[[Box], np.ndarray], grid: Grid) -> None:
+        """Over `LabelMap.read` or `LabelMap.read_score`."""
+        self._whole, self._grid = read, grid
+        self._rows: OrderedDict[int, np.ndarray] = OrderedDict()
+
+    def read(self, box: Box) -> np.ndarray:
+        """(box.h, box.w) uint8; 0 outside the frame."""
+        out, stride = np.zeros(box.shape, np.uint8), self._grid.stride
+        inside = box.overlap(self._grid.frame.box)
+        for row in range(inside.y // stride, -(-inside.bottom // stride)) if inside else ():
+            band = row_box(self._grid, row)
+            if row not in self._rows:
+                while len(self._rows) >= self.KEPT:
+                    self._rows.popitem(last=False)
+                self._rows[row] = self._whole(band)
+            self._rows.move_to_end(row)
+            part = inside.overlap(band)
+            out[part.relative_to(box).slices] = self._rows[row][part.relative_to(band).slices]
+        return out
 
 
 def row_box(grid: Grid, row: int) -> Box:

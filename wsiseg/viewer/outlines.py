@@ -32,10 +32,12 @@ class Palette:
 
     @classmethod
     def of(cls, names: Sequence[str], given: dict[str, Colour] | None = None) -> Palette:
-        """Colours that everybody can tell apart for all names that have none; grey for what is ignored or unnamed."""
+        """Colours that everybody can tell apart, and that no name has yet, for all names that have none; grey for what
+        is ignored or unnamed."""
         grey, given = {*IGNORED, UNNAMED}, given or {}
         plain = [n for n in names if n not in grey and n not in given]
-        colours = dict(zip(plain, (PALETTE[i % len(PALETTE)] for i in range(len(plain))), strict=True))
+        free = [colour for colour in PALETTE if colour not in given.values()] or PALETTE
+        colours = {name: free[i % len(free)] for i, name in enumerate(plain)}
         return cls(tuple(names), tuple(given.get(n) or colours.get(n, GREY) for n in names))
 
 
@@ -46,7 +48,7 @@ class OutlineLayer:
         name: what people call it
         regions: in level-0 pixels
         level0: their plane
-        given: class -> colour, where the file says it; the others take the colour-blind-safe palette
+        given: class -> colour, where the file or another layer says it; the others take the colour-blind-safe palette
         more: classes that no object has yet, to choose from in a review
         kind: "outlines" or "agreement"
 

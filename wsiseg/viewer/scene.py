@@ -22,7 +22,7 @@ from wsiseg.viewer.outlines import OutlineLayer
 from wsiseg.viewer.pyramid import OVERLAP, TILE, Pyramid
 from wsiseg.viewer.rasters import GridLayer, LabelLayer, ScoreLayer, TissueLayer
 from wsiseg.viewer.review import Review
-from wsiseg.viewer.style import Style
+from wsiseg.viewer.style import GREY, Style
 
 # Bluish green, vermilion and reddish purple of Okabe and Ito, told apart with any kind of colour vision
 AGREEMENT: dict[str, Colour] = {"Agreement": (0, 158, 115), "Missed": (213, 94, 0), "False": (204, 121, 167)}
@@ -112,6 +112,7 @@ def open_scene(
     shown: set[int] = set()
     reviews: dict[int, Review] = {}
     prediction: OutlineLayer | None = None
+    seen: dict[str, Colour] = {}  # a class has one colour, whichever file it comes from
     for path in paths:
         if path.suffix == ".zarr":
             labels = LabelMap(path)
@@ -121,7 +122,7 @@ def open_scene(
             if all(other.suffix == ".zarr" for other in paths):  # outlines say the same, and more exactly
                 shown.add(len(layers) - 2)
         else:
-            layer = _outline_layer(path, slide, classes, say)
+            layer = _outline_layer(path, slide, seen, classes, say)
             shown.add(len(layers))
             reviews[len(layers)] = Review(layer, path, slide.identity, slide.frame)
             layers.append(layer)
@@ -129,7 +130,7 @@ def open_scene(
     if truth is not None:
         if prediction is None:
             raise RegionError(f"There are no outlines to hold {truth} against: name the prediction's too.")
-        wanted = _outline_layer(truth, slide, (), say)
+        wanted = _outline_layer(truth, slide, seen, (), say)
         layers += [wanted, compared(wanted.regions, prediction.regions, slide.frame)]
         shown = {len(layers) - 1}
     layers.append(GridLayer(grid))
@@ -137,13 +138,16 @@ def open_scene(
     return Scene(slide, layers, shown, reviews)
 
 
-def _outline_layer(path: Path, slide: Slide, more: Sequence[str], say: Say) -> OutlineLayer:
+def _outline_layer(path: Path, slide: Slide, seen: dict[str, Colour], more: Sequence[str], say: Say) -> OutlineLayer:
+    """The layer of an outline file; `seen` are the colours of all classes so far, and its own are added to them."""
     found = read_outlines(path)
     about = found.properties.get("wsiseg", {})
     if isinstance(about, dict) and "level0" in about:
         _fits(Frame.from_json(about["level0"]), slide, path)
     say(f"{path}: {found}")
-    return OutlineLayer(path.name, found.regions, slide.frame, given=_colours(found), more=more)
+    layer = OutlineLayer(path.name, found.regions, slide.frame, given=seen | _colours(found), more=more)
+    seen |= {name: c for name, c in zip(layer.palette.names, layer.palette.colours, strict=True) if c != GREY}
+    return layer
 
 
 def _colours(found: Outlines) -> dict[str, Colour]:

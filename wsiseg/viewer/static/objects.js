@@ -4,7 +4,7 @@ import { get, post, say, tell } from "./api.js";
 import { element } from "./layers.js";
 
 const PAGE = 50;
-const MARKS = { unreviewed: "", accepted: "✓ accepted", rejected: "✗ rejected" };
+const MARKS = { unreviewed: "", accepted: "✓", rejected: "✗" };
 const find = (id) => document.getElementById(id);
 const number = (value) => value.toLocaleString("en", { maximumFractionDigits: value < 100 ? 2 : 0 });
 
@@ -83,6 +83,7 @@ export class ObjectList {
       const score = object.score === null ? "" : object.score.toFixed(2);
       const cells = [`${this.offset + n + 1}. ${object.label}`, `${number(object.area)} µm²`, score, MARKS[object.state]];
       button.append(...cells.map((text) => element("span", { textContent: text })));
+      if (MARKS[object.state]) Object.assign(button.lastChild, { role: "img", ariaLabel: object.state, title: object.state });
       button.addEventListener("click", () => this.select(n));
       return element("li", {}, button);
     };

@@ -1,0 +1,179 @@
+"""The screenshots of the documentation, made from what `wsiseg demo` makes:
+
+    WSISEG_PICTURES=docs/pictures pytest tests/viewer/test_pictures.py
+
+Without that variable nothing is drawn, and it is only looked whether every picture is there, small, and shown.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from tests.viewer.screen import Screen, serving
+from wsiseg.cli import wsiseg
+from wsiseg.demo import SPEC, run_demo
+from wsiseg.regions.formats import write_outlines
+from wsiseg.slides.open import open_slide
+from wsiseg.synthetic import CLASSES, generate
+from wsiseg.viewer.scene import open_scene
+
+ROOT = Path(__file__).resolve().parents[2]
+MOST_BYTES = 150_000
+WIDE, NARROW = {"width": 1100, "height": 690}, {"width": 360, "height": 700}
+WHERE = os.environ.get("WSISEG_PICTURES")
+
+PICTURES = {
+    "viewer-outlines": "viewer",
+    "viewer-review": "viewer",
+    "viewer-truth": "viewer",
+    "viewer-swipe": "viewer",
+    "viewer-confidence": "viewer",
+    "viewer-narrow": "viewer",
+    "report": "report",
+    "report-truth": "report",
+    "report-objects": "report",
+}
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_the_picture_is_there_and_shown(name: str) -> None:
+    path = ROOT / "docs" / "pictures" / f"{name}.webp"
+    assert path.stat().st_size < MOST_BYTES
+    with Image.open(path) as picture:
+        assert picture.width in (WIDE["width"], NARROW["width"])
+    assert f"](pictures/{name}.webp)" in (ROOT / "docs" / f"{PICTURES[name]}.md").read_text(encoding="utf-8")
+
+
+def test_no_picture_is_left_over() -> None:
+    pages = "".join(page.read_text(encoding="utf-8") for page in ROOT.glob("docs/**/*.md"))
+    assert [path.name for path in (ROOT / "docs" / "pictures").iterdir() if f"pictures/{path.name})" not in pages] == []
+
+
+def prepare(folder: Path) -> None:
+    """What a person has after `wsiseg demo`, with a label map, podocytes, measurements and flags besides."""
+    run_demo(folder, device="cpu", engine="torch", say=print, progress=lambda done, total: None)
+    podocytes = [region for region in generate(SPEC).nuclei() if region.label == "Podocyte"]
+    write_outlines(folder / "podocytes.geojson", podocytes, classes=CLASSES)
+    slide, outlines = folder / "slide.svs", folder / "prediction.geojson"
+    judged = ["--truth", folder / "truth.geojson", "--measurements", folder / "tables", "--qc", folder / "quality"]
+    for words in (
+        ["predict", "--slide", slide, "--out", folder / "same.geojson", "--labels", folder / "labels.zarr"],
+        ["measure", slide, outlines, "--out", folder / "tables"],
+        ["qc", slide, "--out", folder / "quality"],
+        ["report", slide, outlines, *judged, "--out", folder / "report.html"],
+    ):
+        done = CliRunner().invoke(wsiseg, [str(word) for word in words])
+        assert done.exit_code == 0, done.output
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder with all of it."""
+    if WHERE is None:
+        pytest.skip("WSISEG_PICTURES is not set: it names the folder for the documentation's screenshots")
+    folder = tmp_path_factory.mktemp("pictures") / "demo"
+    prepare(folder)
+    return folder
+
+
+def keep(page: Any, name: str) -> None:
+    """Write what is on the page's screen."""
+    assert WHERE is not None
+    picture = Image.open(io.BytesIO(page.screenshot()))
+    picture.save(Path(WHERE) / f"{name}.webp", quality=60, method=6)
+
+
+def objects(screen: Screen) -> None:
+    """Near a glomerulus of middle size, its podocytes filled."""
+    screen.page.wait_for_selector("#list button")
+    screen.page.keyboard.press("n")
+    screen.settle()
+    screen.page.keyboard.press("+")
+    screen.page.evaluate("window.wsisegStage.unmark()")
+    screen.layer(2).locator(".fill").check()
+    screen.page.evaluate("document.getElementById('panel').scrollTo(0, 0)")
+
+
+def review(screen: Screen) -> None:
+    """Some objects accepted, one rejected, the next one in view."""
+    screen.page.wait_for_selector("#list button")
+    screen.page.keyboard.press("n")
+    for key, told in (("a", "1 accepted, 0"), ("a", "2 accepted, 0"), ("r", "2 accepted, 1"), ("a", "3 accepted, 1")):
+        screen.page.keyboard.press(key)
+        screen.told("#progress", told)
+    screen.settle()
+    screen.page.locator("#objects").scroll_into_view_if_needed()
+
+
+def whole(screen: Screen) -> None:
+    """As it opens."""
+
+
+def swipe(screen: Screen) -> None:
+    """Prediction left of a line, truth right of it, near a glomerulus."""
+    screen.page.wait_for_selector("#list button")
+    screen.page.keyboard.press("n")
+    screen.settle()
+    screen.page.evaluate("window.wsisegStage.unmark()")
+    screen.layer(3).locator("legend input").uncheck()
+    for number in (1, 2):
+        screen.layer(number).locator("legend input").check()
+    screen.page.select_option("#swipe-left", label="prediction.geojson")
+    screen.page.select_option("#swipe-right", label="truth.geojson")
+    screen.page.check("#swipe-on")
+
+
+def confidence(screen: Screen) -> None:
+    """The confidence of a label map over the whole slide."""
+    screen.layer(1).locator("legend input").uncheck()
+    screen.layer(2).locator("legend input").check()
+
+
+# Picture -> layers, truth, screen, and what a person does there.
+VIEWS: dict[str, tuple[list[str], str | None, dict[str, int], Callable[[Screen], None]]] = {
+    "viewer-outlines": (["prediction.geojson", "podocytes.geojson"], None, WIDE, objects),
+    "viewer-review": (["prediction.geojson"], None, WIDE, review),
+    "viewer-truth": (["prediction.geojson"], "truth.geojson", WIDE, whole),
+    "viewer-swipe": (["prediction.geojson"], "truth.geojson", WIDE, swipe),
+    "viewer-confidence": (["labels.zarr"], None, WIDE, confidence),
+    "viewer-narrow": (["prediction.geojson"], None, NARROW, review),
+}
+
+
+@pytest.mark.parametrize("name", VIEWS)
+def test_the_viewer_is_drawn(name: str, browser: Any, made: Path) -> None:
+    paths, truth, size, act = VIEWS[name]
+    with open_slide(made / "slide.svs") as slide:
+        named = [made / path for path in paths]
+        scene = open_scene(slide, named, truth=made / truth if truth else None)
+        with serving(scene) as address:
+            context = browser.new_context(viewport=size, reduced_motion="reduce")
+            screen = Screen(context.new_page(), address)
+            screen.open()
+            act(screen)
+            screen.settle()
+            keep(screen.page, name)
+            context.close()
+    (made / "prediction.reviewed.geojson").unlink(missing_ok=True)
+    assert screen.complaints == []
+
+
+REPORTS = {"report": "", "report-truth": "Against the truth", "report-objects": "Objects"}
+
+
+@pytest.mark.parametrize("name", REPORTS)
+def test_the_report_is_drawn(name: str, browser: Any, made: Path) -> None:
+    page = browser.new_page(viewport={"width": WIDE["width"], "height": 950})
+    page.goto((made / "report.html").as_uri())
+    if name != "report":
+        page.get_by_role("heading", name=REPORTS[name], exact=True).evaluate("(found) => found.scrollIntoView()")
+    keep(page, name)
+    page.close()
