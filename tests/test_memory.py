@@ -59,8 +59,8 @@ def test_prediction_keeps_the_promise_or_refuses(slide: Path, tmp_path: Path) ->
 
     def predict(limit: str, out: str) -> subprocess.CompletedProcess[str]:
         return wsiseg(
-            "predict", "--slide", slide, "--model", GLOMERULI, "--out", tmp_path / out, "--labels", tmp_path / f"{out}.zarr",
-            "--engine", "torch", "--max-ram", limit, "--log-json", log,
+            "predict", "--slide", slide, "--model", GLOMERULI, "--engine", "torch", "--max-ram", limit,
+            "--out", tmp_path / out, "--labels", tmp_path / f"{out}.zarr", "--log-json", log,
         )  # fmt: skip
 
     refused = predict("500MB", "none.geojson")
