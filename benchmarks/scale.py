@@ -126,7 +126,6 @@ def patched(clock: Clock) -> Iterator[None]:
         (NETWORK, wsiseg.engines.torch.TorchEngine, "probabilities"),
         (NETWORK, wsiseg.engines.openvino.OpenVinoEngine, "probabilities"),
         ("blending", wsiseg.blend.Blender, "add"),
-        ("blending", wsiseg.blend.Blender, "_row"),
         ("label map on disk", wsiseg.stores.labels.LabelWriter, "write_row"),
         ("label map on disk", wsiseg.stores.labels.LabelWriter, "finish"),
         ("tracing and writing outlines", wsiseg.predict, "write_prediction"),
@@ -152,7 +151,7 @@ def profile(folder: Path, out: Path) -> dict[str, Any]:
     from wsiseg.run.unit import process
 
     bundle = load_bundle(GLOMERULI)
-    recipe = load_recipe(folder / "recipe.toml", ["run.labels=true"], places=False)  # the map is made in any case
+    recipe = load_recipe(folder / "recipe.toml", ("run.labels=true",), places=False)  # the map is made in any case
     plan = Plan(recipe, str(out), str(GLOMERULI), identity_of(bundle), device="cpu")
     units = list_units(f"{folder}/slides/*.svs")
     process(units[0], plan, lambda event: None)  # imports, network, compiled loops

@@ -22,9 +22,6 @@ import pytest
 import tifffile
 
 from tests.run.conftest import Lab
-from wsiseg.run.listed import list_units
-from wsiseg.run.runner import one_by_one
-from wsiseg.run.runner import run as run_all
 from wsiseg.slides.open import open_slide
 
 pytest.importorskip("distributed")
@@ -310,7 +307,7 @@ def test_a_network_that_is_cut_loses_nothing(
 def test_a_worker_that_takes_more_memory_than_it_has_costs_its_slide_alone(
     lab: Lab, tmp_path: Path, results_of: Results, serial: dict[str, bytes]
 ) -> None:
-    """A slide too large for a worker is given up, and done once a worker has more."""
+    """A slide too large for a worker is given up, and no other with it."""
     (tmp_path / "slides").mkdir()
     for path in lab.slides[:2]:
         (tmp_path / "slides" / path.name).symlink_to(path)
@@ -336,8 +333,3 @@ def test_a_worker_that_takes_more_memory_than_it_has_costs_its_slide_alone(
     assert "its worker was lost each time (KilledWorker" in " ".join(out.split())
     expected = {name: data for name, data in serial.items() if "/s1/" in name or "/s2/" in name}
     assert {name: data for name, data in results_of(tmp_path / "out").items() if "large" not in name} == expected
-    # This very process has more memory.
-    again = run_all(list_units(pattern), lab.plan(tmp_path / "out"), one_by_one, lambda event: None)
-    assert [facts["state"] for facts in again.slides] == ["done", "already", "already"]
-    run_all(list_units(f"{pattern}.tif"), lab.plan(tmp_path / "alone"), one_by_one, lambda event: None)
-    assert results_of(tmp_path / "out") == expected | results_of(tmp_path / "alone")
