@@ -2,10 +2,10 @@
 
     python benchmarks/qc.py [--seeds 400 401 …] [--pictures DIR]
 
-Every seed makes two slides of 4 × 3 mm at 1 µm/px, one without artefacts and one with a fold, a pen mark and defocus,
-written as JPEG and read again. Pixels are compared at 8 µm/px; slides count as found when any outline of the artefact
-meets a true one, and as false when there is an outline and no such artefact was drawn. Generated slides prove nothing
-about real ones.
+Every seed makes two slides of 4 × 3 mm at 1 µm/px, one without artefacts and one with folds, a pen mark, defocus and
+bubbles, written as JPEG and read again. Pixels are compared at 8 µm/px; slides count as found
+when any outline of the artefact meets a true one, and as false when there is an outline and no such artefact was drawn.
+Generated slides prove nothing about real ones.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from wsiseg.slides.open import open_slide
 from wsiseg.synthetic import SlideSpec, generate, write_slide
 from wsiseg.synthetic.artefacts import artefacts
 
-ALL = ("fold", "pen", "blur")
+ALL = ("fold", "pen", "blur", "bubble")
 
 
 def main() -> None:

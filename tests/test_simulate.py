@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.simulate import Chances, limits, simulate
+from benchmarks.simulate import Chances, limits, order, simulate
 
 CALM = Chances(start_s=0.0, lost_per_hour=0.0, stragglers=0.0, failing=0.0)
 HOUR = 3600.0
@@ -63,3 +63,8 @@ def test_largest_first_ends_within_a_third_of_the_best() -> None:
 def test_limits_are_rates_divided() -> None:
     measured = {"seconds": [10.0, 30.0], "read_bytes_per_slide": 200e6, "units_per_second": 50.0}
     assert limits(measured, 1000.0) == {"disk": 100.0, "scheduler": 1000.0}
+
+
+def test_the_order_of_slides_is_compared() -> None:
+    rows = [line.split("|") for line in order(1).splitlines()[2:]]
+    assert all(1 <= float(row[4]) <= float(row[3]) for row in rows)

@@ -453,7 +453,7 @@ def test_what_cannot_be_written_is_told(tmp_path: Path) -> None:
         ({"width_um": 400}, GeometryError, "1000 µm or more"),
         ({"mpp": 0.0}, GeometryError, "0.05 to 8"),
         ({"stain": "silver"}, WsisegError, "he, pas"),
-        ({"artefacts": ("bubble",)}, WsisegError, "blur, fold, pen"),
+        ({"artefacts": ("scratch",)}, WsisegError, "blur, bubble, fold, pen"),
     ],
 )
 def test_an_impossible_slide_is_refused(change: dict[str, object], error: type[WsisegError], told: str) -> None:

@@ -223,7 +223,7 @@ class Job:
         margin_um: around those outlines, inside as well
         with_regions: write the outlines of `within` into the output too
         tissue: predict only where there is tissue
-        exclude_artifacts: predict nothing where `wsiseg.qc` finds blur or pen
+        exclude_artifacts: predict nothing where `wsiseg.qc` finds blur, pen or bubbles
         overwrite: replace what was made from something else
     """
 

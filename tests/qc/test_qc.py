@@ -20,6 +20,7 @@ from wsiseg.errors import MismatchError, OutputError
 from wsiseg.geometry import Frame
 from wsiseg.predict import Job, predict_slide
 from wsiseg.qc import artefacts, blur
+from wsiseg.qc.bubbles import bubbles
 from wsiseg.qc.examine import examine
 from wsiseg.qc.files import write_quality
 from wsiseg.qc.flags import resolution_flag, stain_flag, tissue_flag
@@ -57,7 +58,7 @@ def flag(quality, name: str):
 def test_nothing_is_wrong_with_a_sound_slide(sound: np.ndarray) -> None:
     quality = examine(memory_slide(sound, 1.0))
     assert not quality.labels.any()
-    assert [f.name for f in quality.flags] == ["resolution", "tissue", "blur", "folds", "pen", "stain"]
+    assert [f.name for f in quality.flags] == ["resolution", "tissue", "blur", "folds", "pen", "bubbles", "stain"]
     assert not any(f.raised for f in quality.flags if f.name != "tissue"), quality.flags
 
 
@@ -133,15 +134,61 @@ def test_a_hair_is_no_pen_and_a_coloured_stroke_goes_on_over_tissue() -> None:
     assert not found[:, :5].any()
 
 
+def ring(*, width: float, gap: float = 0.0, tint: tuple[float, float, float] = (0.3, 0.3, 0.3)) -> np.ndarray:
+    """Light (100, 100, 3) through pink tissue with a dark ring of radius 200 µm around pixel (50, 50) at 8 µm/px.
+
+    Args:
+        width: of the ring in µm
+        gap: share of the ring that is missing
+        tint: what the ring lets through
+    """
+    picture = light((100, 100), (0.8, 0.55, 0.75))
+    y, x = np.mgrid[:100, :100] - 50.0
+    away = np.hypot(y, x) * 8
+    dark = (away < 200) & (away >= 200 - width) & (np.arctan2(y, x) / np.pi + 1 >= 2 * gap)
+    picture[dark] *= np.float32(tint)
+    return picture
+
+
+def test_a_bubble_is_a_thin_dark_ring() -> None:
+    found = bubbles(ring(width=24), (8, 8))
+    y, x = np.mgrid[:100, :100] - 50.0
+    disc = np.hypot(y, x) * 8 < 200
+    assert (found & disc).sum() > 0.97 * disc.sum()
+    assert (found & ~disc).sum() < 0.03 * disc.sum()
+    assert bubbles(ring(width=24, gap=0.2), (8, 8)).sum() > 0.8 * disc.sum(), "not quite closed"
+
+
+def test_what_is_no_bubble() -> None:
+    assert not bubbles(ring(width=24, gap=0.5), (8, 8)).any(), "an arc"
+    assert not bubbles(ring(width=120), (8, 8)).any(), "a circle drawn with a pen"
+    assert not bubbles(ring(width=200), (8, 8)).any(), "a lump"
+    assert not bubbles(ring(width=24, tint=(0.9, 0.4, 0.6)), (8, 8)).any(), "a ring of stained tissue"
+    square = light((100, 100), (0.9, 0.9, 0.9))
+    square[20:80, 20:80] = 0.2
+    square[23:77, 23:77] = 0.9
+    assert not bubbles(square, (8, 8)).any(), "a frame"
+
+
+def test_bubbles_are_found_on_a_generated_slide() -> None:
+    made = generate(replace(SPEC, artefacts=("bubble",)))
+    quality = examine(memory_slide(made.read(made.frame.box, made.frame), 1.0))
+    true = rasterise(drawn(made), ClassMap(("Background", "Bubble")), quality.frame.box, quality.frame, made.frame) > 0
+    mine = quality.labels == artefacts.BUBBLE
+    assert true.any()
+    assert (true & mine).sum() > 0.8 * (true | mine).sum()
+    assert flag(quality, "bubbles").raised
+    assert {r.label for r in quality.excluded()} == {"Bubble"}
+
+
 def test_the_drawn_truth_is_where_the_planes_say() -> None:
-    made = generate(replace(SPEC, artefacts=("fold", "pen", "blur")))
+    made = generate(replace(SPEC, artefacts=("fold", "pen", "blur", "bubble")))
     regions = list(drawn(made))
     names = {r.label for r in regions}
-    assert names <= {"Blur", "Fold", "Pen"}
-    assert "Pen" in names
+    assert {"Pen", "Bubble"} <= names <= {"Blur", "Fold", "Pen", "Bubble"}
     tissue = union_all([r.polygon for r in made.tissue])
     for region in regions:
-        if region.label != "Pen":
+        if region.label in ("Blur", "Fold"):
             assert area(intersection(region.polygon, tissue)) > 0.7 * area(region.polygon)
     assert not list(drawn(generate(SPEC)))
 

@@ -33,7 +33,7 @@ def qc(
     slide: Path, out: Path | None, as_json: bool, slide_mpp: float | None, full_decoding: bool, overwrite: bool,
     log_json: Path | None, quiet: bool,
 ) -> None:  # fmt: skip
-    """Look for blur, folds and pen on SLIDE, and at its stain, tissue and µm/px: flags, outlines and a picture."""
+    """Look for blur, folds, pen, bubbles on SLIDE, and at its stain, tissue and µm/px: flags, outlines, a picture."""
     from wsiseg.qc.examine import examine
     from wsiseg.qc.files import as_json as facts
     from wsiseg.qc.files import check_folder, write_quality

@@ -35,7 +35,7 @@ full_decoding_option = click.option(
     help="Between two levels of the slide, decode all pixels and shrink them afterwards: slower, and exact means.",
 )  # fmt: skip
 exclude_artifacts_option = click.option(
-    "--exclude-artifacts", is_flag=True, help="Leave out what `wsiseg qc` takes for blur and pen; folds stay."
+    "--exclude-artifacts", is_flag=True, help="Leave out what `wsiseg qc` takes for blur, pen and bubbles; folds stay."
 )
 
 

@@ -53,7 +53,7 @@ class _Size(click.ParamType):
     "artefacts",
     multiple=True,
     metavar="NAME",
-    help="fold, pen, blur or none; may be repeated. The seed decides where left out.",
+    help="fold, pen, blur, bubble or none; may be repeated. The seed decides where left out, and never on a bubble.",
 )
 @click.option("--no-nuclei", is_flag=True, help="Write the truth of glomeruli only.")
 @click.option(

@@ -34,10 +34,15 @@ from wsiseg.tissue import (
     without_small,
 )
 
-CLASSES = ClassMap(("Background", "Blur", "Fold", "Pen"))
-BLUR, FOLD, PEN = 1, 2, 3  # where they overlap, pen is named rather than blur, and blur rather than a fold
+CLASSES = ClassMap(("Background", "Blur", "Fold", "Pen", "Bubble"))
+BLUR, FOLD, PEN, BUBBLE = (
+    1,
+    2,
+    3,
+    4,
+)  # where they overlap, pen goes before a bubble, that before blur, that before a fold
 # What is left out on demand. Folds are not: all that were looked at on real biopsies were dark tubules or blood.
-EXCLUDED = (BLUR, PEN)
+EXCLUDED = (BLUR, PEN, BUBBLE)
 
 Um = tuple[float, float]  # µm per px along rows and columns
 

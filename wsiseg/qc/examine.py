@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsiseg.geometry import Frame
-from wsiseg.qc import artefacts, flags
+from wsiseg.qc import artefacts, bubbles, flags
 from wsiseg.qc.blur import sharpness
 from wsiseg.qc.flags import Flag
 from wsiseg.regions.region import Region
@@ -29,6 +29,8 @@ RULES: dict[str, Any] = {
     "fold": [artefacts.FOLDED, artefacts.FOLD_RIM, artefacts.FOLD_MIN_UM2, artefacts.FOLD_SURE_UM2],
     "fold_shape": [artefacts.FOLD_AROUND_UM, artefacts.FOLD_LONG],
     "pen": [*artefacts.BLACK, *artefacts.BLACK_RIM, artefacts.INK_RED, artefacts.STROKE_WIDTH_UM],
+    "bubble": [bubbles.RIM_LIGHT, bubbles.RIM_COLOUR, bubbles.RIM_GAP_UM, bubbles.RIM_WIDTH_UM],
+    "bubble_shape": [bubbles.LEAST_UM, bubbles.LONGEST, *bubbles.ROUND, bubbles.HOLLOW, bubbles.AROUND],
 }  # fmt: skip
 
 
@@ -51,7 +53,7 @@ class Quality:
     flags: tuple[Flag, ...]
 
     def outlines(self) -> Iterator[Region]:
-        """Artefacts as outlines in level-0 pixels, of the classes "Blur", "Fold" and "Pen"."""
+        """Artefacts as outlines in level-0 pixels, of the classes "Blur", "Fold", "Pen" and "Bubble"."""
         return vectorise([self.labels], artefacts.CLASSES, self.frame, self.level0)
 
     def excluded(self) -> list[Region]:
@@ -89,11 +91,13 @@ def examine(slide: Slide, progress: Progress = no_progress) -> Quality:
     if picture.size and not is_dark(picture):  # light that shines is no stain: of fluorescence nothing here is true
         light = transmittance(picture, um)
         ink = _pen(light, tissue, um)
-        tissue = tissue & ~ink
+        air = bubbles.bubbles(light, um)
+        tissue = tissue & ~ink & ~air
         if tissue.any():
             labels, blurred, folded = _damage(slide, light, tissue, frame, progress)
             sound = tissue & (labels == 0)
             depth = float(np.median(_density(light)[sound])) if sound.any() else None
+        labels[air] = artefacts.BUBBLE
         labels[ink] = artefacts.PEN
     pixel_mm2 = um[0] * um[1] / 1e6
     found = (
@@ -102,6 +106,7 @@ def examine(slide: Slide, progress: Progress = no_progress) -> Quality:
         flags.blur_flag(blurred),
         flags.fold_flag(folded),
         flags.pen_flag(float((labels == artefacts.PEN).sum()) * pixel_mm2),
+        flags.bubble_flag(float((labels == artefacts.BUBBLE).sum()) * pixel_mm2),
         flags.stain_flag(depth),
     )
     return Quality(frame, slide.frame, picture, labels, found)

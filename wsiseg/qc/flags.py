@@ -23,7 +23,7 @@ class Flag:
     """One thing that was looked at.
 
     Attributes:
-        name: "resolution", "tissue", "blur", "pen", "folds", "stain"
+        name: "resolution", "tissue", "blur", "folds", "pen", "bubbles", "stain"
         raised: whether a person should look
         value: the number; None where it could not be measured
         unit: of the number; empty for shares of 1
@@ -108,6 +108,12 @@ def pen_flag(mm2: float) -> Flag:
     """Whether somebody wrote on the slide, in mm²."""
     says = f"{mm2:.2f} mm² are covered by pen." if mm2 else "No pen was found."
     return Flag("pen", mm2 > 0, mm2, "mm²", "none", says)
+
+
+def bubble_flag(mm2: float) -> Flag:
+    """Whether there is air under the coverslip, in mm²."""
+    says = f"{mm2:.2f} mm² lie under bubbles." if mm2 else "No bubble was found."
+    return Flag("bubbles", mm2 > 0, mm2, "mm²", "none", says)
 
 
 def stain_flag(density: float | None) -> Flag:

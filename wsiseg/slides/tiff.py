@@ -26,9 +26,10 @@ from wsiseg.slides.tile_cache import TileCache
 
 WHITE = 255
 
-# Decoded tiles of all slides of a process. A row of 512 px tiles of a slide of 40,000 px fits in, so that reading it
-# row by row decodes no tile twice, however the rows lie on the tiles.
-CACHE_BYTES = 64 << 20
+# Decoded tiles of all slides of a process. A row of regions of 512 px, which touches two rows of tiles of 512 px, fits
+# in up to 43,000 px of width, one of 1024 px up to 28,000 px: reading row by row then decodes no tile twice, however
+# the regions lie on the tiles.
+CACHE_BYTES = 128 << 20
 _DECODED = TileCache(CACHE_BYTES)
 os.register_at_fork(after_in_child=_DECODED.clear)
 

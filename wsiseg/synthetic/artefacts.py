@@ -1,4 +1,4 @@
-"""Where a generated slide has its folds, its pen and its defocus: the truth that artefacts are looked for against."""
+"""Where a generated slide has its folds, pen, defocus and bubbles: the truth that artefacts are looked for against."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from wsiseg.geometry import Frame
 from wsiseg.regions.rasterise import rasterise
 from wsiseg.regions.region import Region
 from wsiseg.regions.vectorise import vectorise
-from wsiseg.synthetic.ground import BLUR, FOLD, PEN, level
+from wsiseg.synthetic.ground import BLUR, BUBBLE, FOLD, PEN, level
 from wsiseg.synthetic.slide import SyntheticSlide
 
 STEP = 8.0  # µm: how finely the outlines are followed
 BLURRED = 1.5  # µm: a defocus with a larger standard deviation counts
-PLANES = {"Blur": (BLUR, BLURRED), "Fold": (FOLD, 0.0), "Pen": (PEN, 0.0)}
+PLANES = {"Blur": (BLUR, BLURRED), "Fold": (FOLD, 0.0), "Pen": (PEN, 0.0), "Bubble": (BUBBLE, 0.0)}
 
 
 def artefacts(slide: SyntheticSlide) -> Iterator[Region]:
     """Outlines of the artefacts that were drawn, level-0 pixels, in steps of 8 µm.
 
-    "Blur" is tissue with a defocus of more than 1.5 µm, "Fold" tissue that lies double, "Pen" any place under ink. The
-    three may overlap.
+    "Blur" is tissue with a defocus of more than 1.5 µm, "Fold" tissue that lies double, "Pen" any place under ink,
+    "Bubble" a bubble with its rim. They may overlap.
     """
     spec = slide.spec
     frame = Frame(math.ceil(spec.width_um / STEP), math.ceil(spec.height_um / STEP), STEP)
@@ -34,7 +34,7 @@ def artefacts(slide: SyntheticSlide) -> Iterator[Region]:
     planes = slide._ground.planes
     for name, (plane, least) in PLANES.items():
         mask = _above(planes, plane, least, frame.height, frame.width)
-        if name != "Pen":
+        if name in ("Blur", "Fold"):
             mask &= tissue
         yield from vectorise([mask], ClassMap(("Background", name)), frame, slide.frame)
 

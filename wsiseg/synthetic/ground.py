@@ -23,7 +23,8 @@ SCAR = 3  # 0 to 1, widened, fibrous interstitium
 FOLD = 4  # µm inside a fold of the section; negative elsewhere
 PEN = 5  # µm inside a pen stroke; negative elsewhere
 BLUR = 6  # standard deviation of the defocus in µm
-PLANES = 7
+BUBBLE = 7  # µm inside a bubble of air, whose rim is dark; negative elsewhere
+PLANES = 8
 
 FAR = 1e4  # µm: "nowhere near"
 
@@ -34,13 +35,11 @@ class Ground:
 
     Attributes:
         planes: float32 (rows, columns, PLANES); node (r, c) lies at (c·PITCH, r·PITCH) µm
-        fold, pen, blur: whether the slide has any
+        fold: whether the slide has any
     """
 
     planes: NDArray[np.float32]
     fold: bool
-    pen: bool
-    blur: bool
 
     def at(self, plane: int, x: float, y: float) -> float:
         """One plane at a place in µm."""
@@ -74,7 +73,7 @@ def lay_ground(rng: np.random.Generator, width_um: float, height_um: float, arte
     Args:
         rng: where all chance comes from
         width_um, height_um: size of the slide
-        artefacts: any of "fold", "pen", "blur"
+        artefacts: any of "fold", "pen", "blur", "bubble"
     """
     rows, cols = math.ceil(height_um / PITCH) + 2, math.ceil(width_um / PITCH) + 2
     planes = np.full((rows, cols, PLANES), -FAR, np.float32)
@@ -99,7 +98,13 @@ def lay_ground(rng: np.random.Generator, width_um: float, height_um: float, arte
         _stroke(rng, planes[..., PEN], beside, length=rng.uniform(1500, 3500), radius=rng.uniform(80, 160))
     if "blur" in artefacts:
         planes[..., BLUR] = 4.5 * np.clip((_clouds(rng, (rows, cols), 600) - 0.8) / 1.2, 0, 1)
-    return Ground(planes, "fold" in artefacts, "pen" in artefacts, "blur" in artefacts)
+    if "bubble" in artefacts:
+        for _ in range(int(rng.integers(1, 4))):
+            path, radii = pieces[int(rng.integers(len(pieces)))]
+            i = int(rng.integers(len(path)))
+            near = path[i] + rng.uniform(0, 1.3) * radii[i] * _unit(rng.uniform(0, 2 * math.pi))
+            _bubble(rng, planes[..., BUBBLE], near, radius=rng.uniform(70, 350))
+    return Ground(planes, "fold" in artefacts)
 
 
 Piece = tuple[NDArray[np.float64], NDArray[np.float64]]  # centres (n, 2) and radii (n,) of discs in µm
@@ -182,6 +187,13 @@ def _stroke(
         place = place + step * _unit(angle)
         centres.append(place)
     _sweep(plane, np.array(centres), radius * rng.uniform(0.8, 1.0, len(centres)))
+
+
+def _bubble(rng: np.random.Generator, plane: NDArray[np.float32], middle: NDArray[np.float64], radius: float) -> None:
+    """A round or somewhat long bubble: discs beside each other, drawn into a plane of distances."""
+    axis = _unit(rng.uniform(0, 2 * math.pi)) * rng.uniform(0, 0.5) * radius
+    centres = np.array([middle + share * axis for share in np.linspace(-1, 1, 9)])
+    _sweep(plane, centres, np.full(len(centres), radius))
 
 
 def _sweep(plane: NDArray[np.float32], centres: NDArray[np.float64], radii: NDArray[np.float64]) -> None:

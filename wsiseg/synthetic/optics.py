@@ -9,12 +9,13 @@ from numba import njit
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from wsiseg.synthetic.ground import BLUR, PEN, level, nodes
+from wsiseg.synthetic.ground import BLUR, BUBBLE, PEN, level, nodes
 from wsiseg.synthetic.texture import dice, ramp, sample
 
 DEFOCUS = (0.0, 1.5, 3.0, 4.5)  # µm, standard deviations between which a place's own is interpolated
 BLUR_MARGIN = 15.0  # µm that a box needs around it before it is blurred: the filter ends at 3 standard deviations
 DUST = 260.0  # µm between two places where a speck may lie
+RIM = 24.0  # µm: the dark rim of a bubble
 PENS = ((0.60, 0.34, 0.08), (0.62, 0.24, 0.55), (0.62, 0.64, 0.64))  # blue, green and black, in optical density
 
 
@@ -61,6 +62,23 @@ def draw_pen(light, planes, smooth, colour, left, top, step):
             cover *= 0.85 + 0.12 * sample(smooth, x / 23, y / 23)
             for k in range(3):
                 light[r, c, k] *= 10 ** (-colour[k] * cover)
+
+
+@njit(cache=True, nogil=True)
+def draw_bubbles(light, planes, smooth, left, top, step):
+    """Weakens the light at the rims of bubbles, where the bend of the surface throws it aside, in place."""
+    for r in range(light.shape[0]):
+        y = (top + r + 0.5) * step
+        for c in range(light.shape[1]):
+            x = (left + c + 0.5) * step
+            inside = level(planes, BUBBLE, x, y)
+            if inside < -20:
+                continue
+            width = RIM * (1 + 0.3 * sample(smooth, x / 40, y / 40))
+            cover = ramp(inside, 3) * ramp(width - inside, 5)
+            density = 0.75 * cover * (1 + 0.35 * sample(smooth, y / 60, x / 60))
+            for k in range(3):
+                light[r, c, k] *= 10**-density
 
 
 @njit(cache=True, nogil=True)

@@ -19,7 +19,7 @@ from wsiseg.errors import GeometryError, WsisegError
 from wsiseg.geometry import Box, Frame
 from wsiseg.regions.region import Region
 from wsiseg.synthetic import anatomy, optics
-from wsiseg.synthetic.ground import BLUR, PEN, TISSUE, Ground, lay_ground, nodes
+from wsiseg.synthetic.ground import BLUR, BUBBLE, PEN, TISSUE, Ground, lay_ground, nodes
 from wsiseg.synthetic.locate import OUTSIDE, World, where
 from wsiseg.synthetic.nuclei import list_nuclei, stamp
 from wsiseg.synthetic.paint import paint
@@ -29,6 +29,7 @@ from wsiseg.synthetic.texture import textures
 SAMPLE = 1.0  # µm: a coarser pixel is the mean of samples no farther apart than this
 BLOCK = 1024  # samples along each side of what is drawn at once
 ARTEFACTS = {"fold": 0.2, "pen": 0.15, "blur": 0.25}  # share of the slides that have one
+ON_DEMAND = ("bubble",)  # and what no seed decides on: it came after the slides of every seed were frozen
 LABELS = {anatomy.GLOMERULUS: "Glomerulus", anatomy.SCLEROTIC: "Sclerotic glomerulus"}
 NUCLEUS_LABELS = ("Non-podocyte nucleus", "Podocyte")
 CLASSES = ClassMap(("Background", *LABELS.values(), *reversed(NUCLEUS_LABELS)))
@@ -46,7 +47,7 @@ class SlideSpec:
         width_um, height_um: size of the slide in µm, 1000 or more each
         stain: "pas" (periodic acid-Schiff) or "he" (haematoxylin and eosin)
         mpp: µm per level-0 pixel; it changes how finely the slide is sampled and nothing else
-        artefacts: any of "fold", "pen" and "blur"; None lets the seed decide
+        artefacts: any of "fold", "pen", "blur" and "bubble"; None lets the seed decide, and never on a bubble
         thickness_um: of the section, 1 to 10
     """
 
@@ -72,9 +73,10 @@ class SlideSpec:
             raise WsisegError(f"The stain {self.stain!r} is unknown: choose one of {', '.join(sorted(STAINS))}.")
         if not 1 <= self.thickness_um <= 10:
             raise GeometryError(f"A section is not {self.thickness_um:g} µm thick: give 1 to 10.")
+        known = (*ARTEFACTS, *ON_DEMAND)
         for name in self.artefacts or ():
-            if name not in ARTEFACTS:
-                raise WsisegError(f"The artefact {name!r} is unknown: choose from {', '.join(sorted(ARTEFACTS))}.")
+            if name not in known:
+                raise WsisegError(f"The artefact {name!r} is unknown: choose from {', '.join(sorted(known))}.")
 
 
 class SyntheticSlide:
@@ -139,6 +141,8 @@ class SyntheticSlide:
             left, top = left + margin, top + margin
         if near[..., PEN].max() > -40:
             optics.draw_pen(light, self._world.planes, self._world.smooth, self._pen, left, top, step)
+        if near[..., BUBBLE].max() > -20:
+            optics.draw_bubbles(light, self._world.planes, self._world.smooth, left, top, step)
         optics.drop_dust(light, self.spec.seed, left, top, step)
         return light
 
