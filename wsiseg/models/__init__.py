@@ -1,7 +1,7 @@
 """The models that come along. They show how things work, and are good for nothing else.
 
-demonstration/          podocyte nuclei at 0.25 µm/px, in these   (pipelines/kidney-podocytes.toml)
-demonstration/within/   glomeruli at 3 µm/px   (pipelines/demo.toml)
+- `demonstration/`: nuclei at 0.25 µm/px inside the glomeruli that the other finds (pipelines/kidney-podocytes.toml)
+- `demonstration/within/`: glomeruli at 3 µm/px (pipelines/demo.toml)
 """
 
 from pathlib import Path
