@@ -24,7 +24,8 @@ as the first line of a recipe, those that know Taplo complete and check it.
 
 `pipelines/` holds recipes to start from: `kidney-glomeruli.toml` for real biopsies, `demo.toml` and
 `kidney-podocytes.toml` for the bundled demonstration models, `finetune-from-qupath.toml` to [train a model further on
-corrected predictions](correct-and-train.md), `hubmap-kidney.toml` and `kpis-kidney.toml` for [public data](public-data.md).
+corrected predictions](correct-and-train.md), `hubmap-kidney.toml` and `kpis-kidney.toml` for
+[public data](public-data.md).
 
 ## The slide list
 
