@@ -24,7 +24,7 @@ setup: .venv/installed ## create .venv and install wsiseg with its pinned depend
 	$(INSTALL) -e '.[dev,bench]'
 	@touch $@
 
-demo: setup ## make a slide, segment it with the bundled model, compare with the truth: results in demo/
+demo: setup ## make a slide, segment it with the bundled models, compare with the truth: results in demo/
 	$(BIN)/wsiseg demo --out demo
 
 # Two processes of one thread each: PyTorch's threads and a second process would wait for each other.

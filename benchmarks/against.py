@@ -39,7 +39,7 @@ from wsiseg.bundle import load_bundle
 from wsiseg.data.augment import to_float
 from wsiseg.engines import make_engine
 from wsiseg.geometry import Frame
-from wsiseg.models import DEMONSTRATION
+from wsiseg.models import GLOMERULI
 from wsiseg.regions.formats import read_outlines
 from wsiseg.regions.rasterise import Rasteriser
 from wsiseg.slides.open import open_slide
@@ -91,7 +91,7 @@ def prepare(folder: Path) -> tuple[Path, dict[str, Path]]:
     """The bundle with this comparison's batch and no smallest objects, and the networks as TorchScript."""
     bundle = folder / "bundle"
     shutil.rmtree(bundle, ignore_errors=True)
-    shutil.copytree(DEMONSTRATION, bundle)
+    shutil.copytree(GLOMERULI, bundle)
     about = json.loads((bundle / "model.json").read_text())
     about["usage"] |= {"mpp": MPP, "tile": TILE, "overlap": OVERLAP, "batch": BATCH}
     about["usage"] |= {"min_object_um2": 0.0, "min_hole_um2": 0.0}

@@ -24,7 +24,7 @@ from wsiseg.bundle import ModelBundle, load_bundle
 from wsiseg.engines import make_engine
 from wsiseg.engines.engine import Engine, averaged
 from wsiseg.evaluate import confusion_matrix, pixel_figures
-from wsiseg.models import DEMONSTRATION
+from wsiseg.models import GLOMERULI
 from wsiseg.predict import Job, grid_for, predict_slide
 from wsiseg.regions.rasterise import Rasteriser
 from wsiseg.slides.open import open_slide
@@ -125,7 +125,7 @@ def run(folder: Path, side: int, model: Path, engines: list[str], batches: int) 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", type=int, default=16_000, help="px of each side of the slide")
-    parser.add_argument("--model", type=Path, default=DEMONSTRATION)
+    parser.add_argument("--model", type=Path, default=GLOMERULI)
     parser.add_argument("--engines", type=lambda text: text.split(","), default=["torch", "openvino"])
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "wsiseg-predict")
     parser.add_argument("--quick", action="store_true", help="a slide of 3000 px, and nothing is written down")

@@ -30,7 +30,7 @@ from wsiseg.classes import ClassMap
 from wsiseg.engines import make_engine
 from wsiseg.engines.engine import Engine
 from wsiseg.memory import BASE, estimate
-from wsiseg.models import DEMONSTRATION
+from wsiseg.models import GLOMERULI
 from wsiseg.nets.generator import Architecture
 from wsiseg.predict import Job, predict_slide
 from wsiseg.slides.open import open_slide
@@ -55,7 +55,7 @@ def model(network: str) -> tuple[ModelBundle, Engine]:
         usage = Usage(1.0, 512, 128, 4, min_object_um2=LARGE_UM2, object_above=0.5)
         architecture = Architecture("none", 3, (0.5,) * 3, (0.5,) * 3)
         return ModelBundle("colour", ClassMap(("Background", "A", "B")), usage, architecture, "none"), Colour()
-    bundle = load_bundle(DEMONSTRATION)
+    bundle = load_bundle(GLOMERULI)
     bundle = replace(bundle, usage=replace(bundle.usage, mpp=4.0))
     return bundle, make_engine(bundle, "torch", "cpu")
 

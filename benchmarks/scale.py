@@ -33,7 +33,7 @@ from typing import Any
 import numpy as np
 from simulate import add_options, tables
 
-from wsiseg.models import DEMONSTRATION
+from wsiseg.models import GLOMERULI
 
 ROOT = Path(__file__).resolve().parents[1]
 MPP = 0.5
@@ -70,7 +70,7 @@ def make(folder: Path, count: int, mpp: float) -> None:
 def run(folder: Path, out: Path, workers: int) -> dict[str, Any]:
     """run.json of `wsiseg run` with so many workers."""
     command = [sys.executable, "-c", "from wsiseg.cli import main; main()", "run", folder / "recipe.toml", "--slides",
-               f"{folder}/slides/*.svs", "--model", DEMONSTRATION, "--out", out, "--workers", workers, "--executor",
+               f"{folder}/slides/*.svs", "--model", GLOMERULI, "--out", out, "--workers", workers, "--executor",
                "processes", "-q"]  # fmt: skip
     subprocess.run([str(word) for word in command], check=True, capture_output=True, env=environment())
     found: dict[str, Any] = json.loads((out / "run.json").read_text())
@@ -150,9 +150,9 @@ def profile(folder: Path, out: Path) -> dict[str, Any]:
     from wsiseg.run.listed import list_units
     from wsiseg.run.unit import process
 
-    bundle = load_bundle(DEMONSTRATION)
+    bundle = load_bundle(GLOMERULI)
     recipe = load_recipe(folder / "recipe.toml", ("run.labels=true",), places=False)  # the map is made in any case
-    plan = Plan(recipe, str(out), str(DEMONSTRATION), identity_of(bundle), device="cpu")
+    plan = Plan(recipe, str(out), str(GLOMERULI), identity_of(bundle), device="cpu")
     units = list_units(f"{folder}/slides/*.svs")
     process(units[0], plan, lambda event: None)  # imports, network, compiled loops
     clock = Clock()

@@ -14,7 +14,7 @@ from wsiseg.engines import make_engine
 from wsiseg.engines.torch import TorchEngine
 from wsiseg.errors import EngineError
 from wsiseg.geometry import Box
-from wsiseg.models import DEMONSTRATION
+from wsiseg.models import GLOMERULI
 from wsiseg.synthetic import SlideSpec, generate
 
 pytest.importorskip("openvino", reason="OpenVINO is an optional extra")
@@ -23,7 +23,7 @@ pytest.importorskip("openvino", reason="OpenVINO is an optional extra")
 @pytest.fixture(scope="module")
 def bundle() -> ModelBundle:
     """The demonstration model for small tiles, so that converting it takes little."""
-    found = load_bundle(DEMONSTRATION)
+    found = load_bundle(GLOMERULI)
     return replace(found, usage=replace(found.usage, tile=128, overlap=32, batch=2))
 
 

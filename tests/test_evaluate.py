@@ -110,3 +110,23 @@ def test_a_label_map_is_read_as_it_is() -> None:
 
     found = evaluate_slide("s", [region(0, 0, 20, 20)], [region(0, 0, 20, 20)], CLASSES, FRAME, FRAME, labels=read)
     assert found.confusion.tolist() == [[7600, 0, 0], [0, 400, 0], [0, 0, 0]]
+
+
+def test_nuclei_match_by_centroids_and_what_holds_them_by_overlap() -> None:
+    glomerulus, nucleus = region(0, 0, 200, 200), region(50, 50, 6, 6)
+    shifted = [region(20, 0, 200, 200), region(52, 50, 6, 6)]  # IoU 0.82, 20 away; IoU 0.5, 2 away
+    found = match_objects([glomerulus, nucleus], shifted, reach=3.0)
+    assert [(i, j) for i, j, _ in found.found] == [(0, 0), (1, 1)]
+    assert found.found[1][2] == pytest.approx(1 / 3)
+    far = match_objects([glomerulus, nucleus], [region(120, 0, 200, 200), region(54, 50, 6, 6)], reach=3.0)
+    assert far.found == ()
+    assert (far.missed, far.unmatched) == ((0, 1), (0, 1))
+
+
+def test_the_table_says_how_objects_match() -> None:
+    classes, frame = ClassMap(("Background", "A")), Frame(100, 100, 0.5)
+    found = evaluate_slide("s", [region(8, 8, 9, 9)], [region(9, 8, 9, 9)], classes, frame, frame, match_um=3.0)
+    said = summary([found], classes, 3.0)
+    assert said["match_iou_above_um"] == 30
+    assert "centroids ≤ 3 µm" in render(said)
+    assert "Objects wider than 30 µm match by their overlap, IoU ≥ 0.5." in render(said)

@@ -13,7 +13,7 @@ from tests.example_slide import CLASSES, ROOT, blocks, run_python, write_example
 from wsiseg.bundle import load_bundle
 from wsiseg.engines import make_engine
 from wsiseg.grid import Grid
-from wsiseg.models import DEMONSTRATION
+from wsiseg.models import GLOMERULI
 from wsiseg.predict import Job, predict_slide
 from wsiseg.regions.formats import read_outlines
 from wsiseg.slides.open import open_slide
@@ -40,11 +40,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         regions = read_outlines(folder / "slide-truth.geojson").regions
         tile_slide(slide, grid, list(grid), folder / "slide.zarr", classes=CLASSES, regions=regions)
         tile_slide(slide, grid, list(grid), folder / "jpeg.zarr", pixels=JPEG)
-        bundle = load_bundle(DEMONSTRATION)
+        bundle = load_bundle(GLOMERULI)
         job = Job(folder / "slide.geojson", labels=folder / "labels.zarr")
         result = predict_slide(slide, bundle, make_engine(bundle, "torch", "cpu"), job)
         assert result.objects, "the demonstration model finds the glomeruli that it was trained for"
-    shutil.copytree(DEMONSTRATION, folder / "model")
+    shutil.copytree(GLOMERULI, folder / "model")
     return folder
 
 
@@ -79,7 +79,7 @@ def test_the_label_map(folder: Path) -> None:
 
 def test_the_bundle(folder: Path) -> None:
     told = run_python(program("model.json"), folder, without="wsiseg")
-    weights = sum(t.numel() for t in load_bundle(DEMONSTRATION).network().state_dict().values())
+    weights = sum(t.numel() for t in load_bundle(GLOMERULI).network().state_dict().values())
     assert told == f"tu-tf_efficientnet_lite0 3.0 µm/px, {weights} weights\n"
 
 

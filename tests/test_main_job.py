@@ -16,6 +16,7 @@ import pytest
 from wsiseg.bundle import load_bundle
 from wsiseg.classes import ClassMap
 from wsiseg.demo import SPEC
+from wsiseg.models import DEMONSTRATION
 from wsiseg.regions.formats import write_outlines
 from wsiseg.synthetic import SlideSpec, generate, write_slide
 
@@ -158,19 +159,26 @@ def test_a_model_that_does_not_know_a_class_is_refused(lab: Path) -> None:
         assert "'Sclerotic glomerulus' is unknown" in done.stderr
 
 
-def test_the_demo_finds_the_glomeruli(tmp_path: Path) -> None:
+def test_the_demo_finds_glomeruli_and_podocytes(tmp_path: Path) -> None:
     done = run("demo", "--out", tmp_path / "demo", "--quiet")
     assert done.returncode == 0, done.stderr
-    assert "demonstration model" in done.stdout
+    assert "for demonstration" in done.stdout
+    assert "podocyte profiles" in done.stdout
     assert {p.name for p in (tmp_path / "demo").iterdir()} == {
-        "slide.svs", "truth.geojson", "prediction.geojson", "overlay.png", "evaluation.json",
+        "slide.svs", "truth.geojson", "prediction.geojson", "prediction.regions.geojson", "overlay.png",
+        "glomerulus.png", "evaluation.json",
     }  # fmt: skip
-    figures = json.loads((tmp_path / "demo" / "evaluation.json").read_text())["pooled"]
-    assert figures["objects"]["any"]["truth"] >= 10
-    assert figures["objects"]["any"]["f1"] > 0.7
-    assert figures["pixels"]["Glomerulus"]["dice"] > 0.7
-    bundle = load_bundle(Path(__file__).parents[1] / "wsiseg" / "models" / "demonstration")
-    assert bundle.provenance["recipe"]["name"] == "demo"
+    figures = json.loads((tmp_path / "demo" / "evaluation.json").read_text())
+    objects, pixels = figures["pooled"]["objects"], figures["pooled"]["pixels"]
+    assert objects["Glomerulus"]["truth"] + objects["Sclerotic glomerulus"]["truth"] >= 10
+    assert objects["Glomerulus"]["f1"] > 0.7
+    assert objects["Podocyte"]["truth"] >= 100
+    assert objects["Podocyte"]["f1"] > 0.55
+    assert pixels["Glomerulus"]["dice"] > 0.7
+    bundle = load_bundle(DEMONSTRATION)
+    assert bundle.provenance["recipe"]["name"] == "kidney-podocytes"
+    assert bundle.within is not None
+    assert bundle.within.provenance["recipe"]["name"] == "demo"
     assert SPEC.seed > 1000, "no seed of the slides that the model was trained on"
 
 

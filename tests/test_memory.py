@@ -16,7 +16,7 @@ from wsiseg.engines import engine
 from wsiseg.errors import OutputError
 from wsiseg.grid import Grid
 from wsiseg.memory import BASE, FLIPS, TILING_BASE, estimate, estimate_tiling, fitting_batch, parse_size
-from wsiseg.models import DEMONSTRATION
+from wsiseg.models import GLOMERULI
 from wsiseg.slides.open import open_slide
 from wsiseg.stores.labels import LabelMap
 from wsiseg.synthetic import SlideSpec, generate, write_slide
@@ -59,8 +59,8 @@ def test_prediction_keeps_the_promise_or_refuses(slide: Path, tmp_path: Path) ->
 
     def predict(limit: str, out: str) -> subprocess.CompletedProcess[str]:
         return wsiseg(
-            "predict", "--slide", slide, "--out", tmp_path / out, "--labels", tmp_path / f"{out}.zarr",
-            "--engine", "torch", "--max-ram", limit, "--log-json", log,
+            "predict", "--slide", slide, "--model", GLOMERULI, "--engine", "torch", "--max-ram", limit,
+            "--out", tmp_path / out, "--labels", tmp_path / f"{out}.zarr", "--log-json", log,
         )  # fmt: skip
 
     refused = predict("500MB", "none.geojson")
@@ -68,7 +68,7 @@ def test_prediction_keeps_the_promise_or_refuses(slide: Path, tmp_path: Path) ->
     assert "GiB of memory: give --max-ram" in refused.stderr.splitlines()[-1]
     assert not (tmp_path / "none.geojson").exists()
     assert [line["event"] for line in told(log)] == ["start", "failed"]
-    bundle = load_bundle(DEMONSTRATION)
+    bundle = load_bundle(GLOMERULI)
     assert bundle.usage.batch == 2
     with open_slide(slide) as opened:
         both, one = (BASE + estimate(opened, [bundle.identity], batch=batch) for batch in (2, 1))
@@ -112,7 +112,7 @@ def test_tiling_keeps_the_promise_or_refuses(slide: Path, tmp_path: Path) -> Non
 
 def test_what_changes_the_estimates(slide: Path) -> None:
     assert len(engine.FLIPS) == FLIPS
-    identity = load_bundle(DEMONSTRATION).identity
+    identity = load_bundle(GLOMERULI).identity
     with open_slide(slide) as opened:
         needed = [BASE + estimate(opened, [identity], batch=batch) for batch in (1, 2)]
         assert (
@@ -134,7 +134,7 @@ def test_what_changes_the_estimates(slide: Path) -> None:
 
 
 def test_what_a_refusal_asks_for_is_enough(slide: Path) -> None:
-    identity = load_bundle(DEMONSTRATION).identity
+    identity = load_bundle(GLOMERULI).identity
     with open_slide(slide) as opened:
         with pytest.raises(OutputError) as refused:
             fitting_batch(opened, [identity], 1)

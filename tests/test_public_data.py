@@ -18,7 +18,7 @@ from wsiseg.bundle import load_bundle
 from wsiseg.classes import ClassMap
 from wsiseg.data.slides import SlideRow, read_slides, write_slides
 from wsiseg.geometry import Frame
-from wsiseg.models import DEMONSTRATION
+from wsiseg.models import GLOMERULI
 from wsiseg.nets.generator import Generator
 from wsiseg.recipe import load_recipe
 from wsiseg.regions.formats import read_outlines, write_outlines
@@ -201,7 +201,7 @@ def test_predict_correct_train_further(tmp_path: Path) -> None:
         "--slides",
         f"{tmp_path}/slides/*.svs",
         "--model",
-        DEMONSTRATION,
+        GLOMERULI,
         "--out",
         results,
         "--engine",
@@ -223,7 +223,7 @@ def test_predict_correct_train_further(tmp_path: Path) -> None:
     assert rows["s1"].annotations is not None
     assert rows["s1"].annotations.resolve() == reviewed.resolve(), "the newest counts"
 
-    tiny = {"data.slides": out / "slides.csv", "model.weights": DEMONSTRATION, "training.steps": 2}
+    tiny = {"data.slides": out / "slides.csv", "model.weights": GLOMERULI, "training.steps": 2}
     tiny |= {"training.batch": 2, "training.crop": 64, "training.loaders": 0, "data.tile": 128}
     sets = [word for key, value in tiny.items() for word in ("--set", f"{key}={value}")]
     narrow = wsiseg("train", recipe, "--out", out, "--device", "cpu", "--quiet", *sets)
@@ -235,17 +235,17 @@ def test_predict_correct_train_further(tmp_path: Path) -> None:
     assert "Starting from the model 'demo'" in done.stderr
     made = load_bundle(out / "model")
     assert made.provenance["encoder_weights"].startswith("the model 'demo', sha256 ")
-    before, after = load_bundle(DEMONSTRATION).network().state_dict(), made.network().state_dict()
+    before, after = load_bundle(GLOMERULI).network().state_dict(), made.network().state_dict()
     name = "net.segmentation_head.0.weight"
     assert 0 < float((before[name] - after[name]).abs().max()) < 0.01, "two small steps away from where it began"
 
 
 def test_other_classes_take_all_but_the_last_layer() -> None:
-    overrides = (f"model.weights={DEMONSTRATION}", 'classes.names=["Background", "Tubule"]', "classes.colours=[]")
+    overrides = (f"model.weights={GLOMERULI}", 'classes.names=["Background", "Tubule"]', "classes.colours=[]")
     generator, origin = build_generator(load_recipe(ROOT / "pipelines" / "demo.toml", overrides), 2)
     assert isinstance(generator, Generator)
     assert "its last layer starts anew" in origin
-    before, after = load_bundle(DEMONSTRATION).network().state_dict(), generator.state_dict()
+    before, after = load_bundle(GLOMERULI).network().state_dict(), generator.state_dict()
     for key, value in before.items():
         if not key.startswith(HEAD):
             assert (after[key] == value).all(), key

@@ -14,13 +14,17 @@ from shapely import union_all
 
 from wsiseg.bundle import ModelBundle, Usage, load_bundle, save_bundle
 from wsiseg.classes import ClassMap, joined
+from wsiseg.compare import compare_files
 from wsiseg.errors import BundleError, ClassError
+from wsiseg.export import Tracing, export
 from wsiseg.nets.generator import Architecture, Generator
 from wsiseg.predict import Job, predict_slide
 from wsiseg.regions.formats import read_outlines
 from wsiseg.slides.memory import MemoryBackend
 from wsiseg.slides.slide import Slide
 from wsiseg.stages import predict_within, regions_file
+from wsiseg.viewer.outlines import OutlineLayer
+from wsiseg.viewer.scene import open_scene
 
 PLAIN = Architecture("none", 2, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 COARSE = ModelBundle(
@@ -82,6 +86,21 @@ def test_dots_are_found_on_islands_alone(slide: Slide, tmp_path: Path) -> None:
     assert fine.pixels < 0.5 * everywhere.pixels
     again = predict_within(slide, (COARSE, islands()), (FINE, dots()), job)
     assert (again.objects, again.already) == (5, True)
+
+
+def test_the_file_of_two_models_knows_the_classes_of_both(slide: Slide, tmp_path: Path) -> None:
+    out = tmp_path / "out.geojson"
+    predict_within(slide, (COARSE, islands()), (FINE, dots()), Job(out))
+    assert read_outlines(out).classes == joined(COARSE.classes, FINE.classes)
+    found, classes = compare_files(slide, out, out, 1.0)
+    assert classes.names == ("Background", "Island", "Dot")
+    assert (len(found.any_object.found), found.any_object.missed, found.any_object.unmatched) == (5, (), ())
+    export(out, tmp_path / "again.geojson", Tracing())
+    assert Counter(r.label for r in read_outlines(tmp_path / "again.geojson").regions) == {"Dot": 3, "Island": 2}
+    layer = next(layer for layer in open_scene(slide, [out]).layers if isinstance(layer, OutlineLayer))
+    colours = dict(zip(layer.palette.names, layer.palette.colours, strict=True))
+    both = joined(COARSE.classes, FINE.classes)
+    assert (colours["Island"], colours["Dot"]) == both.colours[1:]
 
 
 @pytest.mark.parametrize("stop", [0, 3])

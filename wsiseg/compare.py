@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from wsiseg.classes import ClassMap
 from wsiseg.errors import MismatchError, RegionError
@@ -84,8 +83,7 @@ def common_classes(pairs: Sequence[tuple[Path, Path]]) -> ClassMap:
             stated.append(LabelMap(prediction).classes)
         else:
             said = read_outlines(prediction)
-            listed = _listed(said)
-            stated.append(ClassMap.from_json(listed) if listed else None)
+            stated.append(said.classes)
             read.append((read_outlines(truth), said))
     if any(classes != stated[0] for classes in stated):
         raise MismatchError(
@@ -95,15 +93,11 @@ def common_classes(pairs: Sequence[tuple[Path, Path]]) -> ClassMap:
 
 
 def _classes(pairs: Sequence[tuple[Outlines, Outlines]], files: str) -> ClassMap:
-    listed = _listed(pairs[0][1])
-    if listed:
-        return ClassMap.from_json(listed)
+    stated = pairs[0][1].classes
+    if stated is not None:
+        return stated
     ignored = {"Background", "Ignore", "Ignore*"}
     names = {r.label for pair in pairs for o in pair for r in o.regions if r.label} - ignored
     if not names:
         raise RegionError(f"None of {files} has an outline with a class: there is nothing to compare.")
     return ClassMap(("Background", *sorted(names)))
-
-
-def _listed(said: Outlines) -> list[dict[str, Any]] | None:
-    return said.properties.get("wsiseg", {}).get("classes")

@@ -1,8 +1,8 @@
 """How well a prediction agrees with the truth, over whole slides.
 
 Pixels: a confusion matrix over every pixel of the slide at one µm/px, truth by rows. Objects: outlines of one class,
-matched one to one at an intersection over union of at least 0.5; small ones, such as nuclei, rather by their centroids,
-since a border one pixel off already halves their overlap. Slides are pooled by adding up counts; figures per
+matched one to one at an intersection over union of at least 0.5; small ones, such as nuclei, on demand by their
+centroids, since a border one pixel off already halves their overlap. Slides are pooled by adding up counts; figures per
 slide are kept beside them.
 """
 
@@ -22,6 +22,8 @@ from wsiseg.regions.rasterise import Rasteriser
 from wsiseg.regions.region import Region
 
 MATCH_IOU = 0.5
+# Where centroids count, objects wider than so many times the distance still match by IoU: glomeruli among nuclei.
+WIDE = 10.0
 BAND = 1024  # rows looked at at a time
 
 Read = Callable[[Box], np.ndarray]  # a box of the frame -> (h, w) uint8 labels
@@ -76,23 +78,18 @@ def match_objects(
     Args:
         truth, prediction: in the same plane
         iou: pairs with a lower IoU are no pairs
-        reach: px of the plane; match by centroids instead: pairs farther apart are no pairs
+        reach: px of the plane; match by centroids instead where the true object's diameter (of the circle of the same
+            area) is at most `WIDE` times this: pairs farther apart are no pairs
     """
     t = np.array([r.polygon for r in truth], dtype=object)
     p = np.array([r.polygon for r in prediction], dtype=object)
     pairs: list[tuple[int, int, float]] = []
     if len(t) and len(p):
-        if reach is None:
-            i, j = STRtree(p).query(t, predicate="intersects")
-            both = area(intersection(t[i], p[j]))
-            overlap = both / (area(t[i]) + area(p[j]) - both)
-            good = overlap >= iou
-        else:
-            here, there = centroid(t), centroid(p)
-            i, j = STRtree(there).query(here, predicate="dwithin", distance=reach)
-            overlap = 1 - distance(here[i], there[j]) / reach
-            good = overlap > 0
-        i, j, overlap = i[good], j[good], overlap[good]
+        small = np.zeros(len(t), np.bool_) if reach is None else np.sqrt(4 / np.pi * area(t)) <= WIDE * reach
+        parts = [_overlapping(t, p, ~small, iou)]
+        if reach is not None:
+            parts.append(_near(t, p, small, reach))
+        i, j, overlap = (np.concatenate(column) for column in zip(*parts, strict=True))
         for group in _groups(i, j):
             rows, cols = np.unique(i[group]), np.unique(j[group])
             gain = np.zeros((len(rows), len(cols)))
@@ -106,6 +103,31 @@ def match_objects(
         tuple(a for a in range(len(t)) if a not in used_t),
         tuple(b for b in range(len(p)) if b not in used_p),
     )
+
+
+Candidates = tuple[np.ndarray, np.ndarray, np.ndarray]  # places in truth and prediction, and how well they match
+
+
+def _overlapping(t: np.ndarray, p: np.ndarray, which: np.ndarray, iou: float) -> Candidates:
+    """Pairs of some of the truth by their IoU."""
+    own = np.flatnonzero(which)
+    i, j = STRtree(p).query(t[own], predicate="intersects")
+    i = own[i]
+    both = area(intersection(t[i], p[j]))
+    overlap = both / (area(t[i]) + area(p[j]) - both)
+    good = overlap >= iou
+    return i[good], j[good], overlap[good]
+
+
+def _near(t: np.ndarray, p: np.ndarray, which: np.ndarray, reach: float) -> Candidates:
+    """Pairs of some of the truth by the distance of their centroids."""
+    own = np.flatnonzero(which)
+    here, there = centroid(t), centroid(p)
+    i, j = STRtree(there).query(here[own], predicate="dwithin", distance=reach)
+    i = own[i]
+    nearness = 1 - distance(here[i], there[j]) / reach
+    good = nearness > 0
+    return i[good], j[good], nearness[good]
 
 
 def _groups(i: np.ndarray, j: np.ndarray) -> list[np.ndarray]:
@@ -142,7 +164,7 @@ def evaluate_slide(
         frame: plane in which pixels are compared
         level0: plane of the outlines
         labels: labels of the prediction in `frame`, where a label map is at hand; else its outlines are rasterised
-        match_um: match objects by centroids no farther apart than this, and not by IoU
+        match_um: match objects up to `WIDE` times as wide by centroids no farther apart than this, and not by IoU
 
     Raises:
         ClassError: an outline has a class that is not among the classes
@@ -214,7 +236,8 @@ def summary(slides: Sequence[SlideEvaluation], classes: ClassMap, match_um: floa
 
     return {
         "classes": list(classes),
-        **({"match_iou": MATCH_IOU} if match_um is None else {"match_um": match_um}),
+        "match_iou": MATCH_IOU,
+        **({} if match_um is None else {"match_um": match_um, "match_iou_above_um": WIDE * match_um}),
         "pooled": figures(slides),
         "slides": {s.name: figures([s]) for s in slides},
     }
@@ -234,6 +257,9 @@ def render(result: dict[str, Any]) -> str:
     for name, row in pooled["objects"].items():
         counts = f"{row['truth']:>8}{row['found']:>8}{row['missed']:>8}{row['unmatched']:>11}"
         lines.append(f"{name:<28}{counts}{_text(row['precision']):>11}{_text(row['recall']):>8}{_text(row['f1']):>8}")
+    if near is not None:
+        wide = f"Objects wider than {result['match_iou_above_um']:g} µm match by their overlap"
+        lines.append(f"{wide}, IoU ≥ {result['match_iou']:g}.")
     return "\n".join(lines)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,14 +63,12 @@ def export(source: Path, out: Path, tracing: Tracing, *, frame: Frame | None = N
             raise RegionError(f"{source} holds outlines: only those of a label map can be sifted and simplified.")
         found = read_outlines(source)
         regions, manifest = found.regions, found.properties.get("wsiseg", {})
-        classes = _classes(found.regions, manifest)
+        classes = found.classes or _named(found.regions)
         frame = Frame.from_json(manifest["level0"]) if "level0" in manifest else frame
     properties = {"wsiseg": manifest, "slide": manifest.get("slide", {}).get("name", "")} if manifest else None
     return write_outlines(out, regions, classes=classes, properties=properties, frame=frame, **options)
 
 
-def _classes(regions: Iterable[Region], manifest: Mapping[str, Any]) -> ClassMap:
-    if "classes" in manifest:
-        return ClassMap.from_json(manifest["classes"])
+def _named(regions: Iterable[Region]) -> ClassMap:
     names = {r.label for r in regions if r.label} - {"Background", "Ignore", "Ignore*"}
     return ClassMap(("Background", *sorted(names or {"Object"})))

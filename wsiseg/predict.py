@@ -309,8 +309,8 @@ def write_prediction(labels: LabelMap, out: Path, beside: Outlines | None = None
     usage = labels.manifest["model"]["usage"]
     sizes = {key: usage[key] for key in ("min_object_um2", "min_hole_um2", "whole_objects", "separate_um")}
     regions, classes, about = outlines_of(labels, **sizes), labels.classes, labels.manifest
-    if beside is not None:
-        classes = joined(ClassMap.from_json(beside.properties["wsiseg"]["classes"]), classes)
+    if beside is not None and beside.classes is not None:
+        classes = joined(beside.classes, classes)
         regions = chain(beside.regions, regions)
         about = about | {"first": beside.properties["wsiseg"]}
     written = write_outlines(out, regions, classes=classes, properties={"wsiseg": about})

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from wsiseg.bundle import ModelBundle
 from wsiseg.engines.engine import Engine
-from wsiseg.predict import Job, Prediction, predict_slide
+from wsiseg.predict import Job, Prediction, check_fit, predict_slide
 from wsiseg.slides.slide import Slide
 from wsiseg.tiling import Progress, no_progress
 
@@ -39,8 +39,9 @@ def predict_within(
         progress: told (tiles done, all tiles) of the coarse and of the fine model
 
     Raises:
-        as `predict_slide`, and ClassError where both models have a class of the same name
+        as `predict_slide` for either model, and ClassError where both models have a class of the same name
     """
+    check_fit(slide, fine[0])  # before the first model works in vain
     between = regions_file(job.out)
     predict_slide(slide, *coarse, replace(job, out=between, labels=None), progress=progress[0])
     inner = replace(job, within=between, margin_um=fine[0].usage.within_margin_um, with_regions=True, tissue=False)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from wsiseg.bundle import load_bundle
-from wsiseg.models import DEMONSTRATION
+from wsiseg.models import GLOMERULI
 from wsiseg.recipe import load_recipe
 from wsiseg.run.job import Plan, identity_of
 from wsiseg.synthetic import SlideSpec, generate, write_slide
@@ -63,7 +63,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Lab:
     for seed, path in enumerate(slides, 1):
         write_slide(generate(SlideSpec(seed=seed, width_um=1500, height_um=1200, mpp=2.0)), path)
     # Many small tiles, one at a time: a slide takes long enough to be killed in the middle.
-    shutil.copytree(DEMONSTRATION, folder / "model")
+    shutil.copytree(GLOMERULI, folder / "model")
     about = json.loads((folder / "model" / "model.json").read_text())
     about["usage"] |= {"tile": 128, "overlap": 32, "batch": 1}
     (folder / "model" / "model.json").write_text(json.dumps(about))

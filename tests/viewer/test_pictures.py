@@ -20,9 +20,8 @@ from PIL import Image
 from tests.viewer.screen import Screen, serving
 from wsiseg.cli import wsiseg
 from wsiseg.demo import SPEC, run_demo
-from wsiseg.regions.formats import write_outlines
+from wsiseg.models import GLOMERULI
 from wsiseg.slides.open import open_slide
-from wsiseg.synthetic import CLASSES, generate
 from wsiseg.viewer.scene import open_scene
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -58,15 +57,13 @@ def test_no_picture_is_left_over() -> None:
 
 
 def prepare(folder: Path) -> None:
-    """What a person has after `wsiseg demo`, with a label map, podocytes, measurements and flags besides."""
+    """What a person has after `wsiseg demo`, with a label map of the glomeruli, measurements and flags besides."""
     run_demo(folder, device="cpu", engine="torch", say=print, progress=lambda done, total: None)
-    podocytes = [region for region in generate(SPEC).nuclei() if region.label == "Podocyte"]
-    write_outlines(folder / "podocytes.geojson", podocytes, classes=CLASSES)
-    slide, outlines = folder / "slide.svs", folder / "prediction.geojson"
+    slide, outlines, labels = (folder / name for name in ("slide.svs", "prediction.geojson", "labels.zarr"))
     judged = ["--truth", folder / "truth.geojson", "--measurements", folder / "tables", "--qc", folder / "quality"]
     for words in (
-        ["predict", "--slide", slide, "--out", folder / "same.geojson", "--labels", folder / "labels.zarr"],
-        ["measure", slide, outlines, "--out", folder / "tables"],
+        ["predict", "--slide", slide, "--model", GLOMERULI, "--out", folder / "same.geojson", "--labels", labels],
+        ["measure", slide, outlines, "--thickness-um", SPEC.thickness_um, "--out", folder / "tables"],
         ["qc", slide, "--out", folder / "quality"],
         ["report", slide, outlines, *judged, "--out", folder / "report.html"],
     ):
@@ -92,13 +89,12 @@ def keep(page: Any, name: str) -> None:
 
 
 def objects(screen: Screen) -> None:
-    """Near a glomerulus of middle size, its podocytes filled."""
+    """Near a glomerulus of middle size, its podocytes inside."""
     screen.page.wait_for_selector("#list button")
     screen.page.keyboard.press("n")
     screen.settle()
     screen.page.keyboard.press("+")
     screen.page.evaluate("window.wsisegStage.unmark()")
-    screen.layer(2).locator(".fill").check()
     screen.page.evaluate("document.getElementById('panel').scrollTo(0, 0)")
 
 
@@ -139,7 +135,7 @@ def confidence(screen: Screen) -> None:
 
 # Picture -> layers, truth, screen, and what a person does there.
 VIEWS: dict[str, tuple[list[str], str | None, dict[str, int], Callable[[Screen], None]]] = {
-    "viewer-outlines": (["prediction.geojson", "podocytes.geojson"], None, WIDE, objects),
+    "viewer-outlines": (["prediction.geojson"], None, WIDE, objects),
     "viewer-review": (["prediction.geojson"], None, WIDE, review),
     "viewer-truth": (["prediction.geojson"], "truth.geojson", WIDE, whole),
     "viewer-swipe": (["prediction.geojson"], "truth.geojson", WIDE, swipe),

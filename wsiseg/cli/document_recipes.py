@@ -22,9 +22,10 @@ environment variables (`${NAME}/slides`). `wsiseg train RECIPE --set training.st
 with all defaults filled in. `wsiseg recipe schema` prints a JSON schema for editors: with `#:schema recipe.schema.json`
 as the first line of a recipe, those that know Taplo complete and check it.
 
-`pipelines/` holds recipes to start from: `kidney-glomeruli.toml` for real biopsies, `demo.toml` for the bundled
-demonstration model, `finetune-from-qupath.toml` to [train a model further on corrected
-predictions](correct-and-train.md), `hubmap-kidney.toml` and `kpis-kidney.toml` for [public data](public-data.md).
+`pipelines/` holds recipes to start from: `kidney-glomeruli.toml` for real biopsies, `demo.toml` and
+`kidney-podocytes.toml` for the bundled demonstration models, `finetune-from-qupath.toml` to [train a model further on
+corrected predictions](correct-and-train.md), `hubmap-kidney.toml` and `kpis-kidney.toml` for
+[public data](public-data.md).
 
 ## The slide list
 

@@ -70,7 +70,8 @@ def train(
     "--match-um",
     type=click.FloatRange(0, min_open=True),
     metavar="µM",
-    help="Objects match where their centroids are this near, and not by overlap: for nuclei, 3 or so.",
+    help="Small objects match where their centroids are this near, and not by overlap: for nuclei, 3 or so. "
+    "Those more than ten times as wide still match by overlap.",
 )
 @click.option(
     "--resolution",

@@ -24,7 +24,7 @@ PATH = click.Path(path_type=Path)
 
 @click.command()
 @click.option("--slide", type=PATH, required=True, help="The slide.")
-@click.option("--model", type=PATH, metavar="BUNDLE", help="A model bundle; the demonstration model by default.")
+@click.option("--model", type=PATH, metavar="BUNDLE", help="A model bundle; the demonstration models by default.")
 @click.option("--out", type=PATH, metavar="FILE.geojson", help="The outlines; SLIDE-STEM.geojson here by default.")
 @click.option("--labels", type=PATH, metavar="FILE.zarr", help="Keep the label map too.")
 @click.option("--within", type=PATH, metavar="REGIONS", help="Predict only inside these outlines.")

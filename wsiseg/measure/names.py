@@ -47,9 +47,8 @@ def classes_of(found: Iterable[Outlines]) -> tuple[ClassMap, frozenset[str]]:
     unstated: set[str] = set()
     ignored = {"Ignore", "Ignore*"}
     for outlines in found:
-        listed = outlines.properties.get("wsiseg", {}).get("classes")
-        if listed:
-            classes = ClassMap.from_json(listed)
+        classes = outlines.classes
+        if classes is not None:
             ignored |= set(classes.ignore_names)
             for name, colour in zip(classes.names, classes.colours, strict=True):
                 colours.setdefault(name, colour)

@@ -1,6 +1,11 @@
-"""The models that come along."""
+"""The models that come along. They show how things work, and are good for nothing else.
+
+- `demonstration/`: nuclei at 0.25 µm/px inside the glomeruli that the other finds (pipelines/kidney-podocytes.toml)
+- `demonstration/within/`: glomeruli at 3 µm/px (pipelines/demo.toml)
+"""
 
 from pathlib import Path
 
-# Trained by pipelines/demo.toml on generated slides only: it shows how things work, and is good for nothing else.
+# Trained on generated slides only, each from five outlined slides and slides without outlines.
 DEMONSTRATION = Path(__file__).parent / "demonstration"
+GLOMERULI = DEMONSTRATION / "within"

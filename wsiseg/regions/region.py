@@ -8,6 +8,8 @@ from typing import Any
 
 from shapely import MultiPolygon, Polygon
 
+from wsiseg.classes import ClassMap, joined
+
 
 @dataclass(frozen=True, slots=True)
 class Region:
@@ -44,6 +46,16 @@ class Outlines:
     skipped: Mapping[str, int] = field(default_factory=dict)
     repaired: int = 0
     properties: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def classes(self) -> ClassMap | None:
+        """The classes of the model that made the file, or of both where one worked inside what the other had found;
+        None where the file states none."""
+        about = self.properties.get("wsiseg")
+        if not isinstance(about, Mapping) or not about.get("classes"):
+            return None
+        own = ClassMap.from_json(about["classes"])
+        return joined(ClassMap.from_json(about["first"]["classes"]), own) if "first" in about else own
 
     def __str__(self) -> str:
         notes = [f"{len(self.regions)} outlines"]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from wsiseg.classes import ClassMap, Colour
+from wsiseg.classes import Colour
 from wsiseg.errors import MismatchError, RegionError
 from wsiseg.evaluate import match_objects
 from wsiseg.geometry import Box, Frame
@@ -151,11 +151,8 @@ def _outline_layer(path: Path, slide: Slide, seen: dict[str, Colour], more: Sequ
 
 
 def _colours(found: Outlines) -> dict[str, Colour]:
-    listed = found.properties.get("wsiseg", {}).get("classes")
-    if not listed:
-        return {}
-    known = ClassMap.from_json(listed)
-    return dict(zip(known.names[1:], known.colours[1:], strict=True))
+    known = found.classes
+    return {} if known is None else dict(zip(known.names[1:], known.colours[1:], strict=True))
 
 
 def _fits(level0: Frame, slide: Slide, path: Path) -> None:
