@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import ndimage
 from shapely import Point, Polygon, union_all
 from shapely.affinity import rotate, scale
 
 from wsiseg.geometry import Frame
 from wsiseg.regions.region import Region
-from wsiseg.regions.separate import divide, separate
+from wsiseg.regions.separate import _highest, divide, separate
 
 LEVEL0 = Frame(1000, 800, 0.25)
 
@@ -69,3 +70,15 @@ def test_a_mask_without_an_object_has_none() -> None:
     labels, count = divide(np.zeros((9, 9), bool), 3)
     assert count == 0
     assert not labels.any()
+
+
+@given(st.integers(0, 10_000), st.floats(1.0, 9.0), st.integers(1, 40), st.integers(1, 40))
+def test_the_highest_within_a_disc(seed: int, radius: float, height: int, width: int) -> None:
+    rng = np.random.default_rng(seed)
+    values = np.round(ndimage.gaussian_filter(rng.random((height, width)), rng.uniform(0, 3)), 2)  # with plateaus
+    where = rng.random(values.shape) < 0.8
+    reach = max(1, round(radius))
+    y, x = np.ogrid[-reach : reach + 1, -reach : reach + 1]
+    disc = x * x + y * y <= radius * radius
+    slow = ndimage.maximum_filter(values, footprint=disc, mode="constant", cval=-np.inf)
+    assert np.array_equal(_highest(values, where, radius), where & (values == slow))
