@@ -29,7 +29,7 @@ demo: setup ## make a slide, segment it with the bundled models, compare with th
 
 # Two processes of one thread each: PyTorch's threads and a second process would wait for each other.
 test: setup ## run all tests (WSISEG_TEST_DATA names the folder of real slides; without it their tests are skipped)
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: setup ## run ruff, mypy and import-linter (make test does so too)
 	$(BIN)/ruff check

@@ -476,7 +476,7 @@ def test_the_command_writes_a_slide_and_its_truth(tmp_path: Path) -> None:
         assert file.dimensions == (1600, 1200)
     again = CliRunner().invoke(wsiseg, [*command, "--truth", str(truth)])
     assert isinstance(again.exception, OutputError)
-    for wrong in (["--size-mm", "big"], ["--thickness-um", "0"], ["--artefact", "bubble"], ["--missed", "3"]):
+    for wrong in (["--size-mm", "big"], ["--thickness-um", "0"], ["--artefact", "scratch"], ["--missed", "3"]):
         failed = CliRunner().invoke(wsiseg, [*command[:2], str(tmp_path / "other.svs"), *wrong])
         assert failed.exit_code != 0
     assert not (tmp_path / "other.svs").exists()
