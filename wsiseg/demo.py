@@ -29,7 +29,7 @@ from wsiseg.synthetic import CLASSES, SlideSpec, SyntheticSlide, generate, write
 from wsiseg.tiling import Progress
 
 # A seed that the models' training slides do not use; of those from 90210 on the first with little tissue, ten glomeruli
-# and sclerotic ones among them. Half of its tissue would be out of focus, and of podocytes there nobody knows much.
+# and sclerotic ones among them. Without artefacts: the seed's own would put tissue out of focus, glomeruli in it.
 SPEC = SlideSpec(seed=90220, width_um=3600, height_um=2700, stain="pas", mpp=0.25, artefacts=())
 # A nucleus of 12 px loses a quarter of its IoU with every pixel at its border; whether it was found shows its centroid.
 MATCH_UM = 3.0
