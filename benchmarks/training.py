@@ -2,7 +2,8 @@
 
     python benchmarks/training.py [--recipe pipelines/demo.toml] [--steps 200] [--folder DIR] [--quick]
 
-A recipe is trained as it stands, on generated slides and from random weights, for fewer steps. The loop itself tells
+A recipe's network learns from labelled slides alone (the method that has the least to compute beside its data), on
+generated slides and from random weights, for fewer steps. The loop itself tells
 which share of the time it waits for a batch; a method that holds a clock tells the rest. The first 20 steps, in which
 the loading processes start and all slides are read for the first time, are left out. Prints the table and writes it
 into docs/results/speed.md.
@@ -94,6 +95,7 @@ def slides(folder: Path, quick: bool) -> Path:
 def run(recipe_path: Path, folder: Path, steps: int, quick: bool) -> str:
     """Train, and tell where the time went."""
     changes = [f"data.slides={slides(folder, quick)}", f"training.steps={steps}", "model.weights=none"]
+    changes += ["method.name=supervised"]
     changes += [f"training.{name}_every={steps}" for name in ("evaluate", "checkpoint")]
     if quick:
         changes += ["training.batch=2", "training.crop=64"]
@@ -110,7 +112,7 @@ def run(recipe_path: Path, folder: Path, steps: int, quick: bool) -> str:
     SPENT["losses and figures"] = whole - sum(SPENT.values())
     SPENT["waiting for data"] = total - whole
     lines = [
-        f"`{recipe_path.name}`: {recipe.model.encoder}, batches of {recipe.training.batch} crops of "
+        f"`{recipe_path.name}`, supervised: {recipe.model.encoder}, batches of {recipe.training.batch} crops of "
         f"{recipe.training.crop} px, {recipe.training.loaders} loading process; {steps - LOG_EVERY} steps, "
         f"{(steps - LOG_EVERY) / total:.2f} steps/s\n",
         "| part | share of the time |",
