@@ -88,13 +88,13 @@ class FromPixels(nn.Module):
 
 
 def prepare(folder: Path) -> tuple[Path, dict[str, Path]]:
-    """The bundle with this comparison's batch and no smallest objects, and the networks as TorchScript."""
+    """The bundle with this comparison's batch, every object as it is, and the networks as TorchScript."""
     bundle = folder / "bundle"
     shutil.rmtree(bundle, ignore_errors=True)
     shutil.copytree(GLOMERULI, bundle)
     about = json.loads((bundle / "model.json").read_text())
     about["usage"] |= {"mpp": MPP, "tile": TILE, "overlap": OVERLAP, "batch": BATCH}
-    about["usage"] |= {"min_object_um2": 0.0, "min_hole_um2": 0.0}
+    about["usage"] |= {"min_object_um2": 0.0, "min_hole_um2": 0.0, "separate_um": 0.0}
     (bundle / "model.json").write_text(json.dumps(about))
     loaded = load_bundle(bundle)
     made = {}

@@ -20,6 +20,7 @@ from wsiseg.bundle import ModelBundle, Usage
 from wsiseg.classes import ClassMap
 from wsiseg.errors import BundleError, MismatchError, SlideError, TissueError
 from wsiseg.nets.generator import Architecture
+from wsiseg.outlines import outlines_of
 from wsiseg.predict import Job, predict_slide
 from wsiseg.regions.formats import read_outlines, write_outlines
 from wsiseg.regions.rasterise import rasterise
@@ -216,3 +217,16 @@ def test_whole_objects_have_the_class_of_most_of_their_pixels(slide: Slide, tmp_
         inside = parts == number
         most = np.bincount(pixels[inside], minlength=3)
         assert np.unique(painted[inside]).tolist() == [int(most.argmax())] or most[1] == most[2]
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_large_objects_are_looked_at_in_strips(
+    slide: Slide, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: bool
+) -> None:
+    """And come to the same class and score."""
+    predict_slide(slide, BUNDLE, ColourRule(), Job(tmp_path / "out.geojson", tmp_path / "labels.zarr"))
+    labels = LabelMap(tmp_path / "labels.zarr")
+    before = list(outlines_of(labels, whole_objects=whole))
+    assert max(r.polygon.envelope.area for r in before) / 4 > 200
+    monkeypatch.setattr("wsiseg.outlines.STRIP_PX", 200)
+    assert list(outlines_of(labels, whole_objects=whole)) == before

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
+from numba import njit
 
 from wsiseg.geometry import Box
 from wsiseg.grid import Grid, Tile
@@ -34,29 +35,37 @@ def decide(scores: np.ndarray, object_above: float | None) -> np.ndarray:
             learnt from outlines of only a part c of the objects: it then gives c times the probability, and the place
             to cut is c / 2 (Elkan & Noto 2008).
     """
-    return _decide(scores, object_above)[0]
+    return _decided(scores, np.ones(scores.shape[1:], np.float32), -1.0 if object_above is None else object_above)[0]
 
 
-def _decide(scores: np.ndarray, object_above: float | None) -> tuple[np.ndarray, np.ndarray]:
-    """Labels as of `decide`, and the scores of those labels that are not background."""
-    if object_above is None:
-        return _highest(scores)
-    best, top = _highest(scores[1:])
-    best += 1
-    best[scores[1:].sum(0) * (1 - object_above) <= scores[0] * object_above] = 0
-    return best, top
+@njit(cache=True, nogil=True)
+def _decided(sums, weights, object_above):  # type: ignore[no-untyped-def]
+    """Labels as of `decide` (a negative `object_above` is None) and score; see `Blender.rows`."""
+    classes, height, width = sums.shape
+    labels, score = np.zeros((height, width), np.uint8), np.zeros((height, width), np.uint8)
+    share, rest = np.float32(object_above), np.float32(1 - object_above)
+    first = 0 if object_above < 0 else 1
+    for y in range(height):
+        for x in range(width):
+            best, top, total = first, sums[first, y, x], sums[first, y, x]
+            for index in range(first + 1, classes):
+                total += sums[index, y, x]
+                if sums[index, y, x] > top:
+                    best, top = index, sums[index, y, x]
+            if best > 0 and (first == 0 or total * rest > sums[0, y, x] * share):
+                labels[y, x] = best
+                score[y, x] = np.uint8(np.rint(top / weights[y, x] * np.float32(255)))
+    return labels, score
 
 
-def _highest(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(index uint8, value) of the highest along the first axis, the first one of equals.
-
-    Plane by plane, for numpy's `argmax` along a short first axis is several times slower.
-    """
-    best, top = np.zeros(scores.shape[1:], np.uint8), scores[0].copy()
-    for index in range(1, len(scores)):
-        best[scores[index] > top] = index
-        np.maximum(top, scores[index], out=top)
-    return best, top
+@njit(cache=True, nogil=True)
+def _add_up(sums, weights, part, weight):  # type: ignore[no-untyped-def]
+    """`sums += part * weight` and `weights += weight`, without an array in between."""
+    for index in range(sums.shape[0]):
+        for y in range(sums.shape[1]):
+            for x in range(sums.shape[2]):
+                sums[index, y, x] += part[index, y, x] * weight[y, x]
+    weights += weight
 
 
 class Blender:
@@ -76,7 +85,8 @@ class Blender:
 
     def __init__(self, grid: Grid, classes: int, first_row: int = 0, *, object_above: float | None = None) -> None:
         """Start at a row of the grid; what tiles contribute to rows above it is left out. See `decide`."""
-        self.grid, self.classes, self.next_row, self._object_above = grid, classes, first_row, object_above
+        self.grid, self.classes, self.next_row = grid, classes, first_row
+        self._object_above = -1.0 if object_above is None else object_above
         self._weights = tile_weights(grid)
         self._sums: dict[tuple[int, int], tuple[np.ndarray, np.ndarray]] = {}  # of unfinished blocks
         self._bands: dict[int, tuple[np.ndarray, np.ndarray]] = {}  # labels and score of rows that are begun
@@ -116,8 +126,7 @@ class Blender:
             return
         if block in self._sums:
             sums, weights = self._sums.pop(block)
-            sums += part * weight
-            weights += weight
+            _add_up(sums, weights, part, weight)
         else:
             sums, weights = part * weight, weight.copy()
         last = tuple(min(i // 2, n - 1) for i, n in zip(block, self.grid.shape, strict=True))
@@ -128,8 +137,7 @@ class Blender:
 
     def _settle(self, box: Box, sums: np.ndarray, weights: np.ndarray) -> None:
         """Labels and score of a block, from its sums."""
-        best, top = _decide(sums, self._object_above)
-        score = np.where(best > 0, np.rint(top / weights * 255), 0).astype(np.uint8)
+        best, score = _decided(sums, weights, self._object_above)
         stride = self.grid.stride
         for row in range(max(box.y // stride, self.next_row), -(-box.bottom // stride)):
             band = row_box(self.grid, row)

@@ -44,7 +44,7 @@ class Usage:
         object_above: probability of all classes but background together above which they win; see
             `wsiseg.blend.decide`
         flips: take the mean over four flips of each tile
-        whole_objects: touching pixels of several classes are one object, see `wsiseg.predict.outlines_of`
+        whole_objects: touching pixels of several classes are one object, see `wsiseg.outlines.outlines_of`
         separate_um: touching objects are taken apart, see `wsiseg.regions.separate.separate`
         within_margin_um: around the objects of the bundle's `within`
         scaled_decoding: it learnt from pixels that the decoder may have shrunk, see `wsiseg.slides.slide.Slide`

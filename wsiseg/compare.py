@@ -8,7 +8,7 @@ from pathlib import Path
 from wsiseg.classes import ClassMap
 from wsiseg.errors import MismatchError, RegionError
 from wsiseg.evaluate import SlideEvaluation, evaluate_slide
-from wsiseg.predict import outlines_of
+from wsiseg.outlines import outlines_of
 from wsiseg.regions.formats import read_outlines
 from wsiseg.regions.region import Outlines, Region
 from wsiseg.slides.slide import Slide

@@ -16,8 +16,8 @@ from wsiseg.evaluate import MATCH_IOU, Matches, match_objects
 from wsiseg.measure.files import Read, Wanted, place_of, read_all
 from wsiseg.measure.names import Names, chosen
 from wsiseg.measure.slide import Measured, measure
+from wsiseg.outlines import outlines_of
 from wsiseg.outputs import whole_file
-from wsiseg.predict import outlines_of
 from wsiseg.regions.region import Region
 from wsiseg.slides.slide import Slide
 from wsiseg.stores.labels import LabelMap

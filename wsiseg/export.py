@@ -10,7 +10,7 @@ from typing import Any
 from wsiseg.classes import ClassMap
 from wsiseg.errors import RegionError
 from wsiseg.geometry import Frame
-from wsiseg.predict import outlines_of
+from wsiseg.outlines import outlines_of
 from wsiseg.regions.formats import read_outlines, write_outlines
 from wsiseg.regions.region import Region, Written
 from wsiseg.stores.labels import LabelMap

@@ -17,25 +17,22 @@ import numpy as np
 from wsiseg import __version__
 from wsiseg.blend import Blender
 from wsiseg.bundle import ModelBundle
-from wsiseg.classes import IGNORE, ClassMap, joined
+from wsiseg.classes import ClassMap, joined
 from wsiseg.engines.engine import Engine, averaged
 from wsiseg.errors import BundleError, MismatchError, RegionError
 from wsiseg.geometry import Box
 from wsiseg.grid import Grid, Tile
+from wsiseg.outlines import outlines_of
 from wsiseg.qc.examine import RULES, examine
 from wsiseg.regions.formats import file_hash, read_outlines, write_outlines
-from wsiseg.regions.rasterise import Rasteriser
+from wsiseg.regions.rasterise import ANY, Rasteriser
 from wsiseg.regions.region import Outlines, Region
-from wsiseg.regions.separate import separate
 from wsiseg.regions.surround import grown
-from wsiseg.regions.vectorise import vectorise
 from wsiseg.slides.slide import Slide
 from wsiseg.stores.claim import Manifest, claim, differences
-from wsiseg.stores.labels import FORMAT, LabelMap, LabelWriter, RowReader, row_box
+from wsiseg.stores.labels import FORMAT, LabelMap, LabelWriter, row_box
 from wsiseg.tiling import Progress, no_progress, select_tiles
 from wsiseg.tissue import tissue_of
-
-_ANY = ClassMap(("Background", "Object"))
 
 Read = Callable[[Box], np.ndarray]  # a box of the grid's frame -> (h, w, 3) uint8
 
@@ -148,55 +145,6 @@ def _batches(read: Read, tiles: Sequence[Tile], start: int, batch: int) -> Itera
             yield first, images.result()
 
 
-def outlines_of(
-    labels: LabelMap,
-    *,
-    min_object_um2: float = 0.0,
-    min_hole_um2: float = 0.0,
-    simplify_um: float = 0.0,
-    whole_objects: bool = False,
-    separate_um: float = 0.0,
-) -> Iterator[Region]:
-    """The objects of a label map as regions in level-0 pixels, each with its mean confidence as score.
-
-    Args:
-        labels: the map
-        min_object_um2, min_hole_um2, simplify_um: as of `wsiseg.regions.vectorise.vectorise`
-        whole_objects: pixels of several classes that touch are one object, of the class that most of them have; right
-            where the classes are kinds of one thing. Otherwise each class has its own outlines.
-        separate_um: touching objects are taken apart, as of `wsiseg.regions.separate.separate`; 0: they are not
-    """
-    bands, classes = labels.bands(), labels.classes
-    if whole_objects:
-        bands, classes = (np.where((b > 0) & (b != IGNORE), 1, 0).astype(np.uint8) for b in bands), _ANY
-    found = vectorise(
-        bands, classes, labels.frame, labels.level0,
-        min_area_um2=min_object_um2, min_hole_um2=min_hole_um2, simplify_um=simplify_um,
-    )  # fmt: skip
-    if separate_um:
-        found = (part for r in found for part in separate(r, labels.frame, labels.level0, separate_um))
-    of_label, of_score = RowReader(labels.read, labels.grid), RowReader(labels.read_score, labels.grid)
-    for region in found:
-        box, inside = _pixels(region, labels)
-        name = region.label
-        if whole_objects:
-            counts = np.bincount(of_label.read(box)[inside], minlength=len(labels.classes))
-            name = labels.classes.names[1 + int(counts[1 : len(labels.classes)].argmax())]
-        score = round(float(of_score.read(box)[inside].mean()) / 255, 4)
-        yield replace(region, label=name, score=score)
-
-
-def _pixels(region: Region, labels: LabelMap) -> tuple[Box, np.ndarray]:
-    """A box of the map's frame round a region, and which of its pixels the region covers."""
-    sx, sy = labels.level0.scale_to(labels.frame)
-    left, top, right, bottom = region.polygon.bounds
-    box = Box.from_bounds(
-        round(left * sx), round(top * sy), max(round(right * sx), round(left * sx) + 1), round(bottom * sy)
-    )
-    one = replace(region, label=_ANY.names[1])
-    return box, Rasteriser([one], _ANY, labels.frame, labels.level0).read(box) > 0
-
-
 def _scores(
     batches: Iterator[tuple[int, np.ndarray]], engine: Engine, *, flips: bool
 ) -> Iterator[tuple[int, np.ndarray]]:
@@ -295,7 +243,7 @@ def predict_slide(
 
 def _inside(regions: Sequence[Region], grid: Grid, slide: Slide) -> Rasteriser:
     """1 inside the outlines, whatever they are called."""
-    return Rasteriser([replace(r, label=_ANY.names[1]) for r in regions], _ANY, grid.frame, slide.frame)
+    return Rasteriser([replace(r, label=ANY.names[1]) for r in regions], ANY, grid.frame, slide.frame)
 
 
 def write_prediction(labels: LabelMap, out: Path, beside: Outlines | None = None) -> int:

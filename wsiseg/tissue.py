@@ -18,7 +18,7 @@ a tissue mask.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -36,6 +36,7 @@ Colours = NDArray[np.float32]  # (h, w, 3), transmittance 0 to 1
 SURE, FAINT = 0.06, 0.03
 SMOOTH_UM, SMOOTH_TRUNCATE = 8.0, 3
 BAND = 512  # rows that are looked at together, where a whole slide at once would take much memory
+KEPT = 2**24  # numbers of the smoothed picture that are kept rather than made anew: 64 MB
 # Glass is bright and nearly colourless; padding is whiter than any glass.
 GLASS_BRIGHT, GLASS_COLOUR, PADDING = 180, 12, 253
 PALE_GLASS = 245.0  # assumed where a slide shows none
@@ -74,8 +75,9 @@ def find_tissue(
     shape, with_pen = thumbnail.shape[:2], without_pen and not is_dark(thumbnail)
     faint, seed = np.zeros(shape, np.bool_), np.zeros(shape, np.bool_)
     inks = [(np.zeros(shape, np.bool_), np.zeros(shape, np.bool_)) for _ in range(3)] if with_pen else []
-    glass = _glass(thumbnail, um)
-    for rows, smooth in _smoothed(thumbnail, um):  # light of a whole slide is a float for each channel and pixel
+    bands = _smoothed(thumbnail, um)
+    glass = _glass(thumbnail, bands)
+    for rows, smooth in bands:  # light of a whole slide is a float for each channel and pixel
         light = np.minimum(smooth / glass, np.float32(1))
         colour = spread(light)
         faint[rows], seed[rows] = colour > FAINT, colour > SURE
@@ -183,25 +185,38 @@ def tissue_of(slide: Readable, mpp: float = 8.0, **how: Any) -> TissueMask:
 
 def transmittance(thumbnail: NDArray[np.uint8], um: tuple[float, float]) -> Colours:
     """Light that comes through, as a part of what comes through the glass, 0 to 1, smoothed."""
-    glass, light = _glass(thumbnail, um), np.empty(thumbnail.shape, np.float32)
-    for rows, smooth in _smoothed(thumbnail, um):
+    bands = _smoothed(thumbnail, um)
+    glass, light = _glass(thumbnail, bands), np.empty(thumbnail.shape, np.float32)
+    for rows, smooth in bands:
         np.minimum(smooth / glass, np.float32(1), out=light[rows])
     return light
 
 
-def _smoothed(thumbnail: NDArray[np.uint8], um: tuple[float, float]) -> Iterator[tuple[slice, Colours]]:
-    """Bands of the smoothed picture, from top to bottom: which rows, and their pixels as float32.
+@dataclass(frozen=True, slots=True)
+class _Bands:
+    """The smoothed picture from top to bottom: which rows, and their pixels as float32; made anew each time.
 
     A band is smoothed with as many rows above and below as the filter reaches, so that it is what it would be in one
     piece.
     """
-    sigma = (SMOOTH_UM / um[0], SMOOTH_UM / um[1], 0)
-    reach = int(SMOOTH_TRUNCATE * sigma[0] + 0.5)
-    for top in range(0, len(thumbnail), BAND):
-        bottom, above = min(top + BAND, len(thumbnail)), max(0, top - reach)
-        part = thumbnail[above : bottom + reach].astype(np.float32)
-        smooth = ndimage.gaussian_filter(part, sigma, mode="nearest", truncate=SMOOTH_TRUNCATE)
-        yield slice(top, bottom), smooth[top - above : bottom - above]
+
+    thumbnail: NDArray[np.uint8]
+    um: tuple[float, float]
+
+    def __iter__(self) -> Iterator[tuple[slice, Colours]]:
+        sigma = (SMOOTH_UM / self.um[0], SMOOTH_UM / self.um[1], 0)
+        reach = int(SMOOTH_TRUNCATE * sigma[0] + 0.5)
+        for top in range(0, len(self.thumbnail), BAND):
+            bottom, above = min(top + BAND, len(self.thumbnail)), max(0, top - reach)
+            part = self.thumbnail[above : bottom + reach].astype(np.float32)
+            smooth = ndimage.gaussian_filter(part, sigma, mode="nearest", truncate=SMOOTH_TRUNCATE)
+            yield slice(top, bottom), smooth[top - above : bottom - above]
+
+
+def _smoothed(thumbnail: NDArray[np.uint8], um: tuple[float, float]) -> Iterable[tuple[slice, Colours]]:
+    """The bands of a picture, to be gone through several times: those of a small one are kept."""
+    bands = _Bands(thumbnail, um)
+    return list(bands) if thumbnail.size <= KEPT else bands
 
 
 def _channels(colours: NDArray[Any]) -> list[NDArray[Any]]:
@@ -223,11 +238,11 @@ def spread(colours: Colours) -> NDArray[np.float32]:
     return most(colours) - least(colours)
 
 
-def _glass(thumbnail: NDArray[np.uint8], um: tuple[float, float]) -> NDArray[np.float32]:
+def _glass(thumbnail: NDArray[np.uint8], bands: Iterable[tuple[slice, Colours]]) -> NDArray[np.float32]:
     """The colour of the glass: the most frequent brightness of bright, colourless pixels that are not padding."""
     plain, counts = np.zeros(thumbnail.shape[:2], np.bool_), np.zeros(256, np.int64)
     bright = np.empty(thumbnail.shape[:2], np.float32)
-    for rows, smooth in _smoothed(thumbnail, um):
+    for rows, smooth in bands:
         bright[rows] = smooth @ np.full(3, 1 / 3, np.float32)
         plain[rows] = (bright[rows] > GLASS_BRIGHT) & (spread(smooth) < GLASS_COLOUR)
         plain[rows] &= least(thumbnail[rows]) < PADDING
@@ -238,7 +253,7 @@ def _glass(thumbnail: NDArray[np.uint8], um: tuple[float, float]) -> NDArray[np.
     plain &= np.abs(np.subtract(bright, mode, out=bright), out=bright) <= 3
     del bright
     colours, done = np.empty((3, int(plain.sum())), np.float32), 0
-    for rows, smooth in _smoothed(thumbnail, um):
+    for rows, smooth in bands:
         found = smooth[plain[rows]]
         colours[:, done : done + len(found)] = found.T
         done += len(found)

@@ -25,7 +25,7 @@ def nucleus(x: float, y: float, a: float = 16, b: float = 13, turn: float = 0) -
 
 
 def parts(shape: Polygon, frame: Frame = LEVEL0, radius_um: float = 2.5) -> list[Region]:
-    return list(separate(Region(shape, "Podocyte", 0.7), frame, LEVEL0, radius_um))
+    return list(separate([Region(shape, "Podocyte", 0.7)], frame, LEVEL0, radius_um))
 
 
 @pytest.mark.parametrize("mpp", [0.25, 0.5])
@@ -59,6 +59,13 @@ def test_the_parts_make_up_the_whole() -> None:
         found = parts(clump)
         assert union_all([r.polygon for r in found]).symmetric_difference(clump).area < 0.08 * clump.area
         assert sum(r.polygon.area for r in found) == pytest.approx(union_all([r.polygon for r in found]).area)
+
+
+def test_what_is_too_large_to_take_apart_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    pair = union_all([nucleus(100, 100), nucleus(127, 100)])
+    assert len(parts(pair)) == 2
+    monkeypatch.setattr("wsiseg.regions.separate.LARGEST_PX", 1000)
+    assert [r.polygon for r in parts(pair)] == [pair]
 
 
 def test_a_thin_outline_without_a_middle_stays() -> None:

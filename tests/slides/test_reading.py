@@ -41,6 +41,15 @@ def test_two_halves_are_the_whole(box: Box, scale: float, where: float, upright:
 
 
 @settings(max_examples=60)
+@given(BOXES, st.integers(2, 7), st.floats(0, 1), st.booleans())
+def test_for_whole_numbers_they_are_exactly(box: Box, scale: int, where: float, upright: bool) -> None:
+    frame = TEXTURED.frame.at(0.5 * scale)
+    cut = round((box.w if upright else box.h) * where)
+    first = Box(box.x, box.y, cut, box.h) if upright else Box(box.x, box.y, box.w, cut)
+    assert (TEXTURED.read(first, frame) == TEXTURED.read(box, frame)[: first.h, : first.w]).all()
+
+
+@settings(max_examples=60)
 @given(BOXES, st.sampled_from([1, 2, 4]))
 def test_exact_where_a_level_fits(box: Box, n: int) -> None:
     slide = coordinate_slide(401, 307, 0.5, (2, 4))
@@ -173,6 +182,18 @@ def test_a_gradient_stays_where_it_is(scale: float) -> None:
     expected = (8.3 + (np.arange(count) + 0.5) * scale - 0.5) * 4
     allowed = 0.5 + 4 * (0.5 if scale.is_integer() else 0.05)  # BOX takes whole pixels: only for whole positions
     assert np.abs(pixels - expected[None, :, None]).max() <= allowed
+
+
+@given(st.integers(2, 9), st.integers(1, 40), st.integers(0, 2**32 - 1), st.sampled_from([3, 3.9, 60]))
+@settings(max_examples=60, deadline=None)
+def test_whole_numbers_shrink_as_pillow_does(by: int, side: int, seed: int, contrast: float) -> None:
+    """Of a square; of a tall piece Pillow takes the mean along y first, which rounds otherwise."""
+    rng = np.random.default_rng(seed)
+    shape = (side * by, side * by, 3)
+    source = np.clip(rng.normal(rng.integers(0, 256), contrast, shape), 0, 255).astype(np.uint8)
+    pillow = Image.fromarray(source).resize((side, side), Image.Resampling.BOX)
+    ours = resample(source, (0, 0, side * by, side * by), (side, side), (float(by), float(by)))
+    assert (ours == np.asarray(pillow)).all()
 
 
 def test_filters() -> None:

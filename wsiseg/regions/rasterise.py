@@ -13,7 +13,10 @@ its pixels without a gap and without a fight:
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from functools import partial
+from itertools import islice
 
 import numpy as np
 import shapely
@@ -25,6 +28,8 @@ from wsiseg.errors import ClassError, RegionError
 from wsiseg.geometry import Box, Frame
 from wsiseg.regions.region import Region
 
+ANY = ClassMap(("Background", "Object"))  # for outlines whose classes do not matter
+TOGETHER = 256  # regions that `covering` prepares at once
 _POLYGONAL = (shapely.GeometryType.POLYGON, shapely.GeometryType.MULTIPOLYGON)
 
 
@@ -56,6 +61,7 @@ class Rasteriser:
         parts, owner = shapely.get_parts(shapes[order], return_index=True)
         self._scale = frame.scale_to(level0)
         self._labels: NDArray[np.uint8] = labels[order][owner]
+        self._regions = order[owner]  # the place among `regions` of each part
         self._tree = shapely.STRtree(parts)
         if len(parts):
             _, points, (rings, polygons) = shapely.to_ragged_array(parts, include_z=False)
@@ -66,19 +72,44 @@ class Rasteriser:
         self._points = np.ascontiguousarray(points) / self._scale
         self._rings, self._polygons = rings.astype(np.int64), polygons.astype(np.int64)
 
-    def read(self, box: Box) -> NDArray[np.uint8]:
+    def read(self, box: Box, only: int | None = None) -> NDArray[np.uint8]:
         """The labels of a box of the frame, uint8 (box.h, box.w); 0 where there is no outline.
 
         The box may reach beyond the frame. Several threads may read at once.
+
+        Args:
+            box: pixels of the frame
+            only: paint this one of the regions, by its place among them; None: all
         """
         out = np.zeros(box.shape, np.uint8)
-        if box:
+        if box and only is not None:
+            parts = np.flatnonzero(self._regions == only)
+            paint_polygons(out, box.x, box.y, self._points, self._rings, self._polygons, parts, self._labels)
+        elif box:
             reach = box.grow(1)  # a pixel of slack for the rounding of scales
             sx, sy = self._scale
             near = self._tree.query(shapely.box(reach.x * sx, reach.y * sy, reach.right * sx, reach.bottom * sy))
             near.sort()
             paint_polygons(out, box.x, box.y, self._points, self._rings, self._polygons, near, self._labels)
         return out
+
+
+def covering(
+    regions: Iterable[Region], frame: Frame, level0: Frame
+) -> Iterator[tuple[Region, Callable[[Box], NDArray[np.bool_]]]]:
+    """Each of a stream of regions, with what tells which pixels of a box of the frame it alone covers.
+
+    Some are taken together, for to prepare a single one takes longer than to paint it.
+    """
+    stream = iter(regions)
+    while some := list(islice(stream, TOGETHER)):
+        painter = Rasteriser((replace(r, label=ANY.names[1]) for r in some), ANY, frame, level0)
+        for number, region in enumerate(some):
+            yield region, partial(_covered, painter, number)
+
+
+def _covered(painter: Rasteriser, number: int, box: Box) -> NDArray[np.bool_]:
+    return painter.read(box, number) > 0
 
 
 def rasterise(regions: Iterable[Region], classes: ClassMap, box: Box, frame: Frame, level0: Frame) -> NDArray[np.uint8]:

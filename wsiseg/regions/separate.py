@@ -7,7 +7,7 @@ Lantuéjoul, "Use of watersheds in contour detection", 1979) gives each pixel to
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -16,20 +16,21 @@ from scipy import ndimage
 from shapely.affinity import affine_transform
 from skimage.segmentation import watershed
 
-from wsiseg.classes import ClassMap
 from wsiseg.geometry import Box, Frame
-from wsiseg.regions.rasterise import Rasteriser
+from wsiseg.regions.rasterise import ANY, covering
 from wsiseg.regions.region import Region
 from wsiseg.regions.vectorise import vectorise
 
-_ANY = ClassMap(("Background", "Object"))
+# Of the box round what is taken apart. Each takes some 60 bytes, and a model that takes the whole tissue for one object
+# must not use up the memory: 700 µm at 0.25 µm/px, 8 mm at 3 µm/px.
+LARGEST_PX = 2**23
 
 
-def separate(region: Region, frame: Frame, level0: Frame, radius_um: float) -> Iterator[Region]:
-    """The objects of an outline; the outline itself, unchanged, where it is one.
+def separate(regions: Iterable[Region], frame: Frame, level0: Frame, radius_um: float) -> Iterator[Region]:
+    """The objects of outlines; an outline itself, unchanged, where it is one or has more than `LARGEST_PX`.
 
     Args:
-        region: in level-0 pixels
+        regions: in level-0 pixels
         frame: the plane in whose pixels the border between two objects runs
         level0: the plane of the outlines
         radius_um: objects are no nearer to each other than this, from middle to middle, and a middle lies at least
@@ -38,24 +39,22 @@ def separate(region: Region, frame: Frame, level0: Frame, radius_um: float) -> I
     Yields:
         regions with the region's class and score, in level-0 pixels
     """
-    sx, sy = level0.scale_to(frame)
-    left, top, right, bottom = region.polygon.bounds
-    box = Box.from_bounds(
-        math.floor(left * sx) - 1, math.floor(top * sy) - 1, math.ceil(right * sx) + 1, math.ceil(bottom * sy) + 1
-    )
-    one = replace(region, label=_ANY.names[1])
-    inside = Rasteriser([one], _ANY, frame, level0).read(box) > 0
-    parts, count = divide(inside, radius_um / frame.mpp)
-    if count < 2:
-        yield region
-        return
-    local = Frame(box.w, box.h, frame.mpp)
-    ux, uy = frame.scale_to(level0)
-    for number in range(1, count + 1):
-        part = (parts == number).astype(np.uint8)
-        for found in vectorise(iter([part]), _ANY, local, local):
-            polygon = affine_transform(found.polygon, [ux, 0, 0, uy, box.x * ux, box.y * uy])
-            yield replace(region, polygon=polygon, id=None)
+    (sx, sy), (ux, uy) = level0.scale_to(frame), frame.scale_to(level0)
+    for region, covered in covering(regions, frame, level0):
+        left, top, right, bottom = region.polygon.bounds
+        box = Box.from_bounds(
+            math.floor(left * sx) - 1, math.floor(top * sy) - 1, math.ceil(right * sx) + 1, math.ceil(bottom * sy) + 1
+        )
+        parts, count = divide(covered(box), radius_um / frame.mpp) if box.area <= LARGEST_PX else (None, 1)
+        if parts is None or count < 2:
+            yield region
+            continue
+        for number, (rows, columns) in enumerate(ndimage.find_objects(parts), start=1):
+            part = (parts[rows, columns] == number).astype(np.uint8)
+            local = Frame(part.shape[1], part.shape[0], frame.mpp)
+            x, y = box.x + columns.start, box.y + rows.start
+            for found in vectorise(iter([part]), ANY, local, local):
+                yield replace(region, polygon=affine_transform(found.polygon, [ux, 0, 0, uy, x * ux, y * uy]), id=None)
 
 
 def divide(inside: NDArray[np.bool_], radius: float) -> tuple[NDArray[np.int32], int]:

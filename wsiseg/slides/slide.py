@@ -5,7 +5,7 @@
         │            may offer more of them than the file has (`ReducingBackend`)
     level region     float box, plus a margin as wide as the resampling filter
         │            backend.read of what lies inside the level; the rim repeats the level's outermost pixels
-    resampled        Pillow's filter weights, anchored to the slide: the same for every box
+    resampled        filter weights anchored to the slide: the same for every box
         │
     array            what lies outside the slide is white
 
@@ -169,7 +169,7 @@ class Slide:
         """The pixels of a box, whatever µm/px its frame has.
 
         Adjacent boxes fit: their pixels are those of one larger read, exactly where a level has the frame's very
-        resolution, else within 1 grey level (rounding of the filter weights).
+        resolution or a whole number of times as many pixels, else within 1 grey level (rounding of the filter weights).
 
         Args:
             box: px of `frame`; may lie partly or wholly outside the slide
