@@ -45,7 +45,7 @@ def outlines_of(
     )  # fmt: skip
     if separate_um:
         found = separate(found, labels.frame, labels.level0, separate_um)
-    of_label, of_score = RowReader(labels.read, labels.grid), RowReader(labels.read_score, labels.grid)
+    of_label, of_score = RowReader(labels.row, labels.grid), RowReader(labels.score_row, labels.grid)
     for region, covered in covering(found, labels.frame, labels.level0):
         counts = np.zeros(256, np.int64)  # of labels
         sure = pixels = 0

@@ -68,11 +68,11 @@ def test_rows_that_are_kept_give_the_same_boxes() -> None:
     rng = np.random.default_rng(0)
     grid = Grid(Frame(101, 230, 1.0), 16, 4)
     whole = rng.integers(0, 255, (230, 101)).astype(np.uint8)
-    asked: list[Box] = []
+    asked: list[int] = []
 
-    def read(box: Box) -> np.ndarray:
-        asked.append(box)
-        return whole[box.slices]
+    def read(row: int) -> np.ndarray:
+        asked.append(row)
+        return whole[row_box(grid, row).slices]
 
     rows = RowReader(read, grid)
     for y in np.sort(rng.integers(-9, 240, 200)):
@@ -92,6 +92,34 @@ def test_an_interrupted_map_goes_on_and_ends_with_the_same_bytes(tmp_path: Path,
             write(tmp_path / "l.zarr", picture, stop)
     write(tmp_path / "l.zarr", picture)
     assert files(tmp_path / "l.zarr") == files(tmp_path / "whole.zarr")
+
+
+@pytest.mark.parametrize("shard_px", [1, 2 * 192 * 192, module.SHARD_PIXELS])
+def test_rows_are_what_zarr_reads_and_writes(
+    tmp_path: Path, picture: np.ndarray, monkeypatch: pytest.MonkeyPatch, shard_px: int
+) -> None:
+    """Rows of chunks go past Zarr in both directions, in one shard and in several."""
+    monkeypatch.setattr(module, "SHARD_PIXELS", shard_px)
+    picture[:, :500] = 0  # some shards are empty
+    write(tmp_path / "l.zarr", picture)
+    arrays = zarr.open_group(tmp_path / "l.zarr", mode="r+")
+    assert (arrays["0"][:] == picture).all()
+    assert (arrays["1"][:] == picture[::2, ::2]).all()
+    other = picture[::-1, ::-1]
+    arrays["0"][:], arrays["score"][:] = other, 50 * other
+    found = LabelMap(tmp_path / "l.zarr")
+    assert (np.concatenate(list(found.bands())) == other).all()
+    assert (np.concatenate([found.score_row(row) for row in range(GRID.shape[0])]) == 50 * other).all()
+
+
+@pytest.mark.parametrize("change", ["short", "index"])
+def test_a_damaged_file_is_named(tmp_path: Path, picture: np.ndarray, change: str) -> None:
+    write(tmp_path / "l.zarr", picture)
+    file = tmp_path / "l.zarr" / "0" / "c" / "1" / "0"
+    data = file.read_bytes()
+    file.write_bytes(data[:100] if change == "short" else data[:-9] + b"?" + data[-8:])
+    with pytest.raises(StoreError, match="0/c/1/0 is damaged"):
+        LabelMap(tmp_path / "l.zarr").row(1)
 
 
 def test_background_takes_no_room(tmp_path: Path, picture: np.ndarray) -> None:

@@ -37,8 +37,9 @@ from wsiseg.geometry import Box
 from wsiseg.grid import Grid, Tile
 from wsiseg.slides.slide import Slide
 from wsiseg.stores.claim import CLAIM, Manifest, read_claim
-from wsiseg.stores.jpeg import JpegCodec, compress, write_shard
+from wsiseg.stores.jpeg import JpegCodec, compress
 from wsiseg.stores.reference import referred
+from wsiseg.stores.shard import write_shard
 
 FORMAT = 1
 ZSTD, JPEG, SLIDE, REFERENCE = PIXELS = ("zstd", "jpeg", "slide", "reference")

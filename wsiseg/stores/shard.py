@@ -1,0 +1,58 @@
+"""Shards of Zarr arrays, as files of encoded chunks.
+
+Zarr takes about a millisecond for each chunk, empty or not; this takes as long as the codec and the disk do. The
+layout is that of the `sharding_indexed` codec (ZEP 2): the chunks one after another, then an offset and a length for
+each place as little-endian uint64 (all ones where a chunk is missing), then the CRC-32C of these.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import google_crc32c
+import numpy as np
+
+from wsiseg.errors import StoreError
+
+MISSING = np.uint64(2**64 - 1)
+
+
+def write_shard(path: Path, chunks: Sequence[bytes | None], places: int) -> None:
+    """A shard file with these chunks; it appears whole or not at all.
+
+    Args:
+        path: the file
+        chunks: the encoded chunks in order, None where one is missing
+        places: chunks in a full shard; those beyond the given ones are missing
+    """
+    index = np.full((places, 2), MISSING, "<u8")
+    end = 0
+    for place, chunk in enumerate(chunks):
+        if chunk is not None:
+            index[place] = end, len(chunk)
+            end += len(chunk)
+    table = index.tobytes()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("wb") as file:
+        file.writelines(chunk for chunk in chunks if chunk is not None)
+        file.write(table + google_crc32c.value(table).to_bytes(4, "little"))
+    os.replace(partial, path)
+
+
+def read_shard(path: Path, places: int) -> list[bytes | None]:
+    """The encoded chunks of a shard file, None where one is missing; all are where there is no file.
+
+    Raises:
+        StoreError: the file is damaged
+    """
+    if not path.exists():
+        return [None] * places
+    data = path.read_bytes()
+    table, check = data[-16 * places - 4 : -4], data[-4:]
+    if len(table) < 16 * places or google_crc32c.value(table).to_bytes(4, "little") != check:
+        raise StoreError(f"{path} is damaged: make the output anew with --overwrite.")
+    index = np.frombuffer(table, "<u8").reshape(places, 2)
+    return [None if at == MISSING else data[int(at) : int(at) + int(count)] for at, count in index]
