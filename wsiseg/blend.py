@@ -59,13 +59,17 @@ def _decided(sums, weights, object_above):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _add_up(sums, weights, part, weight):  # type: ignore[no-untyped-def]
-    """`sums += part * weight` and `weights += weight`, without an array in between."""
-    for index in range(sums.shape[0]):
-        for y in range(sums.shape[1]):
-            for x in range(sums.shape[2]):
-                sums[index, y, x] += part[index, y, x] * weight[y, x]
-    weights += weight
+def _add_up(sums, weights, probabilities, tile_weights, top, left):  # type: ignore[no-untyped-def]
+    """Add a part of a tile, that which begins at (top, left), to a block."""
+    classes, height, width = sums.shape
+    for y in range(height):
+        weight = tile_weights[top + y, left : left + width]
+        for x in range(width):
+            weights[y, x] += weight[x]
+        for index in range(classes):
+            line, part = sums[index, y], probabilities[index, top + y, left : left + width]
+            for x in range(width):
+                line[x] += part[x] * weight[x]
 
 
 class Blender:
@@ -98,6 +102,7 @@ class Blender:
         if place <= self._last:
             raise ValueError(f"tile {place} after {self._last}: tiles must come in grid order")
         self._last = place
+        probabilities = np.ascontiguousarray(probabilities)
         for row in range(2 * tile.row, 2 * tile.row + 3):
             for col in range(2 * tile.col, 2 * tile.col + 3):
                 box = self._block(row, col)
@@ -119,21 +124,13 @@ class Blender:
         )
 
     def _add(self, block: tuple[int, int], box: Box, tile: Tile, probabilities: np.ndarray) -> None:
-        where = box.relative_to(tile.read).slices
-        part, weight = probabilities[(slice(None), *where)], self._weights[where]
-        if block[0] % 2 and block[1] % 2:  # nobody else's: the sum divided by the weight is what it was
-            self._settle(box, part, np.ones_like(weight))
-            return
-        if block in self._sums:
-            sums, weights = self._sums.pop(block)
-            _add_up(sums, weights, part, weight)
-        else:
-            sums, weights = part * weight, weight.copy()
+        if block not in self._sums:
+            self._sums[block] = np.zeros((self.classes, *box.shape), np.float32), np.zeros(box.shape, np.float32)
+        part = box.relative_to(tile.read)
+        _add_up(*self._sums[block], probabilities, self._weights, part.y, part.x)
         last = tuple(min(i // 2, n - 1) for i, n in zip(block, self.grid.shape, strict=True))
         if last == (tile.row, tile.col):
-            self._settle(box, sums, weights)
-        else:
-            self._sums[block] = sums, weights
+            self._settle(box, *self._sums.pop(block))
 
     def _settle(self, box: Box, sums: np.ndarray, weights: np.ndarray) -> None:
         """Labels and score of a block, from its sums."""
