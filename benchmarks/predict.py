@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,10 +63,12 @@ def bare(path: Path, bundle: ModelBundle, engine: Engine, batches_measured: int)
         images = [slide.read(tile.read, grid.frame) for tile in some]
     batches = [np.stack(images[i : i + batch]) for i in range(0, len(images), batch)]
     averaged(engine, batches[0], flips=bundle.usage.flips)  # warm
-    start = time.perf_counter()
-    for one in batches:
-        averaged(engine, one, flips=bundle.usage.flips)
-    return len(tiles), (time.perf_counter() - start) * count / len(batches)
+    with ThreadPoolExecutor(engine.lanes) as pool:  # as prediction does
+        start = time.perf_counter()
+        done = [pool.submit(averaged, engine, one, flips=bundle.usage.flips) for one in batches]
+        for one in done:
+            one.result()
+        return len(tiles), (time.perf_counter() - start) * count / len(batches)
 
 
 def measured(path: Path, truth: SyntheticSlide, bundle: ModelBundle, engine: Engine, folder: Path, batches: int) -> Row:

@@ -43,6 +43,7 @@ class Colour:
     """An engine that looks at one colour: dark is an object, of one of two kinds."""
 
     identity = {"name": "colour"}  # noqa: RUF012
+    lanes = 1
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:
         dark = (images[..., 1] < 150).astype(np.float32)

@@ -10,6 +10,8 @@ class Lopsided:
 
     identity: dict = {}  # noqa: RUF012
 
+    lanes = 1
+
     def __init__(self) -> None:
         self.seen = 0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -58,6 +59,11 @@ def test_both_engines_say_the_same(
     before = {p: p.stat().st_mtime_ns for p in cache.rglob("*")}
     make_engine(bundle, "openvino")
     assert {p: p.stat().st_mtime_ns for p in cache.rglob("*")} == before
+    rng = np.random.default_rng(0)
+    many = [np.roll(images, tuple(rng.integers(0, 128, 2)), (1, 2)) for _ in range(8)]
+    with ThreadPoolExecutor(vino.lanes) as pool:
+        at_once = list(pool.map(vino.probabilities, many))
+    assert all((got == vino.probabilities(each)).all() for got, each in zip(at_once, many, strict=True))
     with pytest.raises(EngineError, match="compiled for tiles"):
         vino.probabilities(images[:1])
 

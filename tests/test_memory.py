@@ -54,12 +54,13 @@ def told(log: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in log.read_text().splitlines()]
 
 
-def test_prediction_keeps_the_promise_or_refuses(slide: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("engine", ["torch", "openvino"])
+def test_prediction_keeps_the_promise_or_refuses(slide: Path, tmp_path: Path, engine: str) -> None:
     log = tmp_path / "log.jsonl"
 
     def predict(limit: str, out: str) -> subprocess.CompletedProcess[str]:
         return wsiseg(
-            "predict", "--slide", slide, "--model", GLOMERULI, "--engine", "torch", "--max-ram", limit,
+            "predict", "--slide", slide, "--model", GLOMERULI, "--engine", engine, "--max-ram", limit,
             "--out", tmp_path / out, "--labels", tmp_path / f"{out}.zarr", "--log-json", log,
         )  # fmt: skip
 

@@ -6,6 +6,7 @@ test_main_job.py.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -40,6 +41,7 @@ class ColourRule:
     """Green below 60 is class A, red below 60 is class B; sure of it by 90 %."""
 
     identity: dict[str, Any] = {"name": "colour rule"}  # noqa: RUF012
+    lanes = 1
 
     def __init__(self, before: Callable[[int], None] = lambda call: None) -> None:
         self.calls, self.before = 0, before
@@ -127,6 +129,16 @@ def test_interrupted_and_run_again_it_goes_on_to_the_same_bytes(slide: Slide, tm
     if stop == 20:
         assert second.calls < calls - 5, "finished rows are not predicted again"
     assert files(tmp_path / "a") == files(tmp_path / "b")
+
+
+def test_batches_that_overtake_each_other_give_the_same_bytes(slide: Slide, tmp_path: Path) -> None:
+    delays = np.random.default_rng(0).uniform(0, 0.02, 1000)
+    several = ColourRule(lambda call: time.sleep(delays[call]))
+    several.lanes = 3
+    for name, engine in (("one", ColourRule()), ("several", several)):
+        (tmp_path / name).mkdir()
+        predict_slide(slide, BUNDLE, engine, Job(tmp_path / name / "out.geojson", tmp_path / name / "labels.zarr"))
+    assert files(tmp_path / "one") == files(tmp_path / "several")
 
 
 def test_the_same_again_is_nothing_to_do_and_something_else_is_refused(slide: Slide, tmp_path: Path) -> None:

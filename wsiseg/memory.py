@@ -2,7 +2,7 @@
 
 A process that predicts takes that of its programs and its network (`BASE`), and for the slide in work:
 
-- the pixels read ahead, three batches, and what the network makes of one batch (`PER_PIXEL` for each of its pixels),
+- the pixels read ahead, and what the network makes of them: `PER_PIXEL` for each pixel of a batch,
 - of a row of the grid what neighbouring tiles share, as sums of probabilities, float32 for each class and once more for
   the weights; and some rows of labels and score,
 - the slide at 8 µm/px, where its tissue is looked for.
@@ -10,6 +10,7 @@ A process that predicts takes that of its programs and its network (`BASE`), and
 Outlines are streamed and measured per slide; their part is in `BASE`, and more than some 100,000 of them are not
 reckoned with. `BASE` and `PER_PIXEL` are twice what was measured with the demonstration model and PyTorch on a CPU (0.5
 GiB once the network is loaded, 460 bytes per pixel of a batch); an encoder that is larger by more than that needs more.
+OpenVINO has two batches in work at once and takes 330 bytes per pixel for each.
 
 A process that tiles has no network (`TILING_BASE`). It holds the tiles of one file of the store, with those copies that
 Zarr makes while it writes them, and for each thread a piece of the slide and what is made of it.
@@ -32,6 +33,7 @@ MIB = 2**20
 BASE = 900 * MIB  # bytes
 TILING_BASE = 450 * MIB
 PER_PIXEL = 1000  # bytes for each pixel of a batch while the network works
+LANES = 2  # batches in work at once, at most; three more are read ahead
 FLIPS = 4  # what a model that averages over flips keeps of each tile; wsiseg.engines would load torch
 TISSUE_UM, PER_TISSUE_PIXEL = 8.0, 80  # µm/px; bytes
 ROWS = 8  # of the grid, as labels and score: four that wait, and what writing and tracing make of them
@@ -91,11 +93,11 @@ def _predicting(model: dict[str, Any], width_um: float, batch: int | None) -> fl
     """Bytes for a slide of this width, while this model works on it."""
     usage, classes = model["usage"], len(ClassMap.from_json(model["classes"]))
     tiles = min(usage["batch"], batch or usage["batch"]) * usage["tile"] ** 2  # px
-    scores = 4 * classes * tiles * (FLIPS if usage["flips"] else 1)
+    scores = 4 * classes * tiles * ((FLIPS if usage["flips"] else 1) * LANES + 1)
     width = width_um / usage["mpp"]  # px
     shared = width * usage["overlap"] * 4 * (classes + 1)
     rows = ROWS * width * (usage["tile"] - usage["overlap"]) * 2
-    return float(tiles * (3 * 3 + PER_PIXEL) + scores + shared + rows)
+    return float(tiles * (3 * (3 + LANES) + PER_PIXEL) + scores + shared + rows)
 
 
 def require(needed: int, limit: int, base: int = BASE) -> None:

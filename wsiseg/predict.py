@@ -148,16 +148,17 @@ def _batches(read: Read, tiles: Sequence[Tile], start: int, batch: int) -> Itera
 def _scores(
     batches: Iterator[tuple[int, np.ndarray]], engine: Engine, *, flips: bool
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """(place of the first tile, what the engine says of its batch); one batch is blended while the next is inferred."""
-    with ThreadPoolExecutor(1) as pool:
-        before: tuple[int, Future[np.ndarray]] | None = None
+    """(place of the first tile, what the engine says of its batch); one batch is blended while others are inferred."""
+    with ThreadPoolExecutor(engine.lanes) as pool:
+        waiting: deque[tuple[int, Future[np.ndarray]]] = deque()
         for i, images in batches:
-            now = i, pool.submit(averaged, engine, images, flips=flips)
-            if before is not None:
-                yield before[0], before[1].result()
-            before = now
-        if before is not None:
-            yield before[0], before[1].result()
+            waiting.append((i, pool.submit(averaged, engine, images, flips=flips)))
+            if len(waiting) > engine.lanes:
+                first, scores = waiting.popleft()
+                yield first, scores.result()
+        while waiting:
+            first, scores = waiting.popleft()
+            yield first, scores.result()
 
 
 @dataclass(frozen=True, slots=True)

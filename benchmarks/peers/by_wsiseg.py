@@ -24,6 +24,8 @@ from wsiseg.stores.labels import LabelMap
 class Script:
     """An engine that runs the given network as it is: see `wsiseg.engines.engine.Engine`."""
 
+    lanes = 1
+
     def __init__(self, path: str) -> None:
         self.net = torch.jit.load(path).eval()
         self.identity: dict[str, Any] = {"name": "script", "threads": torch.get_num_threads()}

@@ -15,6 +15,11 @@ class Engine(Protocol):
         """Whatever can change the last bits of a result: engine, version, device, precision, threads."""
         ...
 
+    @property
+    def lanes(self) -> int:
+        """How many batches it works on at a time: from so many threads `probabilities` may be called at once."""
+        ...
+
     def probabilities(self, images: np.ndarray) -> np.ndarray:
         """(batch, tile, tile, 3) uint8 RGB -> (batch, classes, tile, tile) float32.
 

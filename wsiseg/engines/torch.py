@@ -71,6 +71,11 @@ class TorchEngine:
             "threads": torch.get_num_threads() if cpu else 0,
         }
 
+    @property
+    def lanes(self) -> int:
+        """See `Engine.lanes`."""
+        return 1
+
     @torch.inference_mode()
     def probabilities(self, images: np.ndarray) -> np.ndarray:
         """See `Engine.probabilities`."""
