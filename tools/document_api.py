@@ -16,9 +16,9 @@ ROOT = Path(__file__).resolve().parent.parent
 MODULES = (
     "errors", "geometry", "grid", "classes", "slides.open", "slides.slide", "slides.backend", "tissue", "tiling",
     "regions.region", "regions.formats", "regions.geojson_write", "regions.vectorise", "regions.rasterise",
-    "stores.tiles", "stores.labels", "bundle", "engines", "engines.engine", "predict", "stages", "export", "compare",
-    "evaluate", "agreement", "measure.files", "measure.slide", "measure.tables", "methods.method", "synthetic.slide",
-    "synthetic.svs", "synthetic.annotator", "recipe.load",
+    "stores.tiles", "stores.labels", "bundle", "engines", "engines.engine", "predict", "outlines", "stages", "export",
+    "compare", "evaluate", "agreement", "measure.files", "measure.slide", "measure.tables", "methods.method",
+    "synthetic.slide", "synthetic.svs", "synthetic.annotator", "recipe.load",
 )  # fmt: skip
 
 HEAD = """# Public names
