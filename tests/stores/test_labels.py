@@ -112,12 +112,13 @@ def test_rows_are_what_zarr_reads_and_writes(
     assert (np.concatenate([found.score_row(row) for row in range(GRID.shape[0])]) == 50 * other).all()
 
 
-@pytest.mark.parametrize("change", ["short", "index"])
+@pytest.mark.parametrize("change", ["short", "index", "chunk"])
 def test_a_damaged_file_is_named(tmp_path: Path, picture: np.ndarray, change: str) -> None:
     write(tmp_path / "l.zarr", picture)
     file = tmp_path / "l.zarr" / "0" / "c" / "1" / "0"
     data = file.read_bytes()
-    file.write_bytes(data[:100] if change == "short" else data[:-9] + b"?" + data[-8:])
+    spoilt = {"short": data[:100], "index": data[:-9] + b"?" + data[-8:], "chunk": b"????" + data[4:]}
+    file.write_bytes(spoilt[change])
     with pytest.raises(StoreError, match="0/c/1/0 is damaged"):
         LabelMap(tmp_path / "l.zarr").row(1)
 

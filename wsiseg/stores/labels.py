@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 import zarr
-from imagecodecs import zstd_decode, zstd_encode
+from imagecodecs import ZstdError, zstd_decode, zstd_encode
 from zarr.codecs import ZstdCodec
 
 from wsiseg.classes import ClassMap
@@ -28,7 +28,7 @@ from wsiseg.errors import StoreError
 from wsiseg.geometry import Box, Frame
 from wsiseg.grid import Grid
 from wsiseg.stores.claim import Manifest, read_claim
-from wsiseg.stores.shard import read_shard, write_shard
+from wsiseg.stores.shard import DAMAGED, read_shard, write_shard
 
 FORMAT = 1
 SHARD_PIXELS = 1 << 24
@@ -206,13 +206,17 @@ class _Rows:
                 write_shard(self._file(row, shard), some, places)
 
     def get(self, row: int, height: int) -> np.ndarray:
-        """A row of this height, as `put` stored it."""
+        """A row of this height, as `put` stored it; StoreError where its file is damaged."""
         out, places = np.zeros((height, self.width), np.uint8), _across(self.side)
-        for x in range(0, self.width, places * self.side):
-            for place, chunk in enumerate(read_shard(self._file(row, x // self.side // places), places)):
+        for shard, start in enumerate(range(0, self.width, places * self.side)):
+            file = self._file(row, shard)
+            for place, chunk in enumerate(read_shard(file, places)):
                 if chunk is not None:
-                    left = x + place * self.side
-                    whole = np.frombuffer(zstd_decode(chunk), np.uint8).reshape(self.side, self.side)
+                    left = start + place * self.side
+                    try:
+                        whole = np.frombuffer(zstd_decode(chunk), np.uint8).reshape(self.side, self.side)
+                    except (ZstdError, ValueError) as error:
+                        raise StoreError(DAMAGED.format(file)) from error
                     out[:, left : left + self.side] = whole[:height, : self.width - left]
         return out
 

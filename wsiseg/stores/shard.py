@@ -16,6 +16,7 @@ import numpy as np
 
 from wsiseg.errors import StoreError
 
+DAMAGED = "{} is damaged: make the output anew with --overwrite."
 MISSING = np.uint64(2**64 - 1)
 
 
@@ -53,6 +54,6 @@ def read_shard(path: Path, places: int) -> list[bytes | None]:
     data = path.read_bytes()
     table, check = data[-16 * places - 4 : -4], data[-4:]
     if len(table) < 16 * places or google_crc32c.value(table).to_bytes(4, "little") != check:
-        raise StoreError(f"{path} is damaged: make the output anew with --overwrite.")
+        raise StoreError(DAMAGED.format(path))
     index = np.frombuffer(table, "<u8").reshape(places, 2)
     return [None if at == MISSING else data[int(at) : int(at) + int(count)] for at, count in index]
