@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import shapely
 from hypothesis import HealthCheck, given, settings
@@ -25,7 +26,7 @@ from shapely import MultiPolygon, Point, Polygon, box
 from tests.regions.nasty import CLASSES, regions
 from tests.regions.qupath_rules import check_file
 from wsiseg.errors import ClassError, OutputError, RegionError
-from wsiseg.regions import canonical
+from wsiseg.regions import canonical, geojson_write, region
 from wsiseg.regions.geojson_read import read_geojson
 from wsiseg.regions.geojson_write import MOST_ANNOTATIONS, write_geojson
 from wsiseg.regions.region import Region
@@ -155,9 +156,12 @@ def test_many_objects_are_detections(tmp_path: Path, count: int) -> None:
 
 def test_batches_leave_no_trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_geojson(tmp_path / "a.geojson", SAMPLE, classes=CLASSES)
-    monkeypatch.setattr(canonical, "BATCH", 1)
-    write_geojson(tmp_path / "b.geojson", iter(SAMPLE), classes=CLASSES)
-    assert (tmp_path / "a.geojson").read_bytes() == (tmp_path / "b.geojson").read_bytes()
+    for module, name, value in ((canonical, "BATCH", 1), (region, "CORNERS", 9), (geojson_write, "HELD_BYTES", 50)):
+        with monkeypatch.context() as patched:
+            patched.setattr(module, name, value)
+            write_geojson(tmp_path / "b.geojson", iter(SAMPLE), classes=CLASSES)
+        assert (tmp_path / "a.geojson").read_bytes() == (tmp_path / "b.geojson").read_bytes()
+    assert {p.name for p in tmp_path.iterdir()} == {"a.geojson", "b.geojson"}
 
 
 def test_gzip_holds_the_same_text_and_no_time(tmp_path: Path) -> None:
@@ -181,6 +185,25 @@ def test_memory_does_not_grow_with_the_number_of_objects(tmp_path: Path) -> None
 
     peak(10)  # what is imported and cached on first use
     assert peak(24_000) < 1.15 * peak(6_000)
+
+
+def test_memory_does_not_grow_with_the_size_of_objects(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A few with very many corners, of which it is not known yet whether they are annotations."""
+    monkeypatch.setattr(region, "CORNERS", 2**15)
+    monkeypatch.setattr(geojson_write, "HELD_BYTES", 2**18)
+    around = np.linspace(0, 2 * np.pi, 10_000, endpoint=False)
+    ring = np.stack([np.cos(around), np.sin(around)], 1) * 5000 + 6000
+
+    def peak(count: int) -> int:
+        tracemalloc.start()
+        write_geojson(tmp_path / "a.geojson", (Region(Polygon(ring + i), None) for i in range(count)), classes=CLASSES)
+        high = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return high
+
+    peak(1)
+    assert peak(45) < 1.15 * peak(15)
+    assert {f["properties"]["objectType"] for f in check_file(tmp_path / "a.geojson")} == {"annotation"}
 
 
 @pytest.mark.parametrize(

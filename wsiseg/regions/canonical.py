@@ -9,7 +9,7 @@ import hashlib
 import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice, pairwise
+from itertools import pairwise
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from wsiseg.errors import RegionError
 from wsiseg.regions.geojson_read import UUID
-from wsiseg.regions.region import Region, Written
+from wsiseg.regions.region import Region, Written, bunches
 from wsiseg.regions.repair import mend, only_areas
 
 # QuPath writes two decimals, and since 0.6 snaps to them on reading.
@@ -32,7 +32,7 @@ THIN_PX = 0.02
 # Beyond this, in px, a coordinate is a mistake; up to it, 0.01 px is far above the precision of a double.
 FARTHEST = 1e9
 
-# Regions in memory at once.
+# Regions in memory at once, at most.
 BATCH = 4096
 
 # Name space of the ids made here, itself the version 5 UUID of "wsiseg.outlines" in the DNS name space.
@@ -79,9 +79,9 @@ def canonical(regions: Iterable[Region]) -> Iterator[Batch]:
         RegionError: an outline is no polygon, has a class of an impossible name, or has a coordinate that is not
             finite or absurdly far away
     """
-    stream, seen, start = iter(regions), SeenIds(), 1
+    seen, start = SeenIds(), 1
     names: set[str | None] = {None}
-    while chunk := list(islice(stream, BATCH)):
+    for chunk in bunches(regions, BATCH):
         for label in dict.fromkeys(region.label for region in chunk if region.label not in names):
             _check_name(label)
             names.add(label)

@@ -10,16 +10,16 @@ from __future__ import annotations
 import contextlib
 import gzip
 import math
-from collections.abc import Iterable, Iterator, Mapping
-from itertools import chain
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, get_args
 
 import orjson
 
 from wsiseg.classes import IGNORE, ClassMap, Colour
 from wsiseg.errors import RegionError
-from wsiseg.outputs import whole_file
+from wsiseg.outputs import whole_file, writing
 from wsiseg.regions.canonical import Batch, canonical
 from wsiseg.regions.geojson_read import SCORE
 from wsiseg.regions.region import Region, Written
@@ -31,6 +31,9 @@ Kind = Literal["auto"] | ObjectKind
 
 # QuPath draws and selects annotations one by one; with more than this many, detections are what stays usable.
 MOST_ANNOTATIONS = 2000
+
+# Of the objects before that is decided, in memory; the rest waits on the disk.
+HELD_BYTES = 2**24
 
 # The grey that QuPath itself gives to its class Ignore*.
 IGNORE_COLOUR: Colour = (180, 180, 180)
@@ -84,30 +87,41 @@ def write_geojson(
     written = Written()
     with whole_file(path) as sink, _packed(sink, path.name.lower().endswith(".gz")) as out:
         out.write(opening)
-        settled, batches = _settle(kind, canonical(regions))
-        style = _Style(classes, settled, legacy)
+        batches = canonical(regions)
+        if kind == "auto":
+            kind, written = _settle(batches, out, path, lambda kind: _Style(classes, kind, legacy))
+        style = _Style(classes, kind, legacy)
         for batch in batches:
-            if len(batch):
-                out.write(b",\n" if written.objects else b"\n")
-                out.write(b",\n".join(style.features(batch, written.objects + written.dropped + 1)))
+            style.write(batch, written, out)
             written += batch.written
         out.write(b"\n]}\n")
     return written
 
 
 def _settle(
-    kind: Kind | Mapping[str | None, ObjectKind], batches: Iterator[Batch]
-) -> tuple[ObjectKind | Mapping[str | None, ObjectKind], Iterable[Batch]]:
-    """What to call the objects, and all batches; for that, no more are held back than an annotation file may have."""
-    if kind != "auto":
-        return kind, batches
-    held: list[Batch] = []
-    while sum(map(len, held)) <= MOST_ANNOTATIONS:
-        batch = next(batches, None)
-        if batch is None:
-            return "annotation", held
-        held.append(batch)
-    return "detection", chain(held, batches)
+    batches: Iterator[Batch], out: _Takes, path: Path, style: Callable[[ObjectKind], _Style]
+) -> tuple[ObjectKind, Written]:
+    """Decide what to call the objects, and write those that this took: no more than an annotation file may have.
+
+    These few may be large, so they wait on the disk, written both ways.
+    """
+    written, kinds = Written(), get_args(ObjectKind)
+    with writing(path), contextlib.ExitStack() as stack:
+        waiting = {
+            kind: stack.enter_context(tempfile.SpooledTemporaryFile(HELD_BYTES, dir=str(path.parent))) for kind in kinds
+        }
+        styles = {kind: style(kind) for kind in kinds}
+        for batch in batches:
+            for kind in kinds:
+                styles[kind].write(batch, written, waiting[kind])
+            written += batch.written
+            if written.objects > MOST_ANNOTATIONS:
+                break
+        chosen: ObjectKind = "annotation" if written.objects <= MOST_ANNOTATIONS else "detection"
+        waiting[chosen].seek(0)
+        while part := waiting[chosen].read(HELD_BYTES):
+            out.write(part)
+    return chosen, written
 
 
 @contextlib.contextmanager
@@ -126,6 +140,12 @@ class _Style:
     def __init__(self, classes: ClassMap, kind: ObjectKind | Mapping[str | None, ObjectKind], legacy: bool) -> None:
         self.classes, self.kind, self.legacy = classes, kind, legacy
         self.heads: dict[str | None, dict[str, Any]] = {}
+
+    def write(self, batch: Batch, before: Written, out: _Takes) -> None:
+        """Write a batch behind what is written already, one feature a line."""
+        if len(batch):
+            out.write(b",\n" if before.objects else b"\n")
+            out.write(b",\n".join(self.features(batch, before.objects + before.dropped + 1)))
 
     def features(self, batch: Batch, start: int) -> Iterator[bytes]:
         """One GeoJSON Feature for every object of the batch, the first of which is number `start` of the file."""

@@ -16,7 +16,6 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import partial
-from itertools import islice
 
 import numpy as np
 import shapely
@@ -26,10 +25,10 @@ from numpy.typing import NDArray
 from wsiseg.classes import ClassMap
 from wsiseg.errors import ClassError, RegionError
 from wsiseg.geometry import Box, Frame
-from wsiseg.regions.region import Region
+from wsiseg.regions.region import Region, bunches
 
 ANY = ClassMap(("Background", "Object"))  # for outlines whose classes do not matter
-TOGETHER = 256  # regions that `covering` prepares at once
+TOGETHER = 256  # regions that `covering` prepares at once, at most
 _POLYGONAL = (shapely.GeometryType.POLYGON, shapely.GeometryType.MULTIPOLYGON)
 
 
@@ -101,8 +100,7 @@ def covering(
 
     Some are taken together, for to prepare a single one takes longer than to paint it.
     """
-    stream = iter(regions)
-    while some := list(islice(stream, TOGETHER)):
+    for some in bunches(regions, TOGETHER):
         painter = Rasteriser((replace(r, label=ANY.names[1]) for r in some), ANY, frame, level0)
         for number, region in enumerate(some):
             yield region, partial(_covered, painter, number)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import shapely
 from shapely import MultiPolygon, Polygon
 
 from wsiseg.classes import ClassMap, joined
+
+CORNERS = 2**19  # of the outlines in memory at once; one may have millions, where a map is full of holes
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,3 +92,17 @@ class Written:
         if self.dropped:
             notes.append(f"{self.dropped} without area dropped")
         return ", ".join(notes)
+
+
+def bunches(regions: Iterable[Region], most: int) -> Iterator[list[Region]]:
+    """Some regions at a time, in order: at most `most`, and no further one once they have `CORNERS` together."""
+    bunch: list[Region] = []
+    corners = 0
+    for region in regions:
+        bunch.append(region)
+        corners += int(shapely.get_num_coordinates(region.polygon))
+        if len(bunch) == most or corners >= CORNERS:
+            yield bunch
+            bunch, corners = [], 0
+    if bunch:
+        yield bunch
