@@ -1,9 +1,9 @@
-"""A job for test_crash.py, run as its own process: `python -m tests.crash_job tile|predict|export FOLDER`."""
+"""The jobs of test_crash.py, each run in a process of its own."""
 
 from __future__ import annotations
 
-import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -49,7 +49,4 @@ def export(folder: Path) -> None:
     write_outlines(folder / "out.geojson", squares, classes=CLASSES, properties={"from": "crash"})
 
 
-if __name__ == "__main__":
-    job = {"tile": tile, "predict": predict, "export": export}[sys.argv[1]]
-    print("go", flush=True)
-    job(Path(sys.argv[2]))
+JOBS: dict[str, Callable[[Path], None]] = {"tile": tile, "predict": predict, "export": export}

@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import random
 import shutil
-import signal
-import subprocess
-import sys
 import time
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+from tests.crash_job import JOBS
+
 KILLS = 7  # for each of the three jobs: 21 in all
+PROCESSES = multiprocessing.get_context("forkserver")  # a process that only imports, forked for each job
+PROCESSES.set_forkserver_preload(["tests.crash_job"])
 
 
-def start(job: str, folder: Path) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "tests.crash_job", job, str(folder)]
-    child = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
-    assert child.stdout is not None
-    assert child.stdout.readline() == "go\n"
+def start(job: str, folder: Path) -> ForkServerProcess:
+    child = PROCESSES.Process(target=JOBS[job], args=(folder,))
+    child.start()
     return child
+
+
+def finish(child: ForkServerProcess, seconds: float | None = None) -> int | None:
+    """The exit code of a child; None if it goes on."""
+    child.join(seconds)
+    return child.exitcode
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -33,31 +39,29 @@ def final(contents: dict[str, bytes]) -> dict[str, bytes]:
     return {name: data for name, data in contents.items() if ".part" not in name}
 
 
-@pytest.mark.parametrize("job", ["tile", "predict", "export"])
+@pytest.mark.parametrize("job", sorted(JOBS))
 def test_killed_at_random_moments(job: str, tmp_path: Path) -> None:
     whole, folder = tmp_path / "whole", tmp_path / "killed"
     whole.mkdir()
     folder.mkdir()
     began = time.monotonic()
-    assert start(job, whole).wait() == 0
+    assert finish(start(job, whole)) == 0
     span, wanted = time.monotonic() - began, files(whole)
     assert wanted == final(wanted), "a finished job leaves no part behind"
     seed = random.randrange(10**6)
     rng, kills = random.Random(seed), 0
     while kills < KILLS:
         child = start(job, folder)
-        try:
-            child.wait(rng.uniform(0, 0.5 * span))
-        except subprocess.TimeoutExpired:
-            child.send_signal(signal.SIGKILL)
-            child.wait()
+        if finish(child, rng.uniform(0, 0.5 * span)) is None:
+            child.kill()
+            finish(child)
             kills += 1
         there = files(folder)
         for name, data in final(there).items():
             assert wanted[name] == data, f"{name} is half-written (seed {seed}, kill {kills})"
-        if child.returncode == 0:
+        if child.exitcode == 0:
             assert there == wanted, f"seed {seed}, kill {kills}"
             shutil.rmtree(folder)
             folder.mkdir()
-    assert start(job, folder).wait() == 0
+    assert finish(start(job, folder)) == 0
     assert files(folder) == wanted, f"seed {seed}"
