@@ -28,12 +28,14 @@ from tests.slides.make import (
 from tests.slides.test_backends import HEIGHT, WIDTH, CoordinateContract
 from wsiseg.errors import SlideError
 from wsiseg.geometry import Box
+from wsiseg.slides import tiff
 from wsiseg.slides.codecs import JpegHeader
 from wsiseg.slides.memory import decode_coordinates
 from wsiseg.slides.open import open_slide
 from wsiseg.slides.openslide import OpenSlideBackend
 from wsiseg.slides.slide import Slide
 from wsiseg.slides.tiff import TiffBackend
+from wsiseg.slides.tile_cache import TileCache
 
 LOSSLESS = ("deflate", "lzw", "lzw-predictor", "zstd", "webp", "none", "jpeg2000")
 
@@ -361,8 +363,10 @@ def counting(backend: TiffBackend, monkeypatch: pytest.MonkeyPatch) -> list[int]
 def test_neighbouring_reads_decode_no_tile_twice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int, step: int, off: int
 ) -> None:
-    """Row by row, tiles of 256 px, aligned or not, apart or overlapping."""
-    width, height = 1400, 1000
+    """Row by row, tiles of 256 px, aligned or not, apart or overlapping; and kept are few rows of tiles."""
+    cache = TileCache(tiff.CACHE_BYTES)
+    monkeypatch.setattr(tiff, "_DECODED", cache)
+    width, height = 1400, 3000
     backend = TiffBackend(str(write_tiles(tmp_path / "s.tif", [texture(width, height)], "jpeg")))
     decoded = counting(backend, monkeypatch)
     for y in range(off, height - size, step):
@@ -370,6 +374,35 @@ def test_neighbouring_reads_decode_no_tile_twice(
             backend.read(0, Box(x, y, size, size))
     assert len(decoded) > 5
     assert len(decoded) == len(set(decoded))
+    row = -(-width // 256) * 256 * 256 * 3
+    assert cache._bytes == sum(slot.pixels.nbytes for slot in cache._slots.values())
+    assert cache._bytes <= (-(-size // 256) + 2) * row
+
+
+def test_tiles_of_one_level_do_not_drive_out_those_of_another() -> None:
+    cache, decoded = TileCache(100 * 12), []
+
+    def ask(level: int, index: int, enough: int) -> None:
+        part = slice(0, 2), slice(0, 2)
+        cache.copy(
+            ("slide", level, index), (2, 2, 3), lambda out: decoded.append((level, index)), part,
+            np.empty((2, 2, 3), np.uint8), enough=enough,
+        )  # fmt: skip
+
+    for index in range(10):
+        ask(0, index, 10 * 12)
+        ask(1, index, 2 * 12)
+    assert cache._bytes == (10 + 2) * 12
+    decoded.clear()
+    for index in range(10):
+        ask(0, index, 10 * 12)
+    ask(1, 9, 2 * 12)
+    assert not decoded
+    ask(1, 0, 2 * 12)
+    assert decoded == [(1, 0)]
+    cache.forget("slide")
+    assert not cache._kept
+    assert not cache._slots
 
 
 def test_closing_lets_go_of_the_file(tmp_path: Path) -> None:

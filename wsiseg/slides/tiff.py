@@ -73,8 +73,11 @@ class TiffBackend:
         plane = self._planes[level]
         width, height = (side // factor for side in plane.tile)
         out = np.empty((*box.shape, 3), np.uint8)
-        columns = _spans(box.x, box.right, width)
-        for row, tile_rows, rows in _spans(box.y, box.bottom, height):
+        columns, lines = _spans(box.x, box.right, width), _spans(box.y, box.bottom, height)
+        # Reading row by row, a region wants again what the row of regions above it had, which may lie one row of
+        # tiles more favourably.
+        enough = (len(lines) + 1) * plane.columns * 3 * width * height
+        for row, tile_rows, rows in lines:
             for column, tile_columns, cols in columns:
                 index = row * plane.columns + column
                 target = out[rows, cols]
@@ -86,6 +89,7 @@ class TiffBackend:
                     _DECODED.copy(
                         (self._owner, level, factor, index), (height, width, 3),
                         partial(self._decode, plane, index, factor), (tile_rows, tile_columns), target,
+                        enough=enough,
                     )  # fmt: skip
         return out
 

@@ -7,7 +7,8 @@ Pixels are therefore copied out here, and a buffer that is being copied from is 
 
 from __future__ import annotations
 
-from collections import OrderedDict
+import math
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from threading import Lock
@@ -40,22 +41,32 @@ class TileCache:
         self._slots: OrderedDict[Key, _Slot] = OrderedDict()
         self._spare: list[Pixels] = []
         self._bytes = 0  # of all buffers, those included that are being filled
+        self._kept: Counter[Key] = Counter()  # bytes of the tiles of each kind
 
     def copy(
-        self, key: Key, shape: Shape, decode: Callable[[Pixels], None], part: tuple[slice, slice], out: Pixels
+        self,
+        key: Key,
+        shape: Shape,
+        decode: Callable[[Pixels], None],
+        part: tuple[slice, slice],
+        out: Pixels,
+        *,
+        enough: int,
     ) -> None:
         """Copies a part of a tile; the tile is decoded when it is not at hand.
 
         Two threads that want the same tile at the same moment may both decode it.
 
         Args:
-            key: of the tile; its owner, by whom `forget` knows it, comes first
+            key: of the tile; its owner, by whom `forget` knows it, comes first, and what all but the last part name
+                is its kind
             shape: of the tile, (rows, columns, 3)
             decode: fills an array of that shape
             part: rows and columns of the tile
             out: where they go, uint8 of the shape of the part
+            enough: bytes of tiles of this kind beyond which the oldest of them goes, also while there is room
         """
-        slot = self._hold(key, shape, decode)
+        slot = self._hold(key, shape, decode, enough)
         try:
             out[:] = slot.pixels[part]
         finally:
@@ -65,15 +76,17 @@ class TileCache:
     def forget(self, owner: Hashable) -> None:
         """Drops all tiles of an owner, of whom nobody reads any more; their buffers are kept for others."""
         with self._lock:
-            self._spare += [self._slots.pop(key).pixels for key in [key for key in self._slots if key[0] == owner]]
+            self._spare += [self._take(key) for key in [key for key in self._slots if key[0] == owner]]
 
-    def _hold(self, key: Key, shape: Shape, decode: Callable[[Pixels], None]) -> _Slot:
+    def _hold(self, key: Key, shape: Shape, decode: Callable[[Pixels], None], enough: int) -> _Slot:
         with self._lock:
             slot = self._slots.get(key)
             if slot is not None:
                 self._slots.move_to_end(key)
                 slot.readers += 1
                 return slot
+            if self._kept[key[:-1]] + math.prod(shape) > enough and (old := self._oldest(key[:-1])) is not None:
+                self._spare.append(old)
             buffer = self._buffer(shape)
         try:
             decode(buffer)
@@ -85,6 +98,7 @@ class TileCache:
             slot = self._slots.get(key)
             if slot is None:
                 slot = self._slots[key] = _Slot(buffer)
+                self._kept[key[:-1]] += buffer.nbytes
             else:  # another thread was quicker
                 self._spare.append(buffer)
             slot.readers += 1
@@ -92,7 +106,7 @@ class TileCache:
 
     def _buffer(self, shape: Shape) -> Pixels:
         """An array to decode into: a spare one, that of the oldest tile, or, while there is room, a new one."""
-        need = shape[0] * shape[1] * shape[2]
+        need = math.prod(shape)
         while self._spare or self._bytes + need > self.budget:
             given = self._spare.pop() if self._spare else self._oldest()
             if given is None:
@@ -103,8 +117,15 @@ class TileCache:
         self._bytes += need
         return np.empty(shape, np.uint8)
 
-    def _oldest(self) -> Pixels | None:
+    def _oldest(self, kind: Key = ()) -> Pixels | None:
         for key, slot in self._slots.items():
-            if not slot.readers:
-                return self._slots.pop(key).pixels
+            if not slot.readers and key[: len(kind)] == kind:
+                return self._take(key)
         return None
+
+    def _take(self, key: Key) -> Pixels:
+        pixels = self._slots.pop(key).pixels
+        self._kept[key[:-1]] -= pixels.nbytes
+        if not self._kept[key[:-1]]:
+            del self._kept[key[:-1]]
+        return pixels
