@@ -124,9 +124,12 @@ class Blender:
         )
 
     def _add(self, block: tuple[int, int], box: Box, tile: Tile, probabilities: np.ndarray) -> None:
+        part = box.relative_to(tile.read)
+        if block[0] % 2 and block[1] % 2:  # of this tile alone: its mean is what it says itself
+            self._settle(box, probabilities[:, *part.slices], np.ones(box.shape, np.float32))
+            return
         if block not in self._sums:
             self._sums[block] = np.zeros((self.classes, *box.shape), np.float32), np.zeros(box.shape, np.float32)
-        part = box.relative_to(tile.read)
         _add_up(*self._sums[block], probabilities, self._weights, part.y, part.x)
         last = tuple(min(i // 2, n - 1) for i, n in zip(block, self.grid.shape, strict=True))
         if last == (tile.row, tile.col):

@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 from scipy import ndimage
 
@@ -72,21 +73,16 @@ def find_tissue(
     if thumbnail.size == 0:
         return np.zeros(thumbnail.shape[:2], np.bool_)
     um = (frame.mpp_y, frame.mpp)
-    shape, with_pen = thumbnail.shape[:2], without_pen and not is_dark(thumbnail)
-    faint, seed = np.zeros(shape, np.bool_), np.zeros(shape, np.bool_)
-    inks = [(np.zeros(shape, np.bool_), np.zeros(shape, np.bool_)) for _ in range(3)] if with_pen else []
     bands = _smoothed(thumbnail, um)
-    glass = _glass(thumbnail, bands)
-    for rows, smooth in bands:  # light of a whole slide is a float for each channel and pixel
-        light = np.minimum(smooth / glass, np.float32(1))
-        colour = spread(light)
-        faint[rows], seed[rows] = colour > FAINT, colour > SURE
-        for (sure, rim), part in zip(inks, _inks(light) if inks else (), strict=True):
-            sure[rows], rim[rows] = part
+    glass, marks = _glass(thumbnail, bands), np.empty(thumbnail.shape[:2], np.uint8)
+    for rows, smooth in bands:
+        _mark(smooth, glass, marks[rows])
+    faint, seed = _marked(marks, 0), _marked(marks, 1)
+    inks = _inks(marks) if without_pen and not is_dark(thumbnail) else []
+    del marks
     mask = touching(faint, seed)
-    inks = [(sure, rim) for sure, rim in inks if sure.any()]
     if inks:
-        pen = _pen(inks, um)
+        pen = _pen(inks, mask.shape, um)
         if (mask & pen).sum() <= PEN_MOSTLY * mask.sum():
             mask = touching(mask & ~pen, seed & ~pen)
     pixel_um2 = um[0] * um[1]
@@ -240,13 +236,11 @@ def spread(colours: Colours) -> NDArray[np.float32]:
 
 def _glass(thumbnail: NDArray[np.uint8], bands: Iterable[tuple[slice, Colours]]) -> NDArray[np.float32]:
     """The colour of the glass: the most frequent brightness of bright, colourless pixels that are not padding."""
-    plain, counts = np.zeros(thumbnail.shape[:2], np.bool_), np.zeros(256, np.int64)
+    plain, counts = np.empty(thumbnail.shape[:2], np.bool_), np.zeros(256, np.int64)
     bright = np.empty(thumbnail.shape[:2], np.float32)
     for rows, smooth in bands:
         bright[rows] = smooth @ np.full(3, 1 / 3, np.float32)
-        plain[rows] = (bright[rows] > GLASS_BRIGHT) & (spread(smooth) < GLASS_COLOUR)
-        plain[rows] &= least(thumbnail[rows]) < PADDING
-        counts += np.bincount(bright[rows][plain[rows]].astype(np.int64), minlength=256)
+        _find_plain(smooth, bright[rows], thumbnail[rows], plain[rows], counts)
     if plain.sum() < 0.005 * plain.size:
         return np.full(3, PALE_GLASS, np.float32)
     mode = int(np.convolve(counts, np.ones(5), "same").argmax())
@@ -267,26 +261,66 @@ def is_dark(thumbnail: NDArray[np.uint8]) -> bool:
 
 def coloured_pen(light: Colours, um: tuple[float, float]) -> Mask:
     """Strokes of blue, green and red pen: more saturated over a larger area than stains at this µm/px."""
-    return _pen(_inks(light), um)
+    marks = np.empty(light.shape[:2], np.uint8)
+    _mark(light, np.ones(3, np.float32), marks)
+    return _pen(_inks(marks), marks.shape, um)
 
 
-def _inks(light: Colours) -> list[tuple[Mask, Mask]]:
-    """Of each ink, where it surely is and where its rim may be.
+@njit(cache=True, nogil=True)
+def _find_plain(smooth, bright, thumbnail, plain, counts):  # type: ignore[no-untyped-def]
+    """Mark what may be glass, and count it by its brightness."""
+    for y in range(plain.shape[0]):
+        for x in range(plain.shape[1]):
+            red, green, blue = smooth[y, x, 0], smooth[y, x, 1], smooth[y, x, 2]
+            plain[y, x] = (
+                bright[y, x] > GLASS_BRIGHT
+                and max(red, green, blue) - min(red, green, blue) < GLASS_COLOUR
+                and min(thumbnail[y, x, 0], thumbnail[y, x, 1], thumbnail[y, x, 2]) < PADDING
+            )
+            if plain[y, x]:
+                counts[int(bright[y, x])] += 1
+
+
+@njit(cache=True, nogil=True)
+def _mark(smooth, glass, marks):  # type: ignore[no-untyped-def]
+    """What a colour may be, as bits: 0 faintly and 1 surely a stain; of blue, green and red ink 2, 4, 6 surely, 3, 5, 7
+    a rim.
 
     Blue and green inks let red through least, haematoxylin and eosin green; red ink swallows blue as much as green.
     """
-    red, green, blue = _channels(light)
-    return [
-        # sure                                                                    rim
-        ((blue - red > 0.40) & (green > red - 0.05), (blue - red > 0.12) & (green > red)),
-        ((green - red > 0.25) & (green - blue > 0.08), (green - red > 0.05) & (green > blue)),
-        ((red > 0.55) & (green < 0.30) & (blue < 0.35), (red - green > 0.25) & (np.abs(blue - green) < 0.10)),
-    ]
+    f, one = np.float32, np.float32(1)
+    for y in range(marks.shape[0]):
+        for x in range(marks.shape[1]):
+            red, green, blue = smooth[y, x, 0] / glass[0], smooth[y, x, 1] / glass[1], smooth[y, x, 2] / glass[2]
+            red, green, blue = min(red, one), min(green, one), min(blue, one)
+            colour = max(red, green, blue) - min(red, green, blue)
+            mark = (colour > f(FAINT)) | (colour > f(SURE)) << 1
+            mark |= ((blue - red > f(0.40)) & (green > red - f(0.05))) << 2
+            mark |= ((blue - red > f(0.12)) & (green > red)) << 3
+            mark |= ((green - red > f(0.25)) & (green - blue > f(0.08))) << 4
+            mark |= ((green - red > f(0.05)) & (green > blue)) << 5
+            mark |= ((red > f(0.55)) & (green < f(0.30)) & (blue < f(0.35))) << 6
+            mark |= ((red - green > f(0.25)) & (abs(blue - green) < f(0.10))) << 7
+            marks[y, x] = mark
 
 
-def _pen(inks: Sequence[tuple[Mask, Mask]], um: tuple[float, float]) -> Mask:
+def _marked(marks: NDArray[np.uint8], bit: int) -> Mask:
+    return (marks & np.uint8(1 << bit)) > 0
+
+
+def _inks(marks: NDArray[np.uint8]) -> list[tuple[Mask, Mask]]:
+    """Of each ink that is there, where it surely is and where its rim may be."""
+    inks = []
+    for bit in (2, 4, 6):
+        sure = _marked(marks, bit)
+        if sure.any():
+            inks.append((sure, _marked(marks, bit + 1)))
+    return inks
+
+
+def _pen(inks: Sequence[tuple[Mask, Mask]], shape: tuple[int, ...], um: tuple[float, float]) -> Mask:
     """Large strokes of any of the inks, with their rims."""
-    pen = np.zeros(inks[0][0].shape, np.bool_)
+    pen = np.zeros(shape, np.bool_)
     for sure, rim in inks:
         core = without_small(sure, PEN_MIN_UM2 / (um[0] * um[1]))
         if core.any():
