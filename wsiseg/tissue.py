@@ -28,8 +28,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from wsiseg.geometry import Box, Frame
+from wsiseg.masks import Mask, closed, touching, widened, without_small
 
-Mask = NDArray[np.bool_]
 Colours = NDArray[np.float32]  # (h, w, 3), transmittance 0 to 1
 
 # Colour (see above) that is surely a stain, and that still belongs to one when it touches such a pixel. On 61 kidney
@@ -327,40 +327,3 @@ def _pen(inks: Sequence[tuple[Mask, Mask]], shape: tuple[int, ...], um: tuple[fl
             near = widened(core, PEN_REACH_UM, um)
             pen |= widened(touching((rim | core) & near, core), 2 * SMOOTH_UM, um)
     return pen
-
-
-def touching(mask: Mask, seeds: Mask) -> Mask:
-    """The connected parts of the mask (8 neighbours) that hold a seed."""
-    labels, count = ndimage.label(mask, np.ones((3, 3)))
-    keep = np.zeros(count + 1, np.bool_)
-    keep[labels[seeds & mask]] = True
-    keep[0] = False
-    return keep[labels]
-
-
-def without_small(mask: Mask, min_px: float) -> Mask:
-    """Without connected parts (4 neighbours) of fewer pixels."""
-    labels, count = ndimage.label(mask)
-    sizes = np.zeros(count + 1, np.int64)
-    for top in range(0, len(labels), BAND):  # `bincount` copies what it counts as 64-bit numbers
-        sizes += np.bincount(labels[top : top + BAND].ravel(), minlength=count + 1)
-    keep = sizes >= min_px
-    keep[0] = False
-    return keep[labels]
-
-
-def widened(mask: Mask, by_um: float, um: tuple[float, float]) -> Mask:
-    """Every pixel within `by_um` along rows and columns (a square reach, which two running maxima find fast)."""
-    size = tuple(2 * round(by_um / u) + 1 for u in um)
-    return ndimage.maximum_filter(mask, size, mode="constant", cval=0) if max(size) > 1 else mask
-
-
-def closed(mask: Mask, gap_um: float, um: tuple[float, float]) -> Mask:
-    """Gaps up to `gap_um` bridged."""
-    reach = [round(gap_um / 2 / u) for u in um]
-    if not max(reach):
-        return mask
-    size = tuple(2 * r + 1 for r in reach)
-    room = np.pad(mask, [(r, r) for r in reach])
-    closed = ndimage.minimum_filter(ndimage.maximum_filter(room, size), size)
-    return closed[reach[0] : closed.shape[0] - reach[0], reach[1] : closed.shape[1] - reach[1]]

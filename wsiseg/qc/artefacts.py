@@ -19,20 +19,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from wsiseg.classes import ClassMap
-from wsiseg.tissue import (
-    PEN_MIN_UM2,
-    PEN_REACH_UM,
-    SMOOTH_UM,
-    Colours,
-    Mask,
-    closed,
-    coloured_pen,
-    most,
-    spread,
-    touching,
-    widened,
-    without_small,
-)
+from wsiseg.masks import Mask, closed, touching, widened, without_small
+from wsiseg.tissue import PEN_MIN_UM2, PEN_REACH_UM, SMOOTH_UM, Colours, coloured_pen, most, spread
 
 CLASSES = ClassMap(("Background", "Blur", "Fold", "Pen", "Bubble"))
 BLUR, FOLD, PEN, BUBBLE = (

@@ -13,7 +13,8 @@ from scipy import ndimage
 from shapely import Polygon, convex_hull, multipoints
 from skimage.draw import polygon2mask
 
-from wsiseg.tissue import Colours, Mask, closed, most, spread
+from wsiseg.masks import Mask, closed
+from wsiseg.tissue import Colours, most, spread
 
 RIM_LIGHT, RIM_COLOUR = 0.6, 0.20  # light that a rim lets through at most, and how far its channels may differ
 RIM_GAP_UM = 40.0  # bridged

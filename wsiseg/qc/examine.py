@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsiseg.geometry import Frame
+from wsiseg.masks import Mask
 from wsiseg.qc import artefacts, bubbles, flags
 from wsiseg.qc.blur import sharpness
 from wsiseg.qc.flags import Flag
@@ -17,7 +18,7 @@ from wsiseg.regions.region import Region
 from wsiseg.regions.vectorise import vectorise
 from wsiseg.slides.slide import Slide
 from wsiseg.tiling import Progress, no_progress
-from wsiseg.tissue import PEN_MOSTLY, Mask, TissueMask, find_tissue, is_dark, transmittance
+from wsiseg.tissue import PEN_MOSTLY, TissueMask, find_tissue, is_dark, transmittance
 
 LOOK_UM = 8.0  # µm/px at which `wsiseg.tissue.tissue_of` looks, too
 
