@@ -16,9 +16,12 @@ that, and when enlarging, BILINEAR is the interpolation that moves nothing: it i
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from PIL import Image
 
+from wsiseg.geometry import Box
 from wsiseg.slides.backend import Pixels
 from wsiseg.slides.pyramid import Scale
 
@@ -32,9 +35,11 @@ def resampling(scale: Scale) -> Image.Resampling:
     return Image.Resampling.HAMMING if min(scale) >= HAMMING_FROM else Image.Resampling.BILINEAR
 
 
-def reach(scale: float) -> int:
-    """Whole source px beyond the crop that the widest of the filters looks at along one axis."""
-    return int(np.ceil(max(1.0, scale))) + 1
+def source_box(crop: tuple[float, float, float, float], scale: Scale) -> Box:
+    """The source px that the filter looks at for a crop (left, top, right, bottom): whole ones need no others beside."""
+    margins = (0, 0) if resampling(scale) == Image.Resampling.BOX else [math.ceil(max(1.0, s)) + 1 for s in scale]
+    (left, top, right, bottom), (x, y) = crop, margins
+    return Box.from_bounds(math.floor(left) - x, math.floor(top) - y, math.ceil(right) + x, math.ceil(bottom) + y)
 
 
 def resample(source: Pixels, crop: tuple[float, float, float, float], size: tuple[int, int], scale: Scale) -> Pixels:
