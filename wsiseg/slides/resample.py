@@ -36,7 +36,7 @@ def resampling(scale: Scale) -> Image.Resampling:
 
 
 def source_box(crop: tuple[float, float, float, float], scale: Scale) -> Box:
-    """The source px that the filter looks at for a crop (left, top, right, bottom): whole ones need no others beside."""
+    """The source px that the filter looks at for a crop (left, top, right, bottom); whole blocks need none beside."""
     margins = (0, 0) if resampling(scale) == Image.Resampling.BOX else [math.ceil(max(1.0, s)) + 1 for s in scale]
     (left, top, right, bottom), (x, y) = crop, margins
     return Box.from_bounds(math.floor(left) - x, math.floor(top) - y, math.ceil(right) + x, math.ceil(bottom) + y)
