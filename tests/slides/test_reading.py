@@ -52,6 +52,15 @@ def test_for_whole_numbers_they_are_exactly(box: Box, scale: int, where: float, 
 
 
 @settings(max_examples=60)
+@given(st.builds(Box, st.integers(-99, 450), st.integers(-99, 350), st.integers(1, 500), st.integers(1, 400)))
+def test_beyond_the_edge_the_outermost_pixels_go_on(region: Box) -> None:
+    whole = texture(401, 307)
+    rows = np.clip(np.arange(region.y, region.bottom), 0, 306)
+    cols = np.clip(np.arange(region.x, region.right), 0, 400)
+    assert (ONE_LEVEL._pixels(ONE_LEVEL._sources[0], region) == whole[rows[:, None], cols]).all()
+
+
+@settings(max_examples=60)
 @given(BOXES, st.sampled_from([1, 2, 4]))
 def test_exact_where_a_level_fits(box: Box, n: int) -> None:
     slide = coordinate_slide(401, 307, 0.5, (2, 4))
