@@ -29,6 +29,7 @@ from scipy import ndimage
 
 from wsiseg.geometry import Box, Frame
 from wsiseg.masks import Mask, closed, touching, widened, without_small
+from wsiseg.peak import give_back
 
 Colours = NDArray[np.float32]  # (h, w, 3), transmittance 0 to 1
 
@@ -176,7 +177,9 @@ def tissue_of(slide: Readable, mpp: float = 8.0, **how: Any) -> TissueMask:
         how: the parameters of `find_tissue`
     """
     frame = slide.frame.at(max(mpp, slide.frame.mpp, slide.frame.mpp_y))
-    return TissueMask(find_tissue(slide.read(frame.box, frame), frame, **how), frame)
+    mask = TissueMask(find_tissue(slide.read(frame.box, frame), frame, **how), frame)
+    give_back()
+    return mask
 
 
 def transmittance(thumbnail: NDArray[np.uint8], um: tuple[float, float]) -> Colours:
