@@ -93,10 +93,11 @@ def kill_one(run: Run) -> str:
         return name
 
 
+@pytest.mark.parametrize("workers", [2, 4])
 def test_a_killed_worker_of_dask_loses_nothing(
-    lab: Lab, tmp_path: Path, results_of: Results, serial: dict[str, bytes]
+    lab: Lab, tmp_path: Path, results_of: Results, serial: dict[str, bytes], workers: int
 ) -> None:
-    run = Run(lab, tmp_path / "out", "--scheduler", "local", "--workers", 3)
+    run = Run(lab, tmp_path / "out", "--scheduler", "local", "--workers", workers)
     kill_one(run)
     code, out, err = run.end()
     assert code == 0, err
