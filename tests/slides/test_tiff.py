@@ -401,7 +401,7 @@ def test_tiles_of_one_level_do_not_drive_out_those_of_another() -> None:
     ask(1, 0, 2 * 12)
     assert decoded == [(1, 0)]
     cache.forget("slide")
-    assert not cache._kept
+    assert not cache._kinds
     assert not cache._slots
 
 

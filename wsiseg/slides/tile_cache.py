@@ -8,8 +8,8 @@ Pixels are therefore copied out here, and a buffer that is being copied from is 
 from __future__ import annotations
 
 import math
-from collections import Counter, OrderedDict
-from collections.abc import Callable, Hashable
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 from threading import Lock
 
@@ -41,7 +41,7 @@ class TileCache:
         self._slots: OrderedDict[Key, _Slot] = OrderedDict()
         self._spare: list[Pixels] = []
         self._bytes = 0  # of all buffers, those included that are being filled
-        self._kept: Counter[Key] = Counter()  # bytes of the tiles of each kind
+        self._kinds: dict[Key, OrderedDict[Key, None]] = {}  # the keys of each kind, in the order of the slots
 
     def copy(
         self,
@@ -59,7 +59,7 @@ class TileCache:
 
         Args:
             key: of the tile; its owner, by whom `forget` knows it, comes first, and what all but the last part name
-                is its kind
+                is its kind, of one shape
             shape: of the tile, (rows, columns, 3)
             decode: fills an array of that shape
             part: rows and columns of the tile
@@ -83,9 +83,11 @@ class TileCache:
             slot = self._slots.get(key)
             if slot is not None:
                 self._slots.move_to_end(key)
+                self._kinds[key[:-1]].move_to_end(key)
                 slot.readers += 1
                 return slot
-            if self._kept[key[:-1]] + math.prod(shape) > enough and (old := self._oldest(key[:-1])) is not None:
+            same = self._kinds.get(key[:-1], ())
+            if (len(same) + 1) * math.prod(shape) > enough and (old := self._oldest(same)) is not None:
                 self._spare.append(old)
             buffer = self._buffer(shape)
         try:
@@ -98,7 +100,7 @@ class TileCache:
             slot = self._slots.get(key)
             if slot is None:
                 slot = self._slots[key] = _Slot(buffer)
-                self._kept[key[:-1]] += buffer.nbytes
+                self._kinds.setdefault(key[:-1], OrderedDict())[key] = None
             else:  # another thread was quicker
                 self._spare.append(buffer)
             slot.readers += 1
@@ -108,7 +110,7 @@ class TileCache:
         """An array to decode into: a spare one, that of the oldest tile, or, while there is room, a new one."""
         need = math.prod(shape)
         while self._spare or self._bytes + need > self.budget:
-            given = self._spare.pop() if self._spare else self._oldest()
+            given = self._spare.pop() if self._spare else self._oldest(self._slots)
             if given is None:
                 break
             if given.shape == shape:
@@ -117,15 +119,15 @@ class TileCache:
         self._bytes += need
         return np.empty(shape, np.uint8)
 
-    def _oldest(self, kind: Key = ()) -> Pixels | None:
-        for key, slot in self._slots.items():
-            if not slot.readers and key[: len(kind)] == kind:
+    def _oldest(self, keys: Iterable[Key]) -> Pixels | None:
+        for key in keys:
+            if not self._slots[key].readers:
                 return self._take(key)
         return None
 
     def _take(self, key: Key) -> Pixels:
-        pixels = self._slots.pop(key).pixels
-        self._kept[key[:-1]] -= pixels.nbytes
-        if not self._kept[key[:-1]]:
-            del self._kept[key[:-1]]
-        return pixels
+        kind = key[:-1]
+        del self._kinds[kind][key]
+        if not self._kinds[kind]:
+            del self._kinds[kind]
+        return self._slots.pop(key).pixels
