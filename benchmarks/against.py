@@ -35,15 +35,15 @@ from shared.results import record
 from shared.slides import aperio
 from torch import Tensor, nn
 
+from wsiseg.annotations.formats import read_annotations
+from wsiseg.annotations.rasterise import Rasteriser
 from wsiseg.bundle import load_bundle
 from wsiseg.data.augment import to_float
-from wsiseg.engines import make_engine
 from wsiseg.geometry import Frame
+from wsiseg.inference.engines import make_engine
 from wsiseg.models import GLOMERULI
-from wsiseg.regions.formats import read_outlines
-from wsiseg.regions.rasterise import Rasteriser
+from wsiseg.selection.tissue import tissue_of
 from wsiseg.slides.open import open_slide
-from wsiseg.tissue import tissue_of
 
 MPP, SLIDE_MPP = 3.0, 1.5
 TILE, OVERLAP, BATCH, THREADS = 512, 128, 4, 2
@@ -94,7 +94,7 @@ def prepare(folder: Path) -> tuple[Path, dict[str, Path]]:
     shutil.copytree(GLOMERULI, bundle)
     about = json.loads((bundle / "model.json").read_text())
     about["usage"] |= {"mpp": MPP, "tile": TILE, "overlap": OVERLAP, "batch": BATCH}
-    about["usage"] |= {"min_object_um2": 0.0, "min_hole_um2": 0.0, "separate_um": 0.0}
+    about["usage"] |= {"min_object_um2": 0.0, "min_hole_um2": 0.0, "split_distance_um": 0.0}
     (bundle / "model.json").write_text(json.dumps(about))
     loaded = load_bundle(bundle)
     made = {}
@@ -153,7 +153,7 @@ def mask(args: argparse.Namespace, program: str, network: str, frame: Frame, lev
         found = np.load(out / "labels.npy", mmap_mode="r")[: frame.height, : frame.width]
         labels[: found.shape[0], : found.shape[1]] = found
         return labels
-    regions = read_outlines(out / "outlines.geojson").regions
+    regions = read_annotations(out / "outlines.geojson").regions
     return Rasteriser(regions, load_bundle(args.bundle).classes, frame, level0).read(frame.box)
 
 

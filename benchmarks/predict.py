@@ -21,18 +21,18 @@ from pathlib import Path
 import numpy as np
 from shared.results import record
 
+from wsiseg.annotations.rasterise import Rasteriser
 from wsiseg.bundle import ModelBundle, load_bundle
-from wsiseg.engines import make_engine
-from wsiseg.engines.engine import Engine, averaged
-from wsiseg.evaluate import confusion_matrix, pixel_figures
+from wsiseg.evaluation.evaluate import confusion_matrix, pixel_figures
+from wsiseg.inference.engines import make_engine
+from wsiseg.inference.engines.engine import Engine, averaged
+from wsiseg.inference.predict import PredictOptions, grid_for, predict_slide
 from wsiseg.models import GLOMERULI
-from wsiseg.predict import Job, grid_for, predict_slide
-from wsiseg.regions.rasterise import Rasteriser
+from wsiseg.selection.tiling import select_tiles
+from wsiseg.selection.tissue import tissue_of
 from wsiseg.slides.open import open_slide
 from wsiseg.stores.labels import LabelMap
 from wsiseg.synthetic import SlideSpec, SyntheticSlide, generate, write_slide
-from wsiseg.tiling import select_tiles
-from wsiseg.tissue import tissue_of
 
 MPP = 1.0  # of the slide: many tiles for little drawing, for the demonstration model works at 3 µm/px
 GOAL = 1.15
@@ -74,7 +74,7 @@ def bare(path: Path, bundle: ModelBundle, engine: Engine, batches_measured: int)
         images = [slide.read(tile.read, grid.frame) for tile in some]
     batches = [np.stack(images[i : i + batch]) for i in range(0, len(images), batch)]
     averaged(engine, batches[0], flips=bundle.usage.flips)  # warm
-    with ThreadPoolExecutor(engine.lanes) as pool:  # as prediction does
+    with ThreadPoolExecutor(engine.streams) as pool:  # as prediction does
         start = time.perf_counter()
         done = [pool.submit(averaged, engine, one, flips=bundle.usage.flips) for one in batches]
         for one in done:
@@ -89,7 +89,7 @@ def measured(
     tiles, before = bare(path, bundle, engine, batches)
     runs: list[tuple[float, float]] = []  # s of the bare network and of the whole prediction
     with tempfile.TemporaryDirectory(dir=folder) as place:
-        job = Job(Path(place) / "out.geojson", labels=Path(place) / "labels.zarr", overwrite=True)
+        job = PredictOptions(Path(place) / "out.geojson", labels=Path(place) / "labels.zarr", overwrite=True)
         for _ in range(repeats):
             start = time.perf_counter()
             with open_slide(path) as slide:

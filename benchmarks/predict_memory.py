@@ -27,12 +27,12 @@ from shared.slides import aperio
 
 from wsiseg.bundle import ModelBundle, Usage, load_bundle
 from wsiseg.classes import ClassMap
-from wsiseg.engines import make_engine
-from wsiseg.engines.engine import Engine
+from wsiseg.inference.engines import make_engine
+from wsiseg.inference.engines.engine import Engine
+from wsiseg.inference.predict import PredictOptions, predict_slide
 from wsiseg.memory import BASE, estimate
 from wsiseg.models import GLOMERULI
-from wsiseg.nets.generator import Architecture
-from wsiseg.predict import Job, predict_slide
+from wsiseg.nets.segmentation import Architecture
 from wsiseg.slides.open import open_slide
 
 GOAL = 1.2
@@ -53,7 +53,7 @@ class Colour:
 def model(network: str) -> tuple[ModelBundle, Engine]:
     """The bundle and what runs it."""
     if network == "colour":
-        usage = Usage(1.0, 512, 128, 4, min_object_um2=LARGE_UM2, object_above=0.5)
+        usage = Usage(1.0, 512, 128, 4, min_object_um2=LARGE_UM2, foreground_threshold=0.5)
         architecture = Architecture("none", 3, (0.5,) * 3, (0.5,) * 3)
         return ModelBundle("colour", ClassMap(("Background", "A", "B")), usage, architecture, "none"), Colour()
     bundle = load_bundle(GLOMERULI)
@@ -69,7 +69,7 @@ def one(path: Path, network: str) -> None:
     before = own_peak()
     with tempfile.TemporaryDirectory() as folder, open_slide(path) as slide:
         start = time.perf_counter()
-        made = predict_slide(slide, bundle, engine, Job(Path(folder) / "out.geojson"))
+        made = predict_slide(slide, bundle, engine, PredictOptions(Path(folder) / "out.geojson"))
         seconds = time.perf_counter() - start
         promised = BASE + estimate(slide, [bundle.identity])
     print(json.dumps([made.objects, seconds, before, own_peak(), promised]))

@@ -17,12 +17,12 @@ from pathlib import Path
 
 import numpy as np
 
+from wsiseg.annotations.rasterise import rasterise
 from wsiseg.classes import ClassMap
 from wsiseg.pictures import save_picture
 from wsiseg.qc.artefacts import CLASSES
 from wsiseg.qc.examine import examine
 from wsiseg.qc.files import picture_of
-from wsiseg.regions.rasterise import rasterise
 from wsiseg.slides.open import open_slide
 from wsiseg.synthetic import SlideSpec, generate, write_slide
 from wsiseg.synthetic.artefacts import artefacts

@@ -113,23 +113,23 @@ class Clock:
 @contextmanager
 def patched(clock: Clock) -> Iterator[None]:
     """The parts of a prediction, timed."""
-    import wsiseg.blend
-    import wsiseg.engines.openvino
-    import wsiseg.engines.torch
-    import wsiseg.predict
+    import wsiseg.inference.blend
+    import wsiseg.inference.engines.openvino
+    import wsiseg.inference.engines.torch
+    import wsiseg.inference.predict
     import wsiseg.run.stages
     import wsiseg.slides.slide
     import wsiseg.stores.labels
 
     parts: list[tuple[str, Any, str]] = [
         ("reading the slide", wsiseg.slides.slide.Slide, "read"),
-        (NETWORK, wsiseg.engines.torch.TorchEngine, "probabilities"),
-        (NETWORK, wsiseg.engines.openvino.OpenVinoEngine, "probabilities"),
-        ("blending", wsiseg.blend.Blender, "add"),
+        (NETWORK, wsiseg.inference.engines.torch.TorchEngine, "probabilities"),
+        (NETWORK, wsiseg.inference.engines.openvino.OpenVinoEngine, "probabilities"),
+        ("blending", wsiseg.inference.blend.Blender, "add"),
         ("label map on disk", wsiseg.stores.labels.LabelWriter, "write_row"),
         ("label map on disk", wsiseg.stores.labels.LabelWriter, "finish"),
-        ("tracing and writing outlines", wsiseg.predict, "write_prediction"),
-        ("finding tissue", wsiseg.predict, "tissue_of"),
+        ("tracing and writing outlines", wsiseg.inference.predict, "write_prediction"),
+        ("finding tissue", wsiseg.inference.predict, "tissue_of"),
         ("measuring", wsiseg.run.stages, "measure_files"),
     ]
     before = [(place, name, getattr(place, name)) for _, place, name in parts]
@@ -328,7 +328,7 @@ def main() -> None:
         found = measure(folder, args.quick)
     args.out.mkdir(parents=True, exist_ok=True)
     (args.out / "scaling.json").write_text(json.dumps(found, indent=1) + "\n")
-    text = f"# Scaling: figures\n\nMade by `python benchmarks/scale.py`; what they mean is in [scaling](../scaling.md).\n\n## Measured\n\n{measured_tables(found)}\n\n## Computed\n\n{tables(found, args)}\n"  # fmt: skip # noqa: E501
+    text = f"# Scaling: figures\n\nMade by `python benchmarks/scale.py`; what they mean is in [scaling](../scaling.md).\n\n## Measured\n\n{measured_tables(found)}\n\n## Computed\n\n{tables(found, args)}\n"  # fmt: skip
     (args.out / "scaling.md").write_text(text)
     print(text)
 

@@ -141,7 +141,7 @@ def tables(measured: dict[str, Any], args: argparse.Namespace) -> str:
         f"{chances.again:.0%} of the slide in work is done again. {chances.stragglers:.1%} of the slides take "
         f"{chances.slower:.0f} times as long, {chances.failing:.1%} fail once. A core costs {args.price:g} an hour.",
         "",
-        "| slides | workers | hours | efficiency | workers lost | lost, h | retried, h | core-hours | cost | results, GB |",  # noqa: E501
+        "| slides | workers | hours | efficiency | workers lost | lost, h | retried, h | core-hours | cost | results, GB |",
         "|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
     ]  # fmt: skip
     for slides in args.slides:

@@ -63,9 +63,9 @@ def straightforward(path: Path, out: Path) -> None:
 def ours(path: Path, out: Path, pixels: str) -> None:
     """The same with this project."""
     from wsiseg.grid import Grid
+    from wsiseg.selection.tiling import select_tiles, tile_slide
+    from wsiseg.selection.tissue import tissue_of
     from wsiseg.slides.open import open_slide
-    from wsiseg.tiling import select_tiles, tile_slide
-    from wsiseg.tissue import tissue_of
 
     with open_slide(path) as slide:
         grid = Grid(slide.frame, SIZE, 0)
@@ -76,7 +76,7 @@ def work(way: str, path: Path, out: Path) -> None:
     """One row: seconds without imports, tiles and bytes, as JSON."""
     import zarr
 
-    import_module("wsiseg.tiling")  # what is imported is not timed
+    import_module("wsiseg.selection.tiling")  # what is imported is not timed
     start = time.perf_counter()
     straightforward(path, out) if way == "straightforward" else ours(path, out, way)
     seconds = time.perf_counter() - start
@@ -141,9 +141,9 @@ def memory(folder: Path, sizes: list[int], quick: bool) -> None:
 def peak(path: Path) -> None:
     """One row of `memory`, as JSON."""
     from wsiseg.grid import Grid
+    from wsiseg.selection.tiling import select_tiles, tile_slide
+    from wsiseg.selection.tissue import tissue_of
     from wsiseg.slides.open import open_slide
-    from wsiseg.tiling import select_tiles, tile_slide
-    from wsiseg.tissue import tissue_of
 
     start = time.perf_counter()
     with tempfile.TemporaryDirectory(dir=path.parent) as place, open_slide(path) as slide:

@@ -22,11 +22,11 @@ from typing import Any
 
 from shared.results import record
 
+from wsiseg.annotations.formats import write_annotations
 from wsiseg.methods import METHODS
 from wsiseg.methods.method import Batch
 from wsiseg.methods.supervised import Supervised
 from wsiseg.recipe import load_recipe
-from wsiseg.regions.formats import write_outlines
 from wsiseg.synthetic import CLASSES, SlideSpec, generate, write_slide
 from wsiseg.training.loop import LOG_EVERY
 from wsiseg.training.run import Reporter, train
@@ -85,7 +85,7 @@ def slides(folder: Path, quick: bool) -> Path:
         for _ in range(1 if quick else count):
             made = generate(SlideSpec(7000 + seed, *((2000, 2000) if quick else SIDES_UM), "pas", 1.0, ()))
             write_slide(made, folder / f"s{seed}.svs")
-            write_outlines(folder / f"s{seed}.geojson", made.truth, classes=CLASSES, frame=made.frame)
+            write_annotations(folder / f"s{seed}.geojson", made.truth, classes=CLASSES, frame=made.frame)
             lines.append(f"s{seed}.svs,s{seed}.geojson,p{seed},{split}")
             seed += 1
     listed.write_text("\n".join(lines) + "\n")

@@ -23,12 +23,12 @@ from typing import Any
 import numpy as np
 import shapely
 
+from wsiseg.annotations.contours import trace_pixels
+from wsiseg.annotations.polygon import LabelledPolygon
+from wsiseg.annotations.rasterise import rasterise
+from wsiseg.annotations.trace import trace
 from wsiseg.classes import ClassMap
 from wsiseg.geometry import Frame
-from wsiseg.regions.rasterise import rasterise
-from wsiseg.regions.region import Region
-from wsiseg.regions.trace import trace
-from wsiseg.regions.vectorise import vectorise
 
 CLASSES = ClassMap(("background", "tubule", "glomerulus", "vessel", "nucleus"))
 BAND = 512  # rows, for `speed`
@@ -92,14 +92,14 @@ def speed(size: int, objects: int, repeat: int) -> None:
     labels = np.concatenate(list(strips(size, round(size / objects**0.5))))
     mask = labels > 0
     corner = np.s_[:512, :512]
-    list(trace([labels[corner]]))  # compiles
+    list(trace_pixels([labels[corner]]))  # compiles
     list(shapes(labels[corner], mask=mask[corner]))
 
     def theirs() -> Iterator[Any]:
         return shapes(labels, mask=mask, connectivity=4)
 
     def ours() -> Iterator[Any]:
-        return trace(labels[y : y + BAND] for y in range(0, size, BAND))
+        return trace_pixels(labels[y : y + BAND] for y in range(0, size, BAND))
 
     times = timed(theirs, ours, repeat=repeat)
     found = [[(int(value), shapely.geometry.shape(shape)) for shape, value in theirs()], list(ours())]
@@ -108,10 +108,10 @@ def speed(size: int, objects: int, repeat: int) -> None:
     print("|---|--:|--:|--:|--:|--:|--:|---|")
     frame = Frame(size, size, 1.0)
     for name, objects_found, (clock, cpu) in zip(
-        ("rasterio.features.shapes", "wsiseg.regions.trace"), found, times, strict=True
+        ("rasterio.features.shapes", "wsiseg.annotations.trace"), found, times, strict=True
     ):
         polygons = np.array([polygon for _, polygon in objects_found])
-        regions = [Region(polygon, CLASSES.names[label]) for label, polygon in objects_found]
+        regions = [LabelledPolygon(polygon, CLASSES.names[label]) for label, polygon in objects_found]
         exact = np.array_equal(rasterise(regions, CLASSES, frame.box, frame, frame), labels)
         print(
             f"| {name} | {clock:.2f} | {cpu:.2f} | {size * size / cpu / 1e6:.0f} | {len(polygons)} "
@@ -149,11 +149,11 @@ def memory(sizes: list[int], cell: int) -> None:
 
 def one(size: int, cell: int) -> None:
     """Vectorises one map that is made on the way, and prints what that took."""
-    list(trace([np.ones((3, 3), np.uint8)]))  # loads what is compiled
+    list(trace_pixels([np.ones((3, 3), np.uint8)]))  # loads what is compiled
     before, start = peak(), time.process_time()
     frame = Frame(size, size, 1.0)
     objects = corners = 0
-    for region in vectorise(bands(size, cell), CLASSES, frame, frame):
+    for region in trace(bands(size, cell), CLASSES, frame, frame):
         objects += 1
         corners += shapely.get_num_coordinates(region.polygon)
     seconds = time.process_time() - start

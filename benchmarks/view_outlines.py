@@ -23,9 +23,9 @@ import numpy as np
 import shapely
 import uvicorn
 
+from wsiseg.annotations.polygon import LabelledPolygon
+from wsiseg.atomic import atomic_write
 from wsiseg.geometry import Frame
-from wsiseg.outputs import whole_file
-from wsiseg.regions.region import Region
 from wsiseg.slides.memory import MemoryBackend
 from wsiseg.slides.slide import Slide
 from wsiseg.viewer.app import make_app
@@ -113,7 +113,7 @@ LOADED = """() => {
 Figures = dict[str, dict[str, float]]  # title of a table -> its rows
 
 
-def outlines(count: int) -> list[Region]:
+def outlines(count: int) -> list[LabelledPolygon]:
     """Wavy circles of about 28 px, one in every cell of a square lattice."""
     random = np.random.default_rng(0)
     side = int(np.ceil(count**0.5))
@@ -123,7 +123,7 @@ def outlines(count: int) -> list[Region]:
     radius = random.uniform(10, 18, count)[:, None] * wave
     corners = centre[:, None, :] + np.stack([np.cos(angle), np.sin(angle)], -1)[None] * radius[..., None]
     names = ("Nucleus", "Podocyte")
-    return [Region(shape, names[n % 2], score=0.5) for n, shape in enumerate(shapely.polygons(corners))]
+    return [LabelledPolygon(shape, names[n % 2], score=0.5) for n, shape in enumerate(shapely.polygons(corners))]
 
 
 def side_of(count: int) -> int:
@@ -155,7 +155,7 @@ def tiles(layer: OutlineLayer, pyramid: Pyramid) -> Figures:
             size = max(size, len(body))
             most = max(most, len(layer.shapes.meeting(box, frame)))
         for title, value in (
-            ("Outlines in the fullest tile", most),
+            ("Annotations in the fullest tile", most),
             ("Milliseconds a tile, median", float(np.median(took))),
             ("Milliseconds a tile, slowest", max(took)),
             ("Milliseconds a screen, up to 20 tiles", sum(took)),
@@ -288,7 +288,7 @@ def main() -> None:
         print(seen_as_text, end="")
         text += seen_as_text
     if options.page is not None:
-        with whole_file(options.page) as fresh:
+        with atomic_write(options.page) as fresh:
             fresh.write(text.encode())
 
 

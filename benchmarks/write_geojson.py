@@ -25,10 +25,10 @@ import numpy as np
 import shapely
 from shapely.geometry import mapping
 
+from wsiseg.annotations.geojson_read import read_geojson
+from wsiseg.annotations.geojson_write import write_geojson
+from wsiseg.annotations.polygon import LabelledPolygon
 from wsiseg.classes import ClassMap
-from wsiseg.regions.geojson_read import read_geojson
-from wsiseg.regions.geojson_write import write_geojson
-from wsiseg.regions.region import Region
 
 CLASSES = ClassMap(("Background", "Nucleus"))
 CORNERS = 44
@@ -39,7 +39,7 @@ PROPERTIES = {
 }
 
 
-def outlines(count: int, step: float) -> Iterator[Region]:
+def outlines(count: int, step: float) -> Iterator[LabelledPolygon]:
     """Wavy circles of about 100 px, somewhere on a slide of 100,000 px, their corners on multiples of `step`."""
     random = np.random.default_rng(0)
     angle = np.linspace(0, 2 * np.pi, CORNERS, endpoint=False)
@@ -47,10 +47,10 @@ def outlines(count: int, step: float) -> Iterator[Region]:
         radius = random.uniform(40, 60) * (1 + 0.05 * np.sin(5 * angle + number))
         centre = random.uniform(100, 99_900, 2)
         corners = centre + np.stack([np.cos(angle), np.sin(angle)], axis=1) * radius[:, None]
-        yield Region(shapely.Polygon(np.rint(corners / step) * step), "Nucleus", score=0.875)
+        yield LabelledPolygon(shapely.Polygon(np.rint(corners / step) * step), "Nucleus", score=0.875)
 
 
-def with_geojson(path: Path, regions: list[Region]) -> None:
+def with_geojson(path: Path, regions: list[LabelledPolygon]) -> None:
     """The `geojson` package: objects, then `dump`."""
     features = [
         geojson.Feature(id=str(i), geometry=geojson.Polygon(mapping(r.polygon)["coordinates"]), properties=PROPERTIES)
@@ -60,7 +60,7 @@ def with_geojson(path: Path, regions: list[Region]) -> None:
         geojson.dump(geojson.FeatureCollection(features), file)
 
 
-def with_json(path: Path, regions: list[Region]) -> None:
+def with_json(path: Path, regions: list[LabelledPolygon]) -> None:
     """Dictionaries and the standard library."""
     features = [
         {"type": "Feature", "id": str(i), "geometry": mapping(r.polygon), "properties": PROPERTIES}
@@ -70,7 +70,7 @@ def with_json(path: Path, regions: list[Region]) -> None:
         json.dump({"type": "FeatureCollection", "features": features}, file)
 
 
-def with_shapely(path: Path, regions: list[Region]) -> None:
+def with_shapely(path: Path, regions: list[LabelledPolygon]) -> None:
     """shapely's own GeoJSON of the geometries, the rest as text around it."""
     shapes = shapely.to_geojson([r.polygon for r in regions])
     tail = json.dumps(PROPERTIES)
@@ -78,8 +78,8 @@ def with_shapely(path: Path, regions: list[Region]) -> None:
     path.write_text('{"type":"FeatureCollection","features":[' + ",\n".join(rows) + "]}")
 
 
-def with_wsiseg(path: Path, regions: list[Region]) -> None:
-    """`wsiseg.regions.geojson_write.write_geojson`."""
+def with_wsiseg(path: Path, regions: list[LabelledPolygon]) -> None:
+    """`wsiseg.annotations.geojson_write.write_geojson`."""
     write_geojson(path, regions, classes=CLASSES, kind="detection")
 
 

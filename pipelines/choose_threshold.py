@@ -1,8 +1,8 @@
-"""Which `predict.object_above` and `predict.flips` suit a trained model? Tried on the validation slides of its recipe.
+"""Which `predict.foreground_threshold` and `predict.flips` suit a trained model? Tried on the validation slides of its recipe.
 
     python pipelines/choose_threshold.py pipelines/kidney-glomeruli.toml --model runs/kidney-glomeruli/model
 
-Outlines that are incomplete in training lower all probabilities of objects, so 0.5 need not be the place to cut (Elkan
+Annotations that are incomplete in training lower all probabilities of objects, so 0.5 need not be the place to cut (Elkan
 & Noto 2008). Printed for each setting: Dice of pixels, and recall, precision and F1 of objects at IoU 0.5, any object.
 """
 
@@ -14,22 +14,22 @@ from pathlib import Path
 
 import numpy as np
 
-from wsiseg.blend import decide, tile_weights
+from wsiseg.annotations.formats import read_annotations
+from wsiseg.annotations.polygon import LabelledPolygon
+from wsiseg.annotations.rasterise import Rasteriser
+from wsiseg.annotations.trace import trace
 from wsiseg.bundle import ModelBundle, load_bundle
 from wsiseg.data.slides import SlideRow, read_slides
-from wsiseg.engines import make_engine
-from wsiseg.engines.engine import Engine, averaged
-from wsiseg.evaluate import match_objects
+from wsiseg.evaluation.evaluate import match_objects
 from wsiseg.geometry import Frame
-from wsiseg.predict import grid_for
+from wsiseg.inference.blend import tile_weights, to_labels
+from wsiseg.inference.engines import make_engine
+from wsiseg.inference.engines.engine import Engine, averaged
+from wsiseg.inference.predict import grid_for
 from wsiseg.recipe import load_recipe
-from wsiseg.regions.formats import read_outlines
-from wsiseg.regions.rasterise import Rasteriser
-from wsiseg.regions.region import Region
-from wsiseg.regions.vectorise import vectorise
+from wsiseg.selection.tiling import select_tiles
+from wsiseg.selection.tissue import tissue_of
 from wsiseg.slides.open import open_slide
-from wsiseg.tiling import select_tiles
-from wsiseg.tissue import tissue_of
 
 ABOVE = (0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5)
 
@@ -38,7 +38,7 @@ ABOVE = (0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5)
 class Scored:
     """A slide with its outlines and the probabilities, (classes, h, w), of its frame."""
 
-    truth: tuple[Region, ...]
+    truth: tuple[LabelledPolygon, ...]
     scores: np.ndarray
     frame: Frame
     level0: Frame
@@ -61,7 +61,7 @@ def score(row: SlideRow, bundle: ModelBundle, engine: Engine, flips: bool) -> Sc
     inner = grid.frame.box.shift(grid.size, grid.size).slices
     scores = total[(slice(None), *inner)] / np.maximum(weights[inner], 1e-9)
     scores[0][weights[inner] == 0] = 1
-    truth = tuple(r for r in read_outlines(row.annotations).regions if r.label is not None)
+    truth = tuple(r for r in read_annotations(row.annotations).regions if r.label is not None)
     return Scored(truth, scores, grid.frame, level0)
 
 
@@ -70,10 +70,10 @@ def figures(slides: list[Scored], bundle: ModelBundle, above: float) -> tuple[fl
     both = sizes = found = missed = unmatched = 0
     u = bundle.usage
     for s in slides:
-        labels = decide(s.scores, above)
+        labels = to_labels(s.scores, above)
         bands = iter([np.minimum(labels, 1) if u.whole_objects else labels])
         said = list(
-            vectorise(bands, bundle.classes, s.frame, s.level0,
+            trace(bands, bundle.classes, s.frame, s.level0,
                       min_area_um2=u.min_object_um2, min_hole_um2=u.min_hole_um2)
         )  # fmt: skip
         there = Rasteriser(s.truth, bundle.classes, s.frame, s.level0).read(s.frame.box) > 0
@@ -95,7 +95,7 @@ def main() -> None:
     engine = make_engine(bundle, device=args.device)
     rows = read_slides(Path(recipe.data.slides), Path(recipe.data.root) if recipe.data.root else None)
     rows = tuple(r for r in rows if r.split == "validation" and r.annotations is not None)
-    print("| flips | object_above | Dice | recall | precision | F1 |\n|---|---|---|---|---|---|")
+    print("| flips | foreground_threshold | Dice | recall | precision | F1 |\n|---|---|---|---|---|---|")
     for flips in (False, True):
         slides = [score(row, bundle, engine, flips) for row in rows]
         for above in ABOVE:

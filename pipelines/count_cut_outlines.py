@@ -18,18 +18,18 @@ from pathlib import Path
 import numpy as np
 from shapely.geometry import box
 
+from wsiseg.annotations.formats import read_annotations
+from wsiseg.annotations.polygon import LabelledPolygon
 from wsiseg.data.slides import read_slides
-from wsiseg.evaluate import match_objects
+from wsiseg.evaluation.evaluate import match_objects
 from wsiseg.geometry import Box
-from wsiseg.regions.formats import read_outlines
-from wsiseg.regions.region import Region
 from wsiseg.slides.open import open_slide
 from wsiseg.slides.slide import Slide
 
 ALONG, NEAR, BEYOND = 25.0, 2.5, 30  # px: length on the border, distance from it, depth looked at behind it
 
 
-def strips_behind(region: Region, tile: int) -> Iterator[Box]:
+def strips_behind(region: LabelledPolygon, tile: int) -> Iterator[Box]:
     """Strips on the other side of the tile borders along which an outline runs."""
     xy = np.asarray(region.polygon.exterior.coords)
     middle = region.polygon.centroid.coords[0]
@@ -53,7 +53,9 @@ def is_tissue(slide: Slide, strip: Box) -> bool:
     return bool((slide.read(strip, slide.frame).min(2) > 250).mean() <= 0.5)
 
 
-def fates(cut: Sequence[Region], truth: Sequence[Region], said: Sequence[Region]) -> Iterator[str]:
+def fates(
+    cut: Sequence[LabelledPolygon], truth: Sequence[LabelledPolygon], said: Sequence[LabelledPolygon]
+) -> Iterator[str]:
     """What became of each cut outline when all outlines of its slide were matched."""
     missed = {id(truth[i]) for i in match_objects(truth, said).missed}
     for region in cut:
@@ -73,7 +75,7 @@ def main() -> None:
     for row in read_slides(args.slides, args.root):
         if row.annotations is None:
             continue
-        regions = [r for r in read_outlines(row.annotations).regions if r.label is not None]
+        regions = [r for r in read_annotations(row.annotations).regions if r.label is not None]
         with open_slide(row.slide, mpp=row.mpp) as slide:
             for region in regions:
                 strips = [s for s in strips_behind(region, args.tile) if is_tissue(slide, s)]
@@ -85,7 +87,7 @@ def main() -> None:
                 found[row.split, "halved"] += halved
             cut = [r for r in regions if any(is_tissue(slide, s) for s in strips_behind(r, args.tile))]
         if args.predictions and (args.predictions / f"{row.name}.geojson").exists():
-            said = read_outlines(args.predictions / f"{row.name}.geojson").regions
+            said = read_annotations(args.predictions / f"{row.name}.geojson").regions
             fate.update(fates(cut, regions, said))
     print("| split | outlines | cut, tissue goes on | halved: no outline goes on |\n|---|---|---|---|")
     for split in sorted({s for s, _ in found}):

@@ -29,19 +29,19 @@ import numpy as np
 from PIL import Image, ImageDraw
 from shapely.affinity import translate
 
+from wsiseg.annotations.formats import read_annotations
+from wsiseg.annotations.polygon import LabelledPolygon
 from wsiseg.bundle import load_bundle
 from wsiseg.classes import ClassMap
-from wsiseg.compare import compare_files
 from wsiseg.data.slides import SlideRow, read_slides
-from wsiseg.engines import make_engine
 from wsiseg.errors import WsisegError
-from wsiseg.evaluate import SlideEvaluation, render, summary
+from wsiseg.evaluation.compare import compare_files
+from wsiseg.evaluation.evaluate import SlideEvaluation, render, summary
 from wsiseg.geometry import Box
+from wsiseg.inference.engines import make_engine
+from wsiseg.inference.predict import PredictOptions, predict_slide
 from wsiseg.pictures import draw_outlines, save_picture
-from wsiseg.predict import Job, predict_slide
 from wsiseg.recipe import load_recipe
-from wsiseg.regions.formats import read_outlines
-from wsiseg.regions.region import Region
 from wsiseg.slides.open import open_slide
 from wsiseg.slides.slide import Slide
 
@@ -55,8 +55,8 @@ class Judged:
     """One slide with its outlines and how they compare."""
 
     row: SlideRow
-    truth: tuple[Region, ...]
-    said: tuple[Region, ...]
+    truth: tuple[LabelledPolygon, ...]
+    said: tuple[LabelledPolygon, ...]
     found: SlideEvaluation
 
 
@@ -94,7 +94,7 @@ def judge(rows: Sequence[SlideRow], model: Path, out: Path, device: str) -> Iter
         assert row.annotations is not None
         prediction = out / f"{row.name}.geojson"
         with open_slide(row.slide, mpp=row.mpp) as slide:
-            predict_slide(slide, bundle, engine, Job(prediction))
+            predict_slide(slide, bundle, engine, PredictOptions(prediction))
             found, _ = compare_files(slide, row.annotations, prediction, resolution=1.0)
         any_object = found.any_object
         print(
@@ -102,8 +102,8 @@ def judge(rows: Sequence[SlideRow], model: Path, out: Path, device: str) -> Iter
             f"{len(any_object.unmatched)} unmatched",
             file=sys.stderr,
         )
-        named = tuple(r for r in read_outlines(row.annotations).regions if r.label is not None)
-        yield Judged(row, named, read_outlines(prediction).regions, found)
+        named = tuple(r for r in read_annotations(row.annotations).regions if r.label is not None)
+        yield Judged(row, named, read_annotations(prediction).regions, found)
 
 
 def tables(result: dict, slides: Sequence[SlideEvaluation], classes: ClassMap) -> str:
@@ -118,7 +118,7 @@ def tables(result: dict, slides: Sequence[SlideEvaluation], classes: ClassMap) -
     return "\n".join(lines) + "\n"
 
 
-def alone(region: Region, others: Sequence[Region]) -> bool:
+def alone(region: LabelledPolygon, others: Sequence[LabelledPolygon]) -> bool:
     """Whether an object touches none of the other side's."""
     return not any(region.polygon.intersects(other.polygon) for other in others)
 
@@ -188,15 +188,15 @@ def galleries(judged: Sequence[Judged], classes: ClassMap, out: Path) -> None:
             save_picture(out / f"{name}.png", drawn)
 
 
-def view(slide: Slide, judged: Judged, region: Region) -> np.ndarray:
+def view(slide: Slide, judged: Judged, region: LabelledPolygon) -> np.ndarray:
     """(VIEW_PX, VIEW_PX, 3): the surroundings of an object with all outlines, its slide and its class."""
     frame = slide.frame.at(VIEW_UM / VIEW_PX)
     scale = frame.scale_to(slide.frame)[0]
     x, y = (round(v / scale) for v in region.polygon.centroid.coords[0])
     box = Box(x - VIEW_PX // 2, y - VIEW_PX // 2, VIEW_PX, VIEW_PX)
 
-    def moved(regions: Sequence[Region]) -> list[Region]:
-        return [Region(translate(r.polygon, -box.x * scale, -box.y * scale), r.label) for r in regions]
+    def moved(regions: Sequence[LabelledPolygon]) -> list[LabelledPolygon]:
+        return [LabelledPolygon(translate(r.polygon, -box.x * scale, -box.y * scale), r.label) for r in regions]
 
     image = slide.read(box, frame)
     layers = [(moved(judged.truth), TRUTH), (moved(judged.said), PREDICTION)]

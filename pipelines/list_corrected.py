@@ -20,9 +20,9 @@ import sys
 from hashlib import sha256
 from pathlib import Path
 
+from wsiseg.annotations.formats import read_annotations
 from wsiseg.data.slides import SlideRow, write_slides
 from wsiseg.errors import RecipeError, WsisegError
-from wsiseg.regions.formats import read_outlines
 
 ENDINGS = (".geojson", ".geojson.gz", ".json")
 KEPT = 5  # of so many patients one is kept
@@ -46,7 +46,7 @@ def rows(results: Path, corrected: Path | None) -> list[SlideRow]:
 
     Raises:
         RecipeError: there is no run, or nothing of it was corrected
-        RegionError: a corrected file cannot be read
+        AnnotationError: a corrected file cannot be read
     """
     try:
         slides = json.loads((results / "run.json").read_text(encoding="utf-8"))["slides"]
@@ -57,7 +57,7 @@ def rows(results: Path, corrected: Path | None) -> list[SlideRow]:
         outlines = corrections(facts["name"], results, corrected)
         if facts["state"] == "failed" or outlines is None:
             continue
-        read_outlines(outlines)  # now, and not in the middle of training
+        read_annotations(outlines)  # now, and not in the middle of training
         patient = facts.get("patient") or facts["name"]
         found.append(SlideRow(Path(facts["path"]), outlines.absolute(), patient, side(patient), facts.get("mpp")))
     if not found:

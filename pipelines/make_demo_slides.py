@@ -28,8 +28,8 @@ import time
 from itertools import chain
 from pathlib import Path
 
+from wsiseg.annotations.formats import write_annotations
 from wsiseg.errors import WsisegError
-from wsiseg.regions.formats import write_outlines
 from wsiseg.synthetic import CLASSES, SlideSpec, generate, write_slide
 
 
@@ -68,7 +68,7 @@ def main() -> None:
         slide = generate(SlideSpec(seed, 1000 * width_mm, 1000 * height_mm, stain, args.mpp))
         name = f"slide-{index:03d}"
         write_slide(slide, args.out / f"{name}.svs", quality=args.quality)
-        write_outlines(
+        write_annotations(
             args.out / f"{name}.geojson",
             chain(slide.truth, slide.nuclei()) if args.nuclei else slide.truth,
             classes=CLASSES,

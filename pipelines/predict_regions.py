@@ -17,9 +17,9 @@ from pathlib import Path
 
 from wsiseg.bundle import load_bundle
 from wsiseg.data.slides import read_slides
-from wsiseg.engines import make_engine
 from wsiseg.errors import WsisegError
-from wsiseg.predict import Job, predict_slide
+from wsiseg.inference.engines import make_engine
+from wsiseg.inference.predict import PredictOptions, predict_slide
 from wsiseg.slides.open import open_slide
 
 
@@ -33,7 +33,7 @@ def run(slides: Path, root: Path | None, model: Path, out: Path) -> None:
         if row.annotations is None:
             file = out.parent / f"{row.name}.regions.geojson"
             with open_slide(row.slide, mpp=row.mpp, scaled_decoding=bundle.usage.scaled_decoding) as slide:
-                found = predict_slide(slide, bundle, engine, Job(file))
+                found = predict_slide(slide, bundle, engine, PredictOptions(file))
             print(f"{row.name}: {found.objects} outlines", flush=True)
             if not found.objects:
                 continue

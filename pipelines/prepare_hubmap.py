@@ -11,7 +11,7 @@ reads, in the folder that the competition's archive unpacks to
     train/ID.json                          the same as a list of GeoJSON features, which QuPath wrote
     HuBMAP-20-dataset_information.csv      image_file, patient_number and more
 
-and writes ID.geojson for each slide and slides.csv. Outlines come from the masks, whose pixel edges they follow; from
+and writes ID.geojson for each slide and slides.csv. Annotations come from the masks, whose pixel edges they follow; from
 the features with `--from json`, and where train.csv has no mask. Every fifth patient validates. Slides without
 outlines (test/) are left out. `--mpp` counts only where a file does not state its resolution.
 
@@ -35,14 +35,14 @@ import zarr
 from numpy.typing import NDArray
 from tifffile import TiffFile, TiffWriter
 
+from wsiseg.annotations.formats import read_annotations, write_annotations
+from wsiseg.annotations.polygon import LabelledPolygon
+from wsiseg.annotations.trace import trace
+from wsiseg.atomic import translate_os_errors
 from wsiseg.classes import ClassMap
 from wsiseg.data.slides import SlideRow, write_slides
-from wsiseg.errors import RegionError, ResolutionError, SlideError, WsisegError
+from wsiseg.errors import AnnotationError, ResolutionError, SlideError, WsisegError
 from wsiseg.geometry import Frame
-from wsiseg.outputs import writing
-from wsiseg.regions.formats import read_outlines, write_outlines
-from wsiseg.regions.region import Region
-from wsiseg.regions.vectorise import vectorise
 from wsiseg.slides.open import open_slide
 from wsiseg.slides.slide import Slide
 
@@ -51,7 +51,7 @@ BAND = 512  # columns of the slide at once
 KEPT = 5  # of so many patients one validates
 
 
-def outlines_of_mask(encoding: str, frame: Frame, name: str) -> Iterator[Region]:
+def outlines_of_mask(encoding: str, frame: Frame, name: str) -> Iterator[LabelledPolygon]:
     """The outlines of a run-length encoded mask, in level-0 pixels.
 
     Column by column is row by row for the transposed slide: that one is traced, in bands, and then turned back.
@@ -62,19 +62,21 @@ def outlines_of_mask(encoding: str, frame: Frame, name: str) -> Iterator[Region]
         name: for messages
 
     Raises:
-        RegionError: these are no runs, or they leave the slide
+        AnnotationError: these are no runs, or they leave the slide
     """
     try:
         numbers = np.array(encoding.split(), np.int64).reshape(-1, 2)
     except ValueError as error:
-        raise RegionError(f"The mask of {name} is no list of starts and lengths ({error}): fetch it anew.") from error
+        raise AnnotationError(
+            f"The mask of {name} is no list of starts and lengths ({error}): fetch it anew."
+        ) from error
     starts, ends = numbers[:, 0] - 1, numbers[:, 0] - 1 + numbers[:, 1]
     if len(numbers) and (starts.min() < 0 or ends.max() > frame.width * frame.height or (starts[1:] < ends[:-1]).any()):
-        raise RegionError(
+        raise AnnotationError(
             f"The mask of {name} does not fit its slide of {frame.width} × {frame.height} px: is it of another one?"
         )
     turned = Frame(frame.height, frame.width, frame.mpp_y, frame.mpp)
-    for region in vectorise(_bands(starts, ends, turned), CLASSES, turned, turned):
+    for region in trace(_bands(starts, ends, turned), CLASSES, turned, turned):
         yield replace(region, polygon=shapely.transform(region.polygon, lambda xy: xy[:, ::-1]))
 
 
@@ -90,9 +92,9 @@ def _bands(starts: NDArray[np.int64], ends: NDArray[np.int64], turned: Frame) ->
         yield band.reshape(rows, turned.width)
 
 
-def outlines_of_features(path: Path) -> list[Region]:
+def outlines_of_features(path: Path) -> list[LabelledPolygon]:
     """The glomeruli of a file of features."""
-    found = read_outlines(path).regions
+    found = read_annotations(path).regions
     return [replace(r, label="Glomerulus") for r in found if (r.label or "").lower() == "glomerulus"]
 
 
@@ -112,7 +114,7 @@ def in_one_picture(path: Path, out: Path) -> Path:
         x, y, unit = (tags[name].value if name in tags else None for name in known)
         stated = {"resolution": (x, y), "resolutionunit": unit} if x and y and unit else {}
         planes = zarr.open(series.aszarr(), mode="r")  # decodes what is asked for, and no more
-        with writing(target):
+        with translate_os_errors(target):
             part = target.with_name(f".{target.name}.part")
             with TiffWriter(part, bigtiff=True) as made:
                 made.write(
@@ -161,7 +163,7 @@ def main() -> None:
     masks = table(args.data / "train.csv", "id", "encoding")
     patients = table(args.data / "HuBMAP-20-dataset_information.csv", "image_file", "patient_number")
     order = sorted({patients.get(path.name, path.stem) for path in slides})
-    with writing(args.out):
+    with translate_os_errors(args.out):
         args.out.mkdir(parents=True, exist_ok=True)
     rows = []
     for path in slides:
@@ -176,7 +178,7 @@ def main() -> None:
         from_mask = path.stem in masks and not (args.source == "json" and features.exists())
         regions = outlines_of_mask(masks[path.stem], frame, path.name) if from_mask else outlines_of_features(features)
         outlines = args.out / f"{path.stem}.geojson"
-        written = write_outlines(outlines, regions, classes=CLASSES, properties={"slide": path.name}, frame=frame)
+        written = write_annotations(outlines, regions, classes=CLASSES, properties={"slide": path.name}, frame=frame)
         patient = patients.get(path.name, path.stem)
         split = "validation" if order.index(patient) % KEPT == KEPT - 1 else "train"
         rows.append(SlideRow(whole.absolute(), outlines.absolute(), patient, split, mpp))

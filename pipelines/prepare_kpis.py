@@ -27,14 +27,14 @@ import zarr
 from numpy.typing import NDArray
 from tifffile import TiffFile, TiffFileError
 
+from wsiseg.annotations.formats import write_annotations
+from wsiseg.annotations.polygon import LabelledPolygon
+from wsiseg.annotations.trace import trace
+from wsiseg.atomic import translate_os_errors
 from wsiseg.classes import ClassMap
 from wsiseg.data.slides import SlideRow, write_slides
-from wsiseg.errors import RegionError, ResolutionError, SlideError, WsisegError
+from wsiseg.errors import AnnotationError, ResolutionError, SlideError, WsisegError
 from wsiseg.geometry import Frame
-from wsiseg.outputs import writing
-from wsiseg.regions.formats import write_outlines
-from wsiseg.regions.region import Region
-from wsiseg.regions.vectorise import vectorise
 from wsiseg.slides.open import open_slide
 from wsiseg.slides.slide import Slide
 
@@ -44,26 +44,26 @@ SLIDE, MASK = "_wsi.tiff", "_mask.tiff"
 SIDES = {"train": "train", "val": "validation", "test": "test"}
 
 
-def outlines_of_mask(path: Path, level0: Frame) -> Iterator[Region]:
+def outlines_of_mask(path: Path, level0: Frame) -> Iterator[LabelledPolygon]:
     """The outlines of a mask of the whole slide, at its own resolution or a coarser one, in level-0 pixels.
 
     Raises:
-        RegionError: it is no mask, or has another shape than the slide
+        AnnotationError: it is no mask, or has another shape than the slide
     """
     try:
         file = TiffFile(path)
     except (OSError, TiffFileError) as error:
-        raise RegionError(f"{path} cannot be read ({error}): fetch it anew.") from error
+        raise AnnotationError(f"{path} cannot be read ({error}): fetch it anew.") from error
     with file:
         pixels = zarr.open(file.pages[0].aszarr(), mode="r")  # decodes what is asked for, and no more
         height, width = pixels.shape[:2]
         if abs(width / level0.width - height / level0.height) > 2 / min(level0.width, level0.height):
-            raise RegionError(
+            raise AnnotationError(
                 f"{path.name} has {width} × {height} px and its slide {level0.width} × {level0.height}: "
                 "they are not of the same shape, so leave the slide out."
             )
         frame = Frame(width, height, level0.width * level0.mpp / width, level0.height * level0.mpp_y / height)
-        yield from vectorise((_labels(pixels[y : y + BAND]) for y in range(0, height, BAND)), CLASSES, frame, level0)
+        yield from trace((_labels(pixels[y : y + BAND]) for y in range(0, height, BAND)), CLASSES, frame, level0)
 
 
 def _labels(rows: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -120,7 +120,7 @@ def main() -> None:
     slides = sorted(args.data.rglob(f"*{SLIDE}"))
     if not slides:
         raise SlideError(f"There is no NAME{SLIDE} below {args.data}: name the folder of the challenge's whole slides.")
-    with writing(args.out):
+    with translate_os_errors(args.out):
         args.out.mkdir(parents=True, exist_ok=True)
     rows = []
     for path in slides:
@@ -133,7 +133,7 @@ def main() -> None:
         if mask is not None and outlines is not None:
             about = {"slide": path.name, "group": group_of(path)}
             regions = outlines_of_mask(mask, frame)
-            told = str(write_outlines(outlines, regions, classes=CLASSES, properties=about, frame=frame))
+            told = str(write_annotations(outlines, regions, classes=CLASSES, properties=about, frame=frame))
         listed = None if outlines is None else outlines.absolute()
         rows.append(SlideRow(path.absolute(), listed, name, side_of(path, args.data), said))
         print(f"{group_of(path)}/{path.name}: {told}", flush=True)

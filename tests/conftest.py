@@ -48,5 +48,5 @@ def odd(data: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def annotations(data: Path) -> Path:
-    """Outlines from QuPath, ImageScope and ASAP."""
+    """Annotations from QuPath, ImageScope and ASAP."""
     return data / "annotations"

@@ -9,8 +9,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from wsiseg.annotations.formats import write_annotations
 from wsiseg.classes import ClassMap
-from wsiseg.regions.formats import write_outlines
 from wsiseg.synthetic import SlideSpec, generate, write_slide
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -39,7 +39,7 @@ def write_example(folder: Path, name: str = "slide", seed: int = 4) -> None:
     """Write NAME.svs (800 × 600 px at 2 µm/px) and its outlines, NAME-truth.geojson."""
     made = generate(SlideSpec(seed=seed, width_um=1600, height_um=1200, stain="pas", mpp=2.0))
     write_slide(made, folder / f"{name}.svs")
-    write_outlines(folder / f"{name}-truth.geojson", made.truth, classes=CLASSES)
+    write_annotations(folder / f"{name}-truth.geojson", made.truth, classes=CLASSES)
 
 
 def run_python(code: str, folder: Path, *, without: str | None = None) -> str:

@@ -8,7 +8,7 @@ import pytest
 from wsiseg.classes import ClassMap
 from wsiseg.geometry import Frame
 from wsiseg.grid import Grid
-from wsiseg.stores.claim import claim
+from wsiseg.stores.reservation import reserve
 from wsiseg.stores.tiles import FORMAT, TileStore, TileWriter
 
 
@@ -29,7 +29,7 @@ def write_store(path: Path, seed: int, *, labelled: bool = True) -> TileStore:
     grid = Grid(Frame(384, 256, 2.0), 128)
     classes = ClassMap(("Background", "A", "B")).to_json() if labelled else None
     manifest = {"kind": "tiles", "format": FORMAT, "grid": grid.to_json(), "classes": classes}
-    with claim(path, manifest) as folder:
+    with reserve(path, manifest) as folder:
         assert folder is not None
         writer = TileWriter(folder, manifest, list(grid))
         for shard in writer.shards():

@@ -13,16 +13,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from shapely import affinity
 
+from tests.annotations.sample import table
 from tests.measure.scene import ALL, disc, measured, scene, to_px
-from tests.regions.sample import table
 from tests.test_cli import refused, run
-from wsiseg.agreement import Agreement, agreement, concordance
+from wsiseg.annotations.formats import write_annotations
+from wsiseg.annotations.polygon import LabelledPolygon
 from wsiseg.classes import ClassMap
-from wsiseg.compare_measurements import MeasuredPair, compare_measurements, glomeruli_of, render_measurements
-from wsiseg.evaluate import match_objects
+from wsiseg.evaluation.agreement import Agreement, agreement, concordance
+from wsiseg.evaluation.evaluate import match_objects
+from wsiseg.evaluation.measurements import MeasuredPair, compare_measurements, glomeruli_of, render_measurements
 from wsiseg.measure.slide import Measured
-from wsiseg.regions.formats import write_outlines
-from wsiseg.regions.region import Region
 
 # Peak expiratory flow in l/min by a Wright and by a mini Wright meter, first readings of Bland and Altman (1986).
 WRIGHT = [494, 395, 516, 434, 476, 557, 413, 442, 650, 433, 417, 656, 267, 478, 178, 423, 427]
@@ -96,7 +96,7 @@ def pair_of(truth: Measured, said: Measured) -> MeasuredPair:
     return MeasuredPair(truth, said, match_objects(glomeruli_of(truth, ALL), glomeruli_of(said, ALL)))
 
 
-def larger(regions: list[Region], times: float) -> list[Region]:
+def larger(regions: list[LabelledPolygon], times: float) -> list[LabelledPolygon]:
     return [replace(r, polygon=affinity.scale(r.polygon, times, times)) for r in regions]
 
 
@@ -144,8 +144,8 @@ def test_the_command(tmp_path: Path) -> None:
     (tmp_path / "b.png").write_bytes((tmp_path / "a.png").read_bytes())
     classes = ClassMap(("Background", "Artery", "Glomerulus", "Podocyte", "Sclerotic glomerulus"))
     regions = [replace(r, polygon=to_px(r.polygon, (4.0, 4.0))) for r in scene()]
-    write_outlines(tmp_path / "truth.geojson", regions, classes=classes)
-    write_outlines(tmp_path / "said.geojson", larger(regions, 1.05), classes=classes)
+    write_annotations(tmp_path / "truth.geojson", regions, classes=classes)
+    write_annotations(tmp_path / "said.geojson", larger(regions, 1.05), classes=classes)
     slides = [word for name in "ab" for word in ("--slide", f"{name}.png")]
     files = ["--truth", "truth.geojson", "--prediction", "said.geojson"]
     done = run(

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wsiseg.blend import Blender, decide, tile_weights
 from wsiseg.geometry import Frame
 from wsiseg.grid import Grid, Tile
+from wsiseg.inference.blend import Blender, tile_weights, to_labels
 
 
 @st.composite
@@ -98,9 +98,9 @@ def test_tiles_out_of_order_are_refused() -> None:
 
 def test_an_object_of_unsure_kind_is_an_object() -> None:
     scores = np.array([[0.4, 0.6, 0.5], [0.35, 0.3, 0.2], [0.25, 0.1, 0.3]], np.float32)[:, None, :]
-    assert decide(scores, None).tolist() == [[0, 0, 0]]
-    assert decide(scores, 0.5).tolist() == [[1, 0, 0]], "a draw is background"
-    assert decide(scores, 0.45).tolist() == [[1, 0, 2]]
-    assert decide(scores, 0.39).tolist() == [[1, 1, 2]]
+    assert to_labels(scores, None).tolist() == [[0, 0, 0]]
+    assert to_labels(scores, 0.5).tolist() == [[1, 0, 0]], "a draw is background"
+    assert to_labels(scores, 0.45).tolist() == [[1, 0, 2]]
+    assert to_labels(scores, 0.39).tolist() == [[1, 1, 2]]
     for above in (0.3, 0.5, 0.7):
-        assert (decide(scores * 8, above) == decide(scores, above)).all(), "weights need not add up to 1"
+        assert (to_labels(scores * 8, above) == to_labels(scores, above)).all(), "weights need not add up to 1"

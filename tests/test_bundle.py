@@ -9,26 +9,26 @@ import torch
 from wsiseg.bundle import ModelBundle, Usage, load_bundle, save_bundle
 from wsiseg.classes import ClassMap
 from wsiseg.errors import BundleError
-from wsiseg.nets.generator import Architecture, Generator
+from wsiseg.nets.segmentation import Architecture, SegmentationNet
 
 ARCHITECTURE = Architecture("tu-tf_efficientnet_lite0", 3, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), 16)
 
 
 @pytest.fixture(scope="module")
-def net() -> Generator:
+def net() -> SegmentationNet:
     torch.manual_seed(0)
-    return Generator(ARCHITECTURE).eval()
+    return SegmentationNet(ARCHITECTURE).eval()
 
 
 @pytest.fixture
-def bundle(tmp_path: Path, net: Generator) -> ModelBundle:
+def bundle(tmp_path: Path, net: SegmentationNet) -> ModelBundle:
     return save_bundle(
         tmp_path / "model", net, name="test", classes=ClassMap(("Background", "A", "B")), usage=Usage(mpp=2.0),
         provenance={"slides": ["a"]}, metrics={"A/dice": 0.5},
     )  # fmt: skip
 
 
-def test_a_bundle_comes_back_with_the_same_network(bundle: ModelBundle, net: Generator) -> None:
+def test_a_bundle_comes_back_with_the_same_network(bundle: ModelBundle, net: SegmentationNet) -> None:
     assert bundle.path is not None
     assert sorted(p.name for p in bundle.path.iterdir()) == ["model.json", "weights.safetensors"]
     again = load_bundle(bundle.path)
@@ -38,7 +38,7 @@ def test_a_bundle_comes_back_with_the_same_network(bundle: ModelBundle, net: Gen
         assert torch.equal(again.network()(image), net(image))
 
 
-def test_half_precision_is_half_the_size(bundle: ModelBundle, net: Generator, tmp_path: Path) -> None:
+def test_half_precision_is_half_the_size(bundle: ModelBundle, net: SegmentationNet, tmp_path: Path) -> None:
     half = save_bundle(
         tmp_path / "half", net, name="test", classes=bundle.classes, usage=bundle.usage, provenance={}, metrics={},
         half=True,
@@ -100,10 +100,10 @@ def test_no_pickle_is_loaded(bundle: ModelBundle) -> None:
 @pytest.mark.parametrize("encoder", ["xception", "no-such-encoder"])
 def test_an_encoder_that_cannot_be_used_says_which_can(encoder: str) -> None:
     with pytest.raises(BundleError, match="tu-xception65"):
-        Generator(Architecture(encoder, 3, (0.5,) * 3, (0.5,) * 3))
+        SegmentationNet(Architecture(encoder, 3, (0.5,) * 3, (0.5,) * 3))
 
 
 def test_the_source_papers_encoder_is_possible() -> None:
     with torch.device("meta"):
-        net = Generator(Architecture("tu-xception65", 4, (0.5,) * 3, (0.5,) * 3))
+        net = SegmentationNet(Architecture("tu-xception65", 4, (0.5,) * 3, (0.5,) * 3))
         assert net(torch.rand(2, 3, 128, 128)).shape == (2, 4, 128, 128)

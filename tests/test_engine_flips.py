@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from wsiseg.engines.engine import averaged
+from wsiseg.inference.engines.engine import averaged
 
 
 class Lopsided:

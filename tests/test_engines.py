@@ -11,10 +11,10 @@ import pytest
 
 from wsiseg import engines
 from wsiseg.bundle import ModelBundle, load_bundle
-from wsiseg.engines import make_engine
-from wsiseg.engines.torch import TorchEngine
 from wsiseg.errors import EngineError
 from wsiseg.geometry import Box
+from wsiseg.inference.engines import make_engine
+from wsiseg.inference.engines.torch import TorchEngine
 from wsiseg.models import GLOMERULI
 from wsiseg.synthetic import SlideSpec, generate
 
@@ -61,7 +61,7 @@ def test_both_engines_say_the_same(
     assert {p: p.stat().st_mtime_ns for p in cache.rglob("*")} == before
     rng = np.random.default_rng(0)
     many = [np.roll(images, tuple(rng.integers(0, 128, 2)), (1, 2)) for _ in range(8)]
-    with ThreadPoolExecutor(vino.lanes) as pool:
+    with ThreadPoolExecutor(vino.streams) as pool:
         at_once = list(pool.map(vino.probabilities, many))
     assert all((got == vino.probabilities(each)).all() for got, each in zip(at_once, many, strict=True))
     with pytest.raises(EngineError, match="compiled for tiles"):

@@ -6,18 +6,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from shapely import box as rectangle
 
+from wsiseg.annotations.polygon import LabelledPolygon
 from wsiseg.classes import IGNORE, ClassMap
 from wsiseg.errors import ClassError
-from wsiseg.evaluate import confusion_matrix, evaluate_slide, match_objects, pixel_figures, render, summary
+from wsiseg.evaluation.evaluate import confusion_matrix, evaluate_slide, match_objects, pixel_figures, render, summary
 from wsiseg.geometry import Box, Frame
-from wsiseg.regions.region import Region
 
 CLASSES = ClassMap(("Background", "A", "B"))
 FRAME = Frame(100, 80, 1.0)
 
 
-def region(x: float, y: float, w: float, h: float, label: str = "A") -> Region:
-    return Region(rectangle(x, y, x + w, y + h), label)
+def region(x: float, y: float, w: float, h: float, label: str = "A") -> LabelledPolygon:
+    return LabelledPolygon(rectangle(x, y, x + w, y + h), label)
 
 
 def test_the_confusion_matrix_is_counted_over_the_whole_slide() -> None:

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from tests.test_predict import BUNDLE, CLASSES, ColourRule, label_of, picture, slide  # noqa: F401
-from wsiseg.errors import RegionError
+from wsiseg.annotations.formats import read_annotations
+from wsiseg.errors import AnnotationError
 from wsiseg.export import Tracing, export
-from wsiseg.predict import Job, predict_slide
-from wsiseg.regions.formats import read_outlines
+from wsiseg.inference.predict import PredictOptions, predict_slide
 from wsiseg.slides.slide import Slide
 from wsiseg.stores.labels import LabelMap
 
@@ -21,7 +21,7 @@ from wsiseg.stores.labels import LabelMap
 @pytest.fixture
 def labels(slide: Slide, tmp_path: Path) -> Path:  # noqa: F811
     path = tmp_path / "labels.zarr"
-    predict_slide(slide, BUNDLE, ColourRule(), Job(tmp_path / "out.geojson", labels=path))
+    predict_slide(slide, BUNDLE, ColourRule(), PredictOptions(tmp_path / "out.geojson", labels=path))
     return path
 
 
@@ -29,7 +29,7 @@ def test_equal_area_per_class_in_every_format(labels: Path, tmp_path: Path, pict
     truth = {name: int((label_of(picture) == i).sum()) for i, name in enumerate(CLASSES) if i}
     for name in ("a.geojson", "a.geojson.gz", "a.xml"):
         export(labels, tmp_path / name, Tracing())
-        found = read_outlines(tmp_path / name).regions
+        found = read_annotations(tmp_path / name).regions
         assert {n: sum(r.polygon.area for r in found if r.label == n) for n in truth} == pytest.approx(truth)
     export(labels, tmp_path / "a.csv", Tracing())
     with (tmp_path / "a.csv").open() as file:
@@ -47,16 +47,16 @@ def test_equal_area_per_class_in_every_format(labels: Path, tmp_path: Path, pict
 
 def test_sizes_are_in_micrometres(labels: Path, tmp_path: Path) -> None:
     export(labels, tmp_path / "all.geojson", Tracing())
-    areas = [r.polygon.area for r in read_outlines(tmp_path / "all.geojson").regions]
+    areas = [r.polygon.area for r in read_annotations(tmp_path / "all.geojson").regions]
     limit = float(np.median(areas))
     export(labels, tmp_path / "large.geojson", Tracing(min_object_um2=limit))
-    assert [r.polygon.area for r in read_outlines(tmp_path / "large.geojson").regions] == [
+    assert [r.polygon.area for r in read_annotations(tmp_path / "large.geojson").regions] == [
         a for a in areas if a >= limit
     ]
     export(labels, tmp_path / "filled.geojson", Tracing(min_hole_um2=1e9))
-    filled = read_outlines(tmp_path / "filled.geojson").regions
+    filled = read_annotations(tmp_path / "filled.geojson").regions
     holes = sum(len(p.interiors) for r in filled for p in getattr(r.polygon, "geoms", [r.polygon]))
-    before = read_outlines(tmp_path / "all.geojson").regions
+    before = read_annotations(tmp_path / "all.geojson").regions
     assert holes < sum(len(p.interiors) for r in before for p in getattr(r.polygon, "geoms", [r.polygon]))
 
 
@@ -68,8 +68,8 @@ def test_a_prediction_becomes_a_table_without_its_slide(labels: Path, tmp_path: 
 def test_outlines_by_hand_need_the_slide_for_a_table(tmp_path: Path, slide: Slide) -> None:  # noqa: F811
     text = '{"type": "Polygon", "coordinates": [[[0,0],[9,0],[9,9],[0,0]]]}'
     (tmp_path / "hand.geojson").write_text(text)
-    with pytest.raises(RegionError, match="level-0 frame"):
+    with pytest.raises(AnnotationError, match="level-0 frame"):
         export(tmp_path / "hand.geojson", tmp_path / "hand.csv", Tracing())
     assert export(tmp_path / "hand.geojson", tmp_path / "hand.csv", Tracing(), frame=slide.frame).objects == 1
-    with pytest.raises(RegionError, match="only those of a label map"):
+    with pytest.raises(AnnotationError, match="only those of a label map"):
         export(tmp_path / "hand.geojson", tmp_path / "b.geojson", Tracing(simplify_um=2))

@@ -10,16 +10,16 @@ import numpy as np
 import pytest
 
 from tests.example_slide import CLASSES, ROOT, blocks, run_python, write_example
+from wsiseg.annotations.formats import read_annotations
 from wsiseg.bundle import load_bundle
-from wsiseg.engines import make_engine
 from wsiseg.grid import Grid
+from wsiseg.inference.engines import make_engine
+from wsiseg.inference.predict import PredictOptions, predict_slide
 from wsiseg.models import GLOMERULI
-from wsiseg.predict import Job, predict_slide
-from wsiseg.regions.formats import read_outlines
+from wsiseg.selection.tiling import tile_slide
 from wsiseg.slides.open import open_slide
 from wsiseg.stores.labels import LabelMap
 from wsiseg.stores.tiles import JPEG, TileStore
-from wsiseg.tiling import tile_slide
 
 PROGRAMS = [block.text for block in blocks(ROOT / "docs" / "formats.md") if block.language == "python"]
 
@@ -37,11 +37,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_example(folder)
     with open_slide(folder / "slide.svs") as slide:
         grid = Grid(slide.frame.at(4.0), 128, 32)
-        regions = read_outlines(folder / "slide-truth.geojson").regions
+        regions = read_annotations(folder / "slide-truth.geojson").regions
         tile_slide(slide, grid, list(grid), folder / "slide.zarr", classes=CLASSES, regions=regions)
         tile_slide(slide, grid, list(grid), folder / "jpeg.zarr", pixels=JPEG)
         bundle = load_bundle(GLOMERULI)
-        job = Job(folder / "slide.geojson", labels=folder / "labels.zarr")
+        job = PredictOptions(folder / "slide.geojson", labels=folder / "labels.zarr")
         result = predict_slide(slide, bundle, make_engine(bundle, "torch", "cpu"), job)
         assert result.objects, "the demonstration model finds the glomeruli that it was trained for"
     shutil.copytree(GLOMERULI, folder / "model")
@@ -85,7 +85,7 @@ def test_the_bundle(folder: Path) -> None:
 
 def test_the_outlines(folder: Path) -> None:
     told = run_python(program("slide.geojson"), folder, without="wsiseg").splitlines()
-    found = read_outlines(folder / "slide.geojson").regions
+    found = read_annotations(folder / "slide.geojson").regions
     outer = [abs(type(r.polygon)(r.polygon.exterior).area) for r in found]  # the demonstration gives no MultiPolygon
     assert told == [f"{r.label} {area:.0f} px² {r.score}" for r, area in zip(found, outer, strict=True)]
 

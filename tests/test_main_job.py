@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
+from wsiseg.annotations.formats import write_annotations
 from wsiseg.bundle import load_bundle
 from wsiseg.classes import ClassMap
 from wsiseg.demo import SPEC
 from wsiseg.models import DEMONSTRATION
-from wsiseg.regions.formats import write_outlines
 from wsiseg.synthetic import SlideSpec, generate, write_slide
 
 RECIPE = """
@@ -54,7 +54,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for seed, split in ((1, "train"), (2, "train"), (3, "validation"), (4, "test")):
         slide = generate(SlideSpec(seed=seed, width_um=1600, height_um=1200, mpp=2.0))
         write_slide(slide, folder / f"{seed}.svs")
-        write_outlines(folder / f"{seed}.geojson", slide.truth, classes=classes)
+        write_annotations(folder / f"{seed}.geojson", slide.truth, classes=classes)
         rows.append([f"{seed}.svs", f"{seed}.geojson" if seed != 2 else "", f"p{seed}", split])
     with (folder / "slides.csv").open("w", newline="") as file:
         csv.writer(file).writerows(rows)

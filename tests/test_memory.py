@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from wsiseg.bundle import load_bundle
-from wsiseg.engines import engine
 from wsiseg.errors import OutputError
 from wsiseg.grid import Grid
+from wsiseg.inference.engines import engine
 from wsiseg.memory import BASE, FLIPS, TILING_BASE, estimate, estimate_tiling, fitting_batch, parse_size
 from wsiseg.models import GLOMERULI
 from wsiseg.slides.open import open_slide

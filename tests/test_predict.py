@@ -17,18 +17,18 @@ import pytest
 from scipy import ndimage
 from shapely import box as rectangle
 
+from wsiseg.annotations.formats import read_annotations, write_annotations
+from wsiseg.annotations.polygon import LabelledPolygon
+from wsiseg.annotations.rasterise import rasterise
 from wsiseg.bundle import ModelBundle, Usage
 from wsiseg.classes import ClassMap
 from wsiseg.errors import BundleError, MismatchError, SlideError, TissueError
-from wsiseg.nets.generator import Architecture
-from wsiseg.outlines import outlines_of
-from wsiseg.predict import Job, predict_slide
-from wsiseg.regions.formats import read_outlines, write_outlines
-from wsiseg.regions.rasterise import rasterise
-from wsiseg.regions.region import Region
+from wsiseg.inference.predict import PredictOptions, predict_slide
+from wsiseg.nets.segmentation import Architecture
 from wsiseg.slides.memory import MemoryBackend
 from wsiseg.slides.slide import Slide
 from wsiseg.stores.labels import LabelMap
+from wsiseg.stores.objects import objects_of
 
 CLASSES = ClassMap(("Background", "A", "B"))
 USAGE = Usage(mpp=2.0, tile=64, overlap=16, batch=3)
@@ -88,7 +88,7 @@ def files(path: Path) -> dict[str, bytes]:
 
 
 def test_every_pixel_is_in_its_place(slide: Slide, picture: np.ndarray, tmp_path: Path) -> None:
-    job = Job(tmp_path / "out.geojson", labels=tmp_path / "labels.zarr")
+    job = PredictOptions(tmp_path / "out.geojson", labels=tmp_path / "labels.zarr")
     result = predict_slide(slide, BUNDLE, ColourRule(), job)
     truth = label_of(picture[::2, ::2])
     labels = LabelMap(tmp_path / "labels.zarr")
@@ -96,7 +96,7 @@ def test_every_pixel_is_in_its_place(slide: Slide, picture: np.ndarray, tmp_path
     score = labels.read_score(labels.frame.box)
     assert set(np.unique(score[truth > 0])) <= {229, 230}
     assert not score[truth == 0].any()
-    found = read_outlines(job.out)
+    found = read_annotations(job.out)
     assert len(found.regions) == result.objects > 10
     assert any(r.polygon.interiors for r in found.regions)
     assert all(r.score == pytest.approx(0.9, abs=0.005) for r in found.regions)
@@ -107,7 +107,7 @@ def test_every_pixel_is_in_its_place(slide: Slide, picture: np.ndarray, tmp_path
 
 @pytest.mark.parametrize("stop", [1, 7, 20])
 def test_interrupted_and_run_again_it_goes_on_to_the_same_bytes(slide: Slide, tmp_path: Path, stop: int) -> None:
-    whole = Job(tmp_path / "a" / "out.geojson", labels=tmp_path / "a" / "labels.zarr")
+    whole = PredictOptions(tmp_path / "a" / "out.geojson", labels=tmp_path / "a" / "labels.zarr")
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
     engine = ColourRule()
@@ -118,7 +118,7 @@ def test_interrupted_and_run_again_it_goes_on_to_the_same_bytes(slide: Slide, tm
         if call == stop:
             raise KeyboardInterrupt
 
-    job = Job(tmp_path / "b" / "out.geojson", labels=tmp_path / "b" / "labels.zarr")
+    job = PredictOptions(tmp_path / "b" / "out.geojson", labels=tmp_path / "b" / "labels.zarr")
     with pytest.raises(KeyboardInterrupt):
         predict_slide(slide, BUNDLE, ColourRule(interrupt), job)
     assert not job.out.exists()
@@ -137,12 +137,14 @@ def test_batches_that_overtake_each_other_give_the_same_bytes(slide: Slide, tmp_
     several.lanes = 3
     for name, engine in (("one", ColourRule()), ("several", several)):
         (tmp_path / name).mkdir()
-        predict_slide(slide, BUNDLE, engine, Job(tmp_path / name / "out.geojson", tmp_path / name / "labels.zarr"))
+        predict_slide(
+            slide, BUNDLE, engine, PredictOptions(tmp_path / name / "out.geojson", tmp_path / name / "labels.zarr")
+        )
     assert files(tmp_path / "one") == files(tmp_path / "several")
 
 
 def test_the_same_again_is_nothing_to_do_and_something_else_is_refused(slide: Slide, tmp_path: Path) -> None:
-    job = Job(tmp_path / "out.geojson")
+    job = PredictOptions(tmp_path / "out.geojson")
     first = predict_slide(slide, BUNDLE, ColourRule(), job)
     again = ColourRule()
     second = predict_slide(slide, BUNDLE, again, job)
@@ -156,21 +158,24 @@ def test_the_same_again_is_nothing_to_do_and_something_else_is_refused(slide: Sl
 
 def test_a_file_drawn_by_hand_is_never_overwritten_unasked(slide: Slide, tmp_path: Path) -> None:
     out = tmp_path / "out.geojson"
-    write_outlines(out, [Region(rectangle(0, 0, 9, 9), "A")], classes=CLASSES)
+    write_annotations(out, [LabelledPolygon(rectangle(0, 0, 9, 9), "A")], classes=CLASSES)
     before = out.read_bytes()
     with pytest.raises(MismatchError, match="not from wsiseg predict"):
-        predict_slide(slide, BUNDLE, ColourRule(), Job(out))
+        predict_slide(slide, BUNDLE, ColourRule(), PredictOptions(out))
     assert out.read_bytes() == before
 
 
 def test_only_within_the_given_outlines(slide: Slide, picture: np.ndarray, tmp_path: Path) -> None:
-    regions = [Region(rectangle(200, 160, 501, 443), "anything"), Region(rectangle(700, 300, 760, 360), None)]
+    regions = [
+        LabelledPolygon(rectangle(200, 160, 501, 443), "anything"),
+        LabelledPolygon(rectangle(700, 300, 760, 360), None),
+    ]
     within = tmp_path / "within.geojson"
-    write_outlines(within, regions, classes=ClassMap(("Background", "anything")))
+    write_annotations(within, regions, classes=ClassMap(("Background", "anything")))
     engine, everything = ColourRule(), ColourRule()
-    job = Job(tmp_path / "out.geojson", labels=tmp_path / "labels.zarr", within=within)
+    job = PredictOptions(tmp_path / "out.geojson", labels=tmp_path / "labels.zarr", within=within)
     predict_slide(slide, BUNDLE, engine, job)
-    predict_slide(slide, BUNDLE, everything, Job(tmp_path / "all.geojson"))
+    predict_slide(slide, BUNDLE, everything, PredictOptions(tmp_path / "all.geojson"))
     assert engine.calls < everything.calls / 2
     labels = LabelMap(tmp_path / "labels.zarr")
     y, x = np.mgrid[: labels.frame.height, : labels.frame.width] * 2 + 1  # pixel centres at level 0
@@ -181,20 +186,22 @@ def test_only_within_the_given_outlines(slide: Slide, picture: np.ndarray, tmp_p
 def test_a_slide_without_tissue_says_so(tmp_path: Path) -> None:
     empty = Slide(MemoryBackend(np.full((300, 300, 3), 245, np.uint8), mpp=1.0))
     with pytest.raises(TissueError, match="No tissue"):
-        predict_slide(empty, BUNDLE, ColourRule(), Job(tmp_path / "out.geojson"))
+        predict_slide(empty, BUNDLE, ColourRule(), PredictOptions(tmp_path / "out.geojson"))
     assert not list(tmp_path.iterdir())
-    assert predict_slide(empty, BUNDLE, ColourRule(), Job(tmp_path / "out.geojson", tissue=False)).objects == 0
+    assert (
+        predict_slide(empty, BUNDLE, ColourRule(), PredictOptions(tmp_path / "out.geojson", tissue=False)).objects == 0
+    )
 
 
 def test_a_model_for_finer_pixels_is_refused(slide: Slide, tmp_path: Path) -> None:
     fine = replace(BUNDLE, usage=replace(USAGE, mpp=0.25))
     with pytest.raises(BundleError, match=r"0\.25 µm/px, the slide has only 1"):
-        predict_slide(slide, fine, ColourRule(), Job(tmp_path / "out.geojson"))
+        predict_slide(slide, fine, ColourRule(), PredictOptions(tmp_path / "out.geojson"))
 
 
 def test_a_read_error_in_one_tile_loses_nothing_finished(slide: Slide, tmp_path: Path, monkeypatch) -> None:
     good = slide.read
-    job = Job(tmp_path / "out.geojson", labels=tmp_path / "labels.zarr")
+    job = PredictOptions(tmp_path / "out.geojson", labels=tmp_path / "labels.zarr")
 
     def bad(box, frame):
         if box.h == USAGE.tile and box.y > 200:
@@ -208,7 +215,7 @@ def test_a_read_error_in_one_tile_loses_nothing_finished(slide: Slide, tmp_path:
     monkeypatch.setattr(slide, "read", good)
     first, whole = ColourRule(), ColourRule()
     predict_slide(slide, BUNDLE, first, job)
-    predict_slide(slide, BUNDLE, whole, Job(tmp_path / "whole.geojson"))
+    predict_slide(slide, BUNDLE, whole, PredictOptions(tmp_path / "whole.geojson"))
     assert first.calls < whole.calls
     assert job.out.read_bytes() == (tmp_path / "whole.geojson").read_bytes()
 
@@ -216,10 +223,10 @@ def test_a_read_error_in_one_tile_loses_nothing_finished(slide: Slide, tmp_path:
 def test_whole_objects_have_the_class_of_most_of_their_pixels(slide: Slide, tmp_path: Path) -> None:
     """Joined whatever their classes, and painted again: the map's objects, each of one class."""
     whole = replace(BUNDLE, usage=replace(USAGE, whole_objects=True))
-    predict_slide(slide, whole, ColourRule(), Job(tmp_path / "whole.geojson", tmp_path / "labels.zarr"))
+    predict_slide(slide, whole, ColourRule(), PredictOptions(tmp_path / "whole.geojson", tmp_path / "labels.zarr"))
     labels = LabelMap(tmp_path / "labels.zarr")
     pixels = labels.read(labels.frame.box)
-    regions = read_outlines(tmp_path / "whole.geojson").regions
+    regions = read_annotations(tmp_path / "whole.geojson").regions
     parts, count = ndimage.label(pixels > 0)  # neighbours along rows and columns
     assert len(regions) == count
     assert count < sum(ndimage.label(pixels == c)[1] for c in (1, 2)), "some objects touch, or this shows nothing"
@@ -236,9 +243,9 @@ def test_large_objects_are_looked_at_in_strips(
     slide: Slide, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: bool
 ) -> None:
     """And come to the same class and score."""
-    predict_slide(slide, BUNDLE, ColourRule(), Job(tmp_path / "out.geojson", tmp_path / "labels.zarr"))
+    predict_slide(slide, BUNDLE, ColourRule(), PredictOptions(tmp_path / "out.geojson", tmp_path / "labels.zarr"))
     labels = LabelMap(tmp_path / "labels.zarr")
-    before = list(outlines_of(labels, whole_objects=whole))
+    before = list(objects_of(labels, whole_objects=whole))
     assert max(r.polygon.envelope.area for r in before) / 4 > 200
-    monkeypatch.setattr("wsiseg.outlines.STRIP_PX", 200)
-    assert list(outlines_of(labels, whole_objects=whole)) == before
+    monkeypatch.setattr("wsiseg.stores.objects.STRIP_PX", 200)
+    assert list(objects_of(labels, whole_objects=whole)) == before

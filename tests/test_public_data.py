@@ -14,16 +14,16 @@ import pytest
 import tifffile
 from shapely import box as rectangle
 
+from wsiseg.annotations.formats import read_annotations, write_annotations
+from wsiseg.annotations.polygon import LabelledPolygon
+from wsiseg.annotations.rasterise import rasterise
 from wsiseg.bundle import load_bundle
 from wsiseg.classes import ClassMap
 from wsiseg.data.slides import SlideRow, read_slides, write_slides
 from wsiseg.geometry import Frame
 from wsiseg.models import GLOMERULI
-from wsiseg.nets.generator import Generator
+from wsiseg.nets.segmentation import SegmentationNet
 from wsiseg.recipe import load_recipe
-from wsiseg.regions.formats import read_outlines, write_outlines
-from wsiseg.regions.rasterise import rasterise
-from wsiseg.regions.region import Region
 from wsiseg.slides.open import open_slide
 from wsiseg.synthetic import SlideSpec, generate, write_slide
 from wsiseg.training.start import HEAD, build_generator
@@ -57,7 +57,7 @@ def run_lengths(mask: np.ndarray) -> str:
 
 
 def painted(path: Path, frame: Frame) -> np.ndarray:
-    return rasterise(read_outlines(path).regions, CLASSES, frame.box, frame, frame)
+    return rasterise(read_annotations(path).regions, CLASSES, frame.box, frame, frame)
 
 
 def test_run_lengths_as_the_competition_writes_them() -> None:
@@ -117,11 +117,11 @@ def test_hubmap(hubmap: Path, tmp_path: Path) -> None:
             assert row.annotations is not None
             if row.name != "1bbb":
                 assert np.array_equal(painted(row.annotations, slide.frame), mask)
-    (drawn,) = read_outlines(tmp_path / "out" / "1bbb.geojson").regions
+    (drawn,) = read_annotations(tmp_path / "out" / "1bbb.geojson").regions
     assert (drawn.label, drawn.polygon.bounds) == ("Glomerulus", (100, 60, 300, 240))
     again = script("prepare_hubmap.py", hubmap, "--out", tmp_path / "out", "--mpp", 0.5, "--from", "json")
     assert again.returncode == 0, again.stderr
-    assert read_outlines(tmp_path / "out" / "0aaa.geojson").regions[0].polygon.bounds == (100, 60, 300, 240)
+    assert read_annotations(tmp_path / "out" / "0aaa.geojson").regions[0].polygon.bounds == (100, 60, 300, 240)
 
 
 def test_a_mask_of_another_slide_is_refused(hubmap: Path, tmp_path: Path) -> None:
@@ -210,11 +210,11 @@ def test_predict_correct_train_further(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "was corrected" in script("list_corrected.py", "--results", results, "--out", out / "slides.csv").stderr
     (tmp_path / "exported").mkdir()
-    drawn = [Region(rectangle(100, 100, 200, 220), "Glomerulus")]
+    drawn = [LabelledPolygon(rectangle(100, 100, 200, 220), "Glomerulus")]
     for seed in (1, 2):  # nobody has looked at the third
-        write_outlines(tmp_path / "exported" / f"s{seed}.geojson", drawn, classes=CLASSES)
+        write_annotations(tmp_path / "exported" / f"s{seed}.geojson", drawn, classes=CLASSES)
     reviewed = results / "slides" / "s1" / "outlines.reviewed.geojson"
-    write_outlines(reviewed, drawn, classes=CLASSES)
+    write_annotations(reviewed, drawn, classes=CLASSES)
     words = ("--results", results, "--corrected", tmp_path / "exported", "--out", out / "slides.csv")
     listed = script("list_corrected.py", *words)
     assert listed.returncode == 0, listed.stderr
@@ -243,7 +243,7 @@ def test_predict_correct_train_further(tmp_path: Path) -> None:
 def test_other_classes_take_all_but_the_last_layer() -> None:
     overrides = (f"model.weights={GLOMERULI}", 'classes.names=["Background", "Tubule"]', "classes.colours=[]")
     generator, origin = build_generator(load_recipe(ROOT / "pipelines" / "demo.toml", overrides), 2)
-    assert isinstance(generator, Generator)
+    assert isinstance(generator, SegmentationNet)
     assert "its last layer starts anew" in origin
     before, after = load_bundle(GLOMERULI).network().state_dict(), generator.state_dict()
     for key, value in before.items():

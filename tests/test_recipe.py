@@ -120,7 +120,7 @@ def test_the_commands_about_recipes(tmp_path: Path) -> None:
     done = runner.invoke(wsiseg, ["recipe", "show", str(path), "--set", "training.steps=25"])
     assert "steps = 25" in done.output.splitlines()
     assert 'slides = "slides.csv"' in done.output.splitlines(), "as it is written"
-    assert "# object_above has no value" in done.output.splitlines()
+    assert "# foreground_threshold has no value" in done.output.splitlines()
     done = runner.invoke(wsiseg, ["recipe", "schema"])
     schema = json.loads(done.output)
     assert schema["required"] == ["name", "classes", "data", "training"]

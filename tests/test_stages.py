@@ -12,17 +12,17 @@ import numpy as np
 import pytest
 from shapely import union_all
 
+from wsiseg.annotations.formats import read_annotations
 from wsiseg.bundle import ModelBundle, Usage, load_bundle, save_bundle
 from wsiseg.classes import ClassMap, joined
-from wsiseg.compare import compare_files
 from wsiseg.errors import BundleError, ClassError
+from wsiseg.evaluation.compare import compare_files
 from wsiseg.export import Tracing, export
-from wsiseg.nets.generator import Architecture, Generator
-from wsiseg.predict import Job, predict_slide
-from wsiseg.regions.formats import read_outlines
+from wsiseg.inference.cascade import predict_within, regions_file
+from wsiseg.inference.predict import PredictOptions, predict_slide
+from wsiseg.nets.segmentation import Architecture, SegmentationNet
 from wsiseg.slides.memory import MemoryBackend
 from wsiseg.slides.slide import Slide
-from wsiseg.stages import predict_within, regions_file
 from wsiseg.viewer.outlines import OutlineLayer
 from wsiseg.viewer.scene import open_scene
 
@@ -74,17 +74,17 @@ def slide() -> Slide:
 
 
 def test_dots_are_found_on_islands_alone(slide: Slide, tmp_path: Path) -> None:
-    job, everywhere = Job(tmp_path / "out.geojson"), dots()
+    job, everywhere = PredictOptions(tmp_path / "out.geojson"), dots()
     fine = dots()
     result = predict_within(slide, (COARSE, islands()), (FINE, fine), job)
-    found = read_outlines(job.out)
+    found = read_annotations(job.out)
     assert Counter(r.label for r in found.regions) == {"Dot": 3, "Island": 2}
     assert result.objects == 5
     shape = union_all([r.polygon for r in found.regions if r.label == "Island"])
     assert all(shape.contains(r.polygon) for r in found.regions if r.label == "Dot")
     assert found.properties["wsiseg"]["first"]["model"]["name"] == "islands"
-    assert Counter(r.label for r in read_outlines(regions_file(job.out)).regions) == {"Island": 2}
-    predict_slide(slide, FINE, everywhere, Job(tmp_path / "all.geojson"))
+    assert Counter(r.label for r in read_annotations(regions_file(job.out)).regions) == {"Island": 2}
+    predict_slide(slide, FINE, everywhere, PredictOptions(tmp_path / "all.geojson"))
     assert fine.pixels < 0.5 * everywhere.pixels
     again = predict_within(slide, (COARSE, islands()), (FINE, dots()), job)
     assert (again.objects, again.already) == (5, True)
@@ -92,13 +92,13 @@ def test_dots_are_found_on_islands_alone(slide: Slide, tmp_path: Path) -> None:
 
 def test_the_file_of_two_models_knows_the_classes_of_both(slide: Slide, tmp_path: Path) -> None:
     out = tmp_path / "out.geojson"
-    predict_within(slide, (COARSE, islands()), (FINE, dots()), Job(out))
-    assert read_outlines(out).classes == joined(COARSE.classes, FINE.classes)
+    predict_within(slide, (COARSE, islands()), (FINE, dots()), PredictOptions(out))
+    assert read_annotations(out).classes == joined(COARSE.classes, FINE.classes)
     found, classes = compare_files(slide, out, out, 1.0)
     assert classes.names == ("Background", "Island", "Dot")
     assert (len(found.any_object.found), found.any_object.missed, found.any_object.unmatched) == (5, (), ())
     export(out, tmp_path / "again.geojson", Tracing())
-    assert Counter(r.label for r in read_outlines(tmp_path / "again.geojson").regions) == {"Dot": 3, "Island": 2}
+    assert Counter(r.label for r in read_annotations(tmp_path / "again.geojson").regions) == {"Dot": 3, "Island": 2}
     layer = next(layer for layer in open_scene(slide, [out]).layers if isinstance(layer, OutlineLayer))
     colours = dict(zip(layer.palette.names, layer.palette.colours, strict=True))
     both = joined(COARSE.classes, FINE.classes)
@@ -107,7 +107,7 @@ def test_the_file_of_two_models_knows_the_classes_of_both(slide: Slide, tmp_path
 
 @pytest.mark.parametrize("stop", [0, 3])
 def test_stopped_within_the_fine_model_it_goes_on_to_the_same_bytes(slide: Slide, tmp_path: Path, stop: int) -> None:
-    whole, broken = Job(tmp_path / "whole.geojson"), Job(tmp_path / "broken.geojson")
+    whole, broken = PredictOptions(tmp_path / "whole.geojson"), PredictOptions(tmp_path / "broken.geojson")
     predict_within(slide, (COARSE, islands()), (FINE, dots()), whole)
 
     def interrupt(call: int) -> None:
@@ -125,15 +125,17 @@ def test_stopped_within_the_fine_model_it_goes_on_to_the_same_bytes(slide: Slide
 
 def test_where_nothing_is_found_first_the_result_is_empty(slide: Slide, tmp_path: Path) -> None:
     fine = dots()
-    result = predict_within(slide, (COARSE, Rule("islands", 1, 0)), (FINE, fine), Job(tmp_path / "out.geojson"))
+    result = predict_within(
+        slide, (COARSE, Rule("islands", 1, 0)), (FINE, fine), PredictOptions(tmp_path / "out.geojson")
+    )
     assert (result.objects, fine.calls) == (0, 0)
-    assert not read_outlines(tmp_path / "out.geojson").regions
+    assert not read_annotations(tmp_path / "out.geojson").regions
 
 
 def test_two_models_may_not_name_a_class_alike(slide: Slide, tmp_path: Path) -> None:
     other = replace(FINE, classes=COARSE.classes)
     with pytest.raises(ClassError, match="'Island'"):
-        predict_within(slide, (COARSE, islands()), (other, dots()), Job(tmp_path / "out.geojson"))
+        predict_within(slide, (COARSE, islands()), (other, dots()), PredictOptions(tmp_path / "out.geojson"))
     assert not (tmp_path / "out.geojson").exists()
 
 
@@ -146,7 +148,7 @@ def test_joined_classes_have_colours_of_their_own() -> None:
 
 
 def test_a_bundle_brings_the_model_before_it(tmp_path: Path) -> None:
-    net = Generator(Architecture("resnet18", 2, (0.5,) * 3, (0.5,) * 3, 16))
+    net = SegmentationNet(Architecture("resnet18", 2, (0.5,) * 3, (0.5,) * 3, 16))
     about: dict[str, Any] = {"classes": COARSE.classes, "provenance": {}, "metrics": {}}
     save_bundle(tmp_path / "first", net, name="islands", usage=COARSE.usage, **about)
     save_bundle(tmp_path / "pair", net, name="dots", usage=FINE.usage, within=tmp_path / "first", **about)

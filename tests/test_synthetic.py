@@ -22,13 +22,13 @@ from numpy.typing import NDArray
 from shapely import STRtree, line_interpolate_point, union_all
 from tifffile import TiffFile, xml2dict
 
+from wsiseg.annotations.formats import read_annotations
+from wsiseg.annotations.rasterise import Rasteriser
 from wsiseg.classes import ClassMap
 from wsiseg.cli import wsiseg
 from wsiseg.errors import GeometryError, OutputError, WsisegError
 from wsiseg.geometry import Box, Frame
 from wsiseg.measure.stereology import correction_factor, true_caliper
-from wsiseg.regions.formats import read_outlines
-from wsiseg.regions.rasterise import Rasteriser
 from wsiseg.slides.open import open_slide
 from wsiseg.synthetic import Annotator, SlideSpec, SyntheticSlide, generate, svs, write_slide
 from wsiseg.synthetic.anatomy import ARTERY, DILATED, VEIN
@@ -468,7 +468,7 @@ def test_the_command_writes_a_slide_and_its_truth(tmp_path: Path) -> None:
     done = CliRunner().invoke(wsiseg, [*command, "--truth", str(truth), "--stain", "pas", "--artefact", "none"])
     assert done.exit_code == 0, done.output
     made = generate(SlideSpec(7, 1600, 1200, "pas", 1.0, ()))
-    found = read_outlines(truth)
+    found = read_annotations(truth)
     assert Counter(r.label for r in found.regions) == Counter(r.label for r in (*made.truth, *made.nuclei()))
     assert found.regions[0].measurements == made.truth[0].measurements
     assert found.properties["thickness_um"] == 3
@@ -502,7 +502,7 @@ def test_the_script_makes_slides_for_training(tmp_path: Path) -> None:
     for seed, row in enumerate(rows, 7):
         with openslide.OpenSlide(tmp_path / row["slide"]) as slide_file:
             assert slide_file.dimensions == (1600, 1200)
-        outlines = read_outlines(tmp_path / row["annotations"])
+        outlines = read_annotations(tmp_path / row["annotations"])
         truth = generate(SlideSpec(seed, 1600, 1200, ("he", "pas", "he")[seed - 7], 1.0)).truth
         assert [r.label for r in outlines.regions] == [r.label for r in truth]
         for one, other in zip(outlines.regions, truth, strict=True):

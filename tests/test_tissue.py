@@ -17,9 +17,9 @@ from shapely.geometry import shape
 
 from wsiseg import tissue
 from wsiseg.geometry import Box, Frame
+from wsiseg.selection.tissue import TissueMask, find_tissue, tissue_of
 from wsiseg.slides.memory import memory_slide
 from wsiseg.slides.open import open_slide
-from wsiseg.tissue import TissueMask, find_tissue, tissue_of
 
 Picture = NDArray[np.uint8]
 EOSIN = np.array((0.90, 0.55, 0.75))  # transmittance
@@ -116,8 +116,8 @@ class TestBiopsy:
         picture, core = biopsy(glass, strength)
         mask = find_tissue(picture, plane(picture), grow_um=0)
         assert dice(mask, core) > 0.97
-        grown = find_tissue(picture, plane(picture))
-        assert (core & ~grown).sum() == 0
+        buffer = find_tissue(picture, plane(picture))
+        assert (core & ~buffer).sum() == 0
 
     def test_padding(self) -> None:
         picture, core = biopsy()

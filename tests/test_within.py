@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from shapely import contains_xy, union_all
 
+from wsiseg.annotations.formats import write_annotations
+from wsiseg.annotations.rasterise import Rasteriser
 from wsiseg.classes import IGNORE
 from wsiseg.data.slides import SlideRow
 from wsiseg.errors import ClassError, RecipeError
 from wsiseg.recipe import load_recipe
-from wsiseg.regions.formats import write_outlines
-from wsiseg.regions.rasterise import Rasteriser
 from wsiseg.synthetic import CLASSES, SlideSpec, generate, write_slide
 from wsiseg.training.run import tile_row
 
@@ -27,9 +27,9 @@ MADE = generate(SlideSpec(7, 1800, 1400, "pas", 1.0, ()))
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("within")
     write_slide(MADE, folder / "slide.svs")
-    write_outlines(folder / "all.geojson", chain(MADE.truth, MADE.nuclei()), classes=CLASSES)
-    write_outlines(folder / "glomeruli.geojson", MADE.truth[:1], classes=CLASSES)
-    write_outlines(folder / "nuclei.geojson", MADE.nuclei(), classes=CLASSES)
+    write_annotations(folder / "all.geojson", chain(MADE.truth, MADE.nuclei()), classes=CLASSES)
+    write_annotations(folder / "glomeruli.geojson", MADE.truth[:1], classes=CLASSES)
+    write_annotations(folder / "nuclei.geojson", MADE.nuclei(), classes=CLASSES)
     return folder
 
 

@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # What people build on. Rooms that are left out (cli, viewer, training's insides …) change without a word.
 MODULES = (
     "errors", "geometry", "grid", "classes", "slides.open", "slides.slide", "slides.backend", "tissue", "tiling",
-    "regions.region", "regions.formats", "regions.geojson_write", "regions.vectorise", "regions.rasterise",
+    "regions.region", "regions.formats", "regions.geojson_write", "regions.trace", "regions.rasterise",
     "stores.tiles", "stores.labels", "bundle", "engines", "engines.engine", "predict", "outlines", "stages", "export",
     "compare", "evaluate", "agreement", "measure.files", "measure.slide", "measure.tables", "methods.method",
     "synthetic.slide", "synthetic.svs", "synthetic.annotator", "recipe.load",

@@ -22,10 +22,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from wsiseg import __version__
+from wsiseg.atomic import translate_os_errors
 from wsiseg.classes import ClassMap
 from wsiseg.errors import BundleError
-from wsiseg.nets.generator import Architecture, Generator
-from wsiseg.outputs import writing
+from wsiseg.nets.segmentation import Architecture, SegmentationNet
 
 FORMAT = 1
 
@@ -41,11 +41,11 @@ class Usage:
         batch: tiles in one forward pass; fixed, because results can depend on it in their last bits
         min_object_um2: smaller objects are left out
         min_hole_um2: smaller holes are filled
-        object_above: probability of all classes but background together above which they win; see
-            `wsiseg.blend.decide`
+        foreground_threshold: probability of all classes but background together above which they win; see
+            `wsiseg.inference.blend.to_labels`
         flips: take the mean over four flips of each tile
-        whole_objects: touching pixels of several classes are one object, see `wsiseg.outlines.outlines_of`
-        separate_um: touching objects are taken apart, see `wsiseg.regions.separate.separate`
+        whole_objects: touching pixels of several classes are one object, see `wsiseg.stores.objects.objects_of`
+        split_distance_um: touching objects are taken apart, see `wsiseg.annotations.split.split_touching`
         within_margin_um: around the objects of the bundle's `within`
         scaled_decoding: it learnt from pixels that the decoder may have shrunk, see `wsiseg.slides.slide.Slide`
     """
@@ -56,10 +56,10 @@ class Usage:
     batch: int = 4
     min_object_um2: float = 0.0
     min_hole_um2: float = 0.0
-    object_above: float | None = None
+    foreground_threshold: float | None = None
     flips: bool = False
     whole_objects: bool = False
-    separate_um: float = 0.0
+    split_distance_um: float = 0.0
     within_margin_um: float = 8.0
     scaled_decoding: bool = True
 
@@ -100,7 +100,7 @@ class ModelBundle:
         """The same model with batches of at most so many tiles; its identity says so."""
         return replace(self, usage=replace(self.usage, batch=min(self.usage.batch, most)))
 
-    def network(self) -> Generator:
+    def network(self) -> SegmentationNet:
         """The network with its weights, in eval mode, on the CPU.
 
         Raises:
@@ -112,7 +112,7 @@ class ModelBundle:
             if _sha256(file) != self.weights_sha256:
                 raise BundleError(f"{file} is not the file that model.json describes: copy the bundle anew.")
             state = load_file(file)
-            net = Generator(self.architecture)
+            net = SegmentationNet(self.architecture)
             net.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in state.items()})
         except (OSError, SafetensorError, RuntimeError) as error:
             raise BundleError(f"The weights in {self.path} cannot be used: {_first_line(error)}.") from error
@@ -148,7 +148,7 @@ def load_bundle(path: Path) -> ModelBundle:
 
 def save_bundle(
     path: Path,
-    net: Generator,
+    net: SegmentationNet,
     *,
     name: str,
     classes: ClassMap,
@@ -175,7 +175,7 @@ def save_bundle(
     state = {k: v.detach().cpu().contiguous() for k, v in net.state_dict().items()}
     if half:
         state = {k: v.to(torch.float16) if v.is_floating_point() else v for k, v in state.items()}
-    with writing(path):
+    with translate_os_errors(path):
         shutil.rmtree(fresh, ignore_errors=True)
         fresh.mkdir(parents=True)
         save_file(state, fresh / "weights.safetensors")

@@ -10,23 +10,23 @@ from typing import Any
 import numpy as np
 from shapely import STRtree, box, centroid
 
+from wsiseg.annotations.formats import read_annotations, write_annotations
+from wsiseg.annotations.polygon import LabelledPolygon
+from wsiseg.atomic import translate_os_errors
 from wsiseg.bundle import load_bundle
-from wsiseg.compare_measurements import MeasuredPair, compare_measurements, measure_pair
-from wsiseg.engines import make_engine
-from wsiseg.evaluate import evaluate_slide, render, summary
+from wsiseg.evaluation.evaluate import evaluate_slide, render, summary
+from wsiseg.evaluation.measurements import MeasuredPair, compare_measurements, measure_pair
 from wsiseg.geometry import Box
+from wsiseg.inference.cascade import predict_within
+from wsiseg.inference.engines import make_engine
+from wsiseg.inference.predict import PredictOptions
 from wsiseg.measure.files import Wanted
 from wsiseg.models import DEMONSTRATION
-from wsiseg.outputs import writing
 from wsiseg.pictures import draw_outlines, save_picture
-from wsiseg.predict import Job
-from wsiseg.regions.formats import read_outlines, write_outlines
-from wsiseg.regions.region import Region
+from wsiseg.selection.tiling import Progress
 from wsiseg.slides.open import open_slide
 from wsiseg.slides.slide import Slide
-from wsiseg.stages import predict_within
 from wsiseg.synthetic import CLASSES, SlideSpec, SyntheticSlide, generate, write_slide
-from wsiseg.tiling import Progress
 
 # A seed that the models' training slides do not use; of those from 90210 on the first with little tissue, ten glomeruli
 # and sclerotic ones among them. Without artefacts: the seed's own would put tissue out of focus, glomeruli in it.
@@ -47,7 +47,7 @@ def run_demo(out: Path, *, device: str, engine: str, say: Callable[[str], None],
         say: told each step's result, a line at a time
         progress: told (tiles done, all tiles) of the coarse model, then of the fine one
     """
-    with writing(out):
+    with translate_os_errors(out):
         out.mkdir(parents=True, exist_ok=True)
     fine = load_bundle(DEMONSTRATION)
     coarse = fine.within
@@ -57,18 +57,20 @@ def run_demo(out: Path, *, device: str, engine: str, say: Callable[[str], None],
     made = generate(SPEC)
     write_slide(made, slide_path)
     truth = looked_for(made)
-    write_outlines(truth_path, truth, classes=CLASSES, properties={"generated": True, "seed": SPEC.seed})
+    write_annotations(truth_path, truth, classes=CLASSES, properties={"generated": True, "seed": SPEC.seed})
     say(f"{slide_path}: generated, {made.frame.width} × {made.frame.height} px at {made.frame.mpp:g} µm/px")
     with open_slide(slide_path) as slide:
         pair = (coarse, make_engine(coarse, engine, device)), (fine, make_engine(fine, engine, device))
-        result = predict_within(slide, *pair, Job(prediction_path, overwrite=True), progress=(progress, progress))
-        said = read_outlines(prediction_path).regions
+        result = predict_within(
+            slide, *pair, PredictOptions(prediction_path, overwrite=True), progress=(progress, progress)
+        )
+        said = read_annotations(prediction_path).regions
         found = evaluate_slide(slide.name, truth, said, CLASSES, slide.frame, slide.frame, match_um=MATCH_UM)
         figures = summary([found], CLASSES, MATCH_UM)
         measured = measure_pair(slide, truth_path, prediction_path, Wanted(thickness_um=SPEC.thickness_um))
         draw(slide, truth, said, out)
     figures["measurements"] = compare_measurements([measured])
-    with writing(out):
+    with translate_os_errors(out):
         (out / "evaluation.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     say(f"{prediction_path}: {result.objects} outlines; drop it onto {slide_path.name} in QuPath")
     say(f"{out / 'overlay.png'}, {out / 'glomerulus.png'}: prediction in colours, truth in black")
@@ -78,7 +80,7 @@ def run_demo(out: Path, *, device: str, engine: str, say: Callable[[str], None],
     say(counted(measured))
 
 
-def looked_for(made: SyntheticSlide) -> list[Region]:
+def looked_for(made: SyntheticSlide) -> list[LabelledPolygon]:
     """All glomeruli, and the nuclei in them: nobody looks for nuclei elsewhere."""
     nuclei = list(made.nuclei())
     inside, _ = STRtree([g.polygon for g in made.truth]).query(
@@ -87,7 +89,7 @@ def looked_for(made: SyntheticSlide) -> list[Region]:
     return [*made.truth, *(nuclei[i] for i in sorted(set(inside.tolist())))]
 
 
-def draw(slide: Slide, truth: Sequence[Region], said: Sequence[Region], out: Path) -> None:
+def draw(slide: Slide, truth: Sequence[LabelledPolygon], said: Sequence[LabelledPolygon], out: Path) -> None:
     """overlay.png: glomeruli on the whole slide. glomerulus.png: the podocytes in the largest that is not sclerotic."""
     picture, plane = slide.thumbnail(2400)
     large = [r for r in truth if r.label in CLASSES.names[1:3]]
@@ -119,5 +121,5 @@ def counted(measured: MeasuredPair) -> str:
     return "\n".join([*lines, f"{'in all glomeruli':<28}{totals[0]:>8}{totals[1]:>8}"])
 
 
-def _named(regions: Sequence[Region], name: str) -> list[Region]:
+def _named(regions: Sequence[LabelledPolygon], name: str) -> list[LabelledPolygon]:
     return [r for r in regions if r.label == name]

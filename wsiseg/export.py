@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from wsiseg.annotations.formats import read_annotations, write_annotations
+from wsiseg.annotations.polygon import LabelledPolygon, Written
 from wsiseg.classes import ClassMap
-from wsiseg.errors import RegionError
+from wsiseg.errors import AnnotationError
 from wsiseg.geometry import Frame
-from wsiseg.outlines import outlines_of
-from wsiseg.regions.formats import read_outlines, write_outlines
-from wsiseg.regions.region import Region, Written
 from wsiseg.stores.labels import LabelMap
+from wsiseg.stores.objects import objects_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,27 +48,27 @@ def export(source: Path, out: Path, tracing: Tracing, *, frame: Frame | None = N
         How many objects were written, repaired and dropped.
 
     Raises:
-        RegionError: a file cannot be read or written in this format, or `frame` is needed
+        AnnotationError: a file cannot be read or written in this format, or `frame` is needed
         StoreError: the label map is damaged
         OutputError: the place cannot be written
     """
-    regions: Iterable[Region]
+    regions: Iterable[LabelledPolygon]
     if source.suffix == ".zarr":
         labels = LabelMap(source)
         manifest, classes, frame = labels.manifest, labels.classes, labels.level0
         sizes = {key: getattr(tracing, key) for key in tracing.__slots__}
-        regions = outlines_of(labels, **sizes)
+        regions = objects_of(labels, **sizes)
     else:
         if tracing != Tracing():
-            raise RegionError(f"{source} holds outlines: only those of a label map can be sifted and simplified.")
-        found = read_outlines(source)
+            raise AnnotationError(f"{source} holds outlines: only those of a label map can be sifted and simplified.")
+        found = read_annotations(source)
         regions, manifest = found.regions, found.properties.get("wsiseg", {})
         classes = found.classes or _named(found.regions)
         frame = Frame.from_json(manifest["level0"]) if "level0" in manifest else frame
     properties = {"wsiseg": manifest, "slide": manifest.get("slide", {}).get("name", "")} if manifest else None
-    return write_outlines(out, regions, classes=classes, properties=properties, frame=frame, **options)
+    return write_annotations(out, regions, classes=classes, properties=properties, frame=frame, **options)
 
 
-def _named(regions: Iterable[Region]) -> ClassMap:
+def _named(regions: Iterable[LabelledPolygon]) -> ClassMap:
     names = {r.label for r in regions if r.label} - {"Background", "Ignore", "Ignore*"}
     return ClassMap(("Background", *sorted(names or {"Object"})))

@@ -7,7 +7,7 @@ A process that predicts takes that of its programs and its network (`BASE`), and
   the weights; and some rows of labels and score,
 - the slide at 8 µm/px, where its tissue is looked for.
 
-Outlines are streamed and measured per slide; their part is in `BASE`, and more than some 100,000 of them are not
+Annotations are streamed and measured per slide; their part is in `BASE`, and more than some 100,000 of them are not
 reckoned with. `BASE` and `PER_PIXEL` are twice what was measured with the demonstration model and PyTorch on a CPU (0.5
 GiB once the network is loaded, 460 bytes per pixel of a batch); an encoder that is larger by more than that needs more.
 OpenVINO has two batches in work at once and takes 330 bytes per pixel for each.
@@ -34,7 +34,7 @@ BASE = 900 * MIB  # bytes
 TILING_BASE = 450 * MIB
 PER_PIXEL = 1000  # bytes for each pixel of a batch while the network works
 LANES = 2  # batches in work at once, at most; three more are read ahead
-FLIPS = 4  # what a model that averages over flips keeps of each tile; wsiseg.engines would load torch
+FLIPS = 4  # what a model that averages over flips keeps of each tile; wsiseg.inference.engines would load torch
 TISSUE_UM, PER_TISSUE_PIXEL = 8.0, 80  # µm/px; bytes
 ROWS = 8  # of the grid, as labels and score: four that wait, and what writing and tracing make of them
 COPIES = 4  # of the tiles of one file while it is written: read, joined, encoded, joined again

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
+from wsiseg.annotations.polygon import LabelledPolygon
+from wsiseg.atomic import atomic_write
 from wsiseg.classes import IGNORE, ClassMap, Colour
 from wsiseg.errors import OutputError
 from wsiseg.geometry import Frame
-from wsiseg.outputs import whole_file
-from wsiseg.regions.region import Region
 
 
 def paint(image: np.ndarray, labels: np.ndarray, classes: ClassMap, strength: float = 0.45) -> np.ndarray:
@@ -37,7 +37,7 @@ def picture_grid(rows: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]], clas
 
 
 def draw_outlines(
-    image: np.ndarray, frame: Frame, layers: Iterable[tuple[Iterable[Region], Colour]], level0: Frame, width: int = 2,
+    image: np.ndarray, frame: Frame, layers: Iterable[tuple[Iterable[LabelledPolygon], Colour]], level0: Frame, width: int = 2,
     corner: tuple[int, int] = (0, 0),
 ) -> np.ndarray:  # fmt: skip
     """(h, w, 3) uint8: outlines in level-0 pixels drawn over a picture of the slide, or of a part of it.
@@ -74,5 +74,5 @@ def save_picture(path: Path, pixels: np.ndarray) -> None:
         raise OutputError(f"{path} has an ending that is not known here: say .png or .jpg.")
     encoded = io.BytesIO()
     Image.fromarray(pixels).save(encoded, format=kind)
-    with whole_file(path) as sink:
+    with atomic_write(path) as sink:
         sink.write(encoded.getvalue())

@@ -15,14 +15,14 @@ import torch
 from options import parse
 
 from wsiseg.bundle import load_bundle
-from wsiseg.engines import make_engine
-from wsiseg.predict import Job, grid_for, predict_slide
+from wsiseg.inference.engines import make_engine
+from wsiseg.inference.predict import PredictOptions, grid_for, predict_slide
 from wsiseg.slides.open import open_slide
 from wsiseg.stores.labels import LabelMap
 
 
 class Script:
-    """An engine that runs the given network as it is: see `wsiseg.engines.engine.Engine`."""
+    """An engine that runs the given network as it is: see `wsiseg.inference.engines.engine.Engine`."""
 
     lanes = 1
 
@@ -44,7 +44,7 @@ def main() -> None:
     kept = args.out / "labels.zarr"
     with open_slide(args.slide) as slide:
         tiles = len(grid_for(slide, bundle))
-        job = Job(args.out / "outlines.geojson", labels=kept, tissue=False, overwrite=True)
+        job = PredictOptions(args.out / "outlines.geojson", labels=kept, tissue=False, overwrite=True)
         made = predict_slide(slide, bundle, engine, job)
     seconds = time.perf_counter() - start
     labels = LabelMap(kept)

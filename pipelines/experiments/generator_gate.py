@@ -22,14 +22,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from wsiseg.annotations.formats import read_annotations, write_annotations
+from wsiseg.atomic import atomic_write
 from wsiseg.data.slides import SlideRow, write_slides
-from wsiseg.engines import make_engine
 from wsiseg.errors import WsisegError
-from wsiseg.evaluate import SlideEvaluation, evaluate_slide, summary
-from wsiseg.outputs import whole_file
-from wsiseg.predict import Job, grid_for, predict_slide
+from wsiseg.evaluation.evaluate import SlideEvaluation, evaluate_slide, summary
+from wsiseg.inference.engines import make_engine
+from wsiseg.inference.predict import PredictOptions, grid_for, predict_slide
 from wsiseg.recipe import load_recipe
-from wsiseg.regions.formats import read_outlines, write_outlines
 from wsiseg.slides.open import open_slide
 from wsiseg.synthetic import CLASSES, SlideSpec, generate, write_slide
 from wsiseg.training.run import Reporter, train
@@ -51,7 +51,7 @@ def draw(folder: Path, count: int, size_um: tuple[float, float]) -> list[SlideRo
         if not outlines.exists():
             made = generate(SlideSpec(FIRST_SEED + i, *size_um, ("he", "pas")[i % 2], MPP))
             write_slide(made, slide)
-            write_outlines(outlines, made.truth, classes=CLASSES, properties={"origin": "generated"})
+            write_annotations(outlines, made.truth, classes=CLASSES, properties={"origin": "generated"})
         rows.append(SlideRow(slide, outlines, f"generated-{FIRST_SEED + i}"))
     return rows
 
@@ -79,7 +79,7 @@ def one_run(out: Path, seed: int, teach: list[SlideRow], judged: list[SlideRow],
         "seed": seed, "steps": steps, "teach": [r.name for r in teach], "judged": [r.name for r in judged],
         "objects": pooled["objects"]["any"], "dice": 2 * both / max(1, 2 * both + wrong),
     }  # fmt: skip
-    with whole_file(result) as sink:
+    with atomic_write(result) as sink:
         sink.write(json.dumps(facts, indent=1).encode() + b"\n")
     return facts
 
@@ -88,10 +88,10 @@ def judge(row: SlideRow, out: Path, bundle: Any, engine: Any) -> SlideEvaluation
     """A slide predicted and compared with its truth, at the resolution of the network."""
     assert row.annotations is not None
     with open_slide(row.slide) as slide:
-        predict_slide(slide, bundle, engine, Job(out, overwrite=True))
+        predict_slide(slide, bundle, engine, PredictOptions(out, overwrite=True))
         frame = grid_for(slide, bundle).frame
-        truth = [r for r in read_outlines(row.annotations).regions if r.label is not None]
-        said = list(read_outlines(out).regions)
+        truth = [r for r in read_annotations(row.annotations).regions if r.label is not None]
+        said = list(read_annotations(out).regions)
         return evaluate_slide(row.name, truth, said, bundle.classes, frame, slide.frame)
 
 

@@ -28,25 +28,25 @@ from typing import Any
 import numpy as np
 import torch
 
-from wsiseg.blend import Blender
+from wsiseg.annotations.formats import read_annotations
+from wsiseg.annotations.polygon import LabelledPolygon
+from wsiseg.annotations.trace import trace
 from wsiseg.data.crops import CropDataset, batches, side_for
 from wsiseg.data.slides import SlideRow, read_slides
-from wsiseg.engines.engine import averaged
-from wsiseg.engines.torch import TorchEngine
 from wsiseg.errors import WsisegError
-from wsiseg.evaluate import SlideEvaluation, evaluate_slide
+from wsiseg.evaluation.evaluate import SlideEvaluation, evaluate_slide
 from wsiseg.geometry import Box
 from wsiseg.grid import Grid
+from wsiseg.inference.blend import Blender
+from wsiseg.inference.engines.engine import averaged
+from wsiseg.inference.engines.torch import TorchEngine
 from wsiseg.methods import METHODS
-from wsiseg.nets.generator import Generator
+from wsiseg.nets.segmentation import SegmentationNet
 from wsiseg.recipe import Recipe, load_recipe
-from wsiseg.regions.formats import read_outlines
-from wsiseg.regions.region import Region
-from wsiseg.regions.vectorise import vectorise
+from wsiseg.selection.tiling import select_tiles
+from wsiseg.selection.tissue import tissue_of
 from wsiseg.slides.open import open_slide
 from wsiseg.stores.tiles import TileStore
-from wsiseg.tiling import select_tiles
-from wsiseg.tissue import tissue_of
 from wsiseg.training.checkpoint import load_checkpoint, save_checkpoint
 from wsiseg.training.loop import Log, fit
 from wsiseg.training.run import build_generator, make_fabric, tile_row, usage_of
@@ -118,7 +118,7 @@ def split_of(rows: Sequence[SlideRow], seed: int, labelled: int, *, tuning: bool
 def labels_of(row: SlideRow) -> set[str | None]:
     """The classes outlined on a slide."""
     assert row.annotations is not None
-    return {r.label for r in read_outlines(row.annotations).regions}
+    return {r.label for r in read_annotations(row.annotations).regions}
 
 
 def run_one(out: Path, arm: str, seed: int, labelled: int, extra: tuple[str, ...] = (), name: str = "") -> None:
@@ -168,7 +168,7 @@ def _run_one(out: Path, folder: Path, arm: str, seed: int, labelled: int, extra:
     )
 
 
-def train_one(recipe: Recipe, labelled: list[TileStore], unlabelled: list[TileStore], folder: Path) -> Generator:
+def train_one(recipe: Recipe, labelled: list[TileStore], unlabelled: list[TileStore], folder: Path) -> SegmentationNet:
     """The recipe's method on these stores; the averaged network."""
     t, a = recipe.training, recipe.augment
     fabric = make_fabric(torch.device("cpu"), 1, t.precision)
@@ -200,7 +200,7 @@ def train_one(recipe: Recipe, labelled: list[TileStore], unlabelled: list[TileSt
     )  # fmt: skip
     log.close()
     net = method.predictor()
-    assert isinstance(net, Generator)
+    assert isinstance(net, SegmentationNet)
     return net
 
 
@@ -209,7 +209,7 @@ def judge(row: SlideRow, store: TileStore, recipe: Recipe, engine: TorchEngine) 
     classes, usage = recipe.classes.class_map(), usage_of(recipe)
     grid = Grid(store.grid.frame, usage.tile, usage.overlap)
     labels = np.zeros((grid.frame.height, grid.frame.width), np.uint8)
-    blender = Blender(grid, len(classes), object_above=usage.object_above)
+    blender = Blender(grid, len(classes), foreground_threshold=usage.foreground_threshold)
     with open_slide(row.slide, mpp=row.mpp) as slide:
         level0 = slide.frame
         tiles = select_tiles(grid, tissue_of(slide))
@@ -227,9 +227,9 @@ def judge(row: SlideRow, store: TileStore, recipe: Recipe, engine: TorchEngine) 
             blender.add(tile, scores)
     keep(grid.shape[0])
     sizes = {"min_area_um2": usage.min_object_um2, "min_hole_um2": usage.min_hole_um2}
-    said: list[Region] = list(vectorise(iter([labels]), classes, grid.frame, level0, **sizes))
+    said: list[LabelledPolygon] = list(trace(iter([labels]), classes, grid.frame, level0, **sizes))
     assert row.annotations is not None
-    truth = [r for r in read_outlines(row.annotations).regions if r.label is not None]
+    truth = [r for r in read_annotations(row.annotations).regions if r.label is not None]
 
     def read(box: Box) -> np.ndarray:
         return labels[box.slices]

@@ -22,23 +22,23 @@ from typing import Any
 import numpy as np
 from shapely import STRtree, box, centroid
 
+from wsiseg.annotations.formats import read_annotations
+from wsiseg.annotations.polygon import LabelledPolygon
+from wsiseg.annotations.rasterise import Rasteriser
+from wsiseg.annotations.surround import buffer
 from wsiseg.bundle import ModelBundle, load_bundle
 from wsiseg.classes import IGNORE, ClassMap
 from wsiseg.data.slides import read_slides
-from wsiseg.engines import make_engine
-from wsiseg.evaluate import SlideEvaluation, evaluate_slide, summary
+from wsiseg.evaluation.evaluate import SlideEvaluation, evaluate_slide, summary
 from wsiseg.geometry import Box
+from wsiseg.inference.cascade import predict_within, regions_file
+from wsiseg.inference.engines import make_engine
+from wsiseg.inference.predict import PredictOptions, grid_for, predict_slide
 from wsiseg.pictures import draw_outlines, save_picture
-from wsiseg.predict import Job, grid_for, predict_slide
-from wsiseg.regions.formats import read_outlines
-from wsiseg.regions.rasterise import Rasteriser
-from wsiseg.regions.region import Region
-from wsiseg.regions.surround import grown
+from wsiseg.selection.tiling import select_tiles
+from wsiseg.selection.tissue import tissue_of
 from wsiseg.slides.open import open_slide
 from wsiseg.slides.slide import Slide
-from wsiseg.stages import predict_within, regions_file
-from wsiseg.tiling import select_tiles
-from wsiseg.tissue import tissue_of
 
 CLASSES = ClassMap(("Background", "Glomerulus", "Podocyte", "Non-podocyte nucleus"))
 NUCLEI = ("Podocyte", "Non-podocyte nucleus")
@@ -55,12 +55,12 @@ PUBLISHED = {
 COLOURS = {"Glomerulus": (0, 114, 178), "Podocyte": (0, 158, 115), "Non-podocyte nucleus": (204, 121, 167)}
 
 
-def one_name(regions: Sequence[Region]) -> list[Region]:
+def one_name(regions: Sequence[LabelledPolygon]) -> list[LabelledPolygon]:
     """Both kinds of glomeruli under one name, as in the source paper."""
     return [replace(r, label="Glomerulus") if r.label == "Sclerotic glomerulus" else r for r in regions]
 
 
-def inside(regions: Sequence[Region], glomeruli: Sequence[Region]) -> list[Region]:
+def inside(regions: Sequence[LabelledPolygon], glomeruli: Sequence[LabelledPolygon]) -> list[LabelledPolygon]:
     """The nuclei whose centroid lies in a true glomerulus."""
     nuclei = [r for r in regions if r.label in NUCLEI]
     hit, _ = STRtree([g.polygon for g in glomeruli]).query(
@@ -69,7 +69,7 @@ def inside(regions: Sequence[Region], glomeruli: Sequence[Region]) -> list[Regio
     return [nuclei[i] for i in sorted(set(hit.tolist()))]
 
 
-def compare(slide: Slide, truth: list[Region], said: list[Region]) -> dict[str, SlideEvaluation]:
+def compare(slide: Slide, truth: list[LabelledPolygon], said: list[LabelledPolygon]) -> dict[str, SlideEvaluation]:
     """Pixels of all four classes over the slide, and nuclei and pixels inside the true glomeruli."""
     whole = evaluate_slide(slide.name, truth, said, CLASSES, slide.frame, slide.frame, match_um=MATCH_UM)
     glomeruli = [r for r in truth if r.label == "Glomerulus"]
@@ -86,7 +86,7 @@ def compare(slide: Slide, truth: list[Region], said: list[Region]) -> dict[str, 
     return {"whole": whole, "within": within}
 
 
-def inferred(slide: Slide, bundle: ModelBundle, within: Sequence[Region] | None) -> int:
+def inferred(slide: Slide, bundle: ModelBundle, within: Sequence[LabelledPolygon] | None) -> int:
     """Pixels that the network sees."""
     grid = grid_for(slide, bundle)
     tissue = tissue_of(slide) if within is None else None
@@ -103,7 +103,7 @@ def timed(file: Path, work: Callable[[], object]) -> float:
     return float(note.read_text())
 
 
-def picture(slide: Slide, truth: Sequence[Region], said: Sequence[Sequence[Region]]) -> np.ndarray:
+def picture(slide: Slide, truth: Sequence[LabelledPolygon], said: Sequence[Sequence[LabelledPolygon]]) -> np.ndarray:
     """(h, 3 · w, 3) uint8: truth, then each prediction, over the slide's largest true glomerulus at 0.5 µm/px."""
     largest = max((r for r in truth if r.label == "Glomerulus"), key=lambda r: r.polygon.area)
     frame = slide.frame.at(0.5)
@@ -177,16 +177,16 @@ def main() -> None:
     for row in read_slides(args.slides):
         if row.split != "test" or row.annotations is None:
             continue
-        truth = one_name(read_outlines(row.annotations).regions)
+        truth = one_name(read_annotations(row.annotations).regions)
         with open_slide(row.slide) as slide:
             said = {}
             for way in WAYS:
-                job = Job(args.out / f"{row.name}.{way}.geojson")
+                job = PredictOptions(args.out / f"{row.name}.{way}.geojson")
                 if way == "pair":
                     pair = (coarse, engines[coarse.name]), (fine, engines[fine.name])
                     seconds = timed(job.out, lambda: predict_within(slide, *pair, job))  # noqa: B023
-                    regions = grown(
-                        read_outlines(regions_file(job.out)).regions, fine.usage.within_margin_um, slide.frame
+                    regions = buffer(
+                        read_annotations(regions_file(job.out)).regions, fine.usage.within_margin_um, slide.frame
                     )
                     px = inferred(slide, coarse, None) + inferred(slide, fine, regions)
                 else:
@@ -194,7 +194,7 @@ def main() -> None:
                     px = inferred(slide, single, None)
                 cost[way]["seconds"] += seconds
                 cost[way]["px"] += px
-                said[way] = one_name(read_outlines(job.out).regions)
+                said[way] = one_name(read_annotations(job.out).regions)
                 for where, one in compare(slide, truth, said[way]).items():
                     found.setdefault(way, {}).setdefault(where, []).append(one)
             save_picture(RESULTS / f"{row.name}.png", picture(slide, truth, [said[way] for way in WAYS]))

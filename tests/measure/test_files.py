@@ -14,11 +14,13 @@ import pytest
 import shapely
 from shapely import box
 
+from tests.annotations.qupath_rules import check_file
+from tests.annotations.sample import table
 from tests.measure.hierarchy import resolve
 from tests.measure.scene import ALL, TISSUE, measured, scene, to_px
-from tests.regions.qupath_rules import check_file
-from tests.regions.sample import table
 from tests.test_cli import refused, run
+from wsiseg.annotations.formats import read_annotations, write_annotations
+from wsiseg.annotations.polygon import LabelledPolygon
 from wsiseg.classes import ClassMap
 from wsiseg.cli import document_measurements
 from wsiseg.errors import MismatchError, OutputError
@@ -26,8 +28,6 @@ from wsiseg.measure.columns import TABLES, names_of
 from wsiseg.measure.files import Wanted, check_output, measure_files, write_measured
 from wsiseg.measure.parents import NOBODY
 from wsiseg.measure.tables import write_tables
-from wsiseg.regions.formats import read_outlines, write_outlines
-from wsiseg.regions.region import Region
 from wsiseg.slides.memory import MemoryBackend
 from wsiseg.slides.slide import Slide
 
@@ -48,7 +48,7 @@ def picture() -> Slide:
 def outlines(tmp_path: Path) -> Path:
     path = tmp_path / "in.geojson"
     classes = ClassMap(("Background", *sorted({str(r.label) for r in scene()})))
-    write_outlines(
+    write_annotations(
         path, [replace(r, polygon=to_px(r.polygon, (2.0, 2.0)), score=0.5) for r in scene()], classes=classes
     )
     return path
@@ -85,11 +85,11 @@ def test_the_geojson_and_the_tables_tell_the_same(outlines: Path, tmp_path: Path
 
 
 def test_several_files_are_taken_together(outlines: Path, tmp_path: Path) -> None:
-    regions = read_outlines(outlines).regions
+    regions = read_annotations(outlines).regions
     classes = ClassMap(("Background", "Glomerulus", "Sclerotic glomerulus", "Podocyte", "Artery"))
     for name, wanted in (("g", False), ("p", True)):
         some = [r for r in regions if (r.label == "Podocyte") == wanted]
-        write_outlines(tmp_path / f"{name}.geojson", some, classes=classes)
+        write_annotations(tmp_path / f"{name}.geojson", some, classes=classes)
     one, _, _ = measure_files(picture(), [outlines], Wanted())
     two, _, _ = measure_files(picture(), [tmp_path / "g.geojson", tmp_path / "p.geojson"], Wanted())
     assert two.podocytes["parent"].tolist() == one.podocytes["parent"].tolist()
@@ -110,7 +110,7 @@ def test_outlines_of_another_slide_are_refused(outlines: Path, tmp_path: Path) -
 
 def test_given_tissue_counts(outlines: Path, tmp_path: Path) -> None:
     classes = ClassMap(("Background", "Tissue"))
-    write_outlines(tmp_path / "t.geojson", [Region(box(50, 50, 750, 400), "Tissue")], classes=classes)
+    write_annotations(tmp_path / "t.geojson", [LabelledPolygon(box(50, 50, 750, 400), "Tissue")], classes=classes)
     found, _, _ = measure_files(picture(), [outlines], Wanted(tissue=tmp_path / "t.geojson"))
     assert found.slides["tissue_area_mm2"][0] == pytest.approx(1.4 * 0.7)
 

@@ -14,19 +14,19 @@ from shapely import MultiPolygon, Point, Polygon, affinity, box
 
 from tests.measure.hierarchy import resolve
 from tests.measure.scene import ALL, TISSUE, disc, measured, scene, to_px
+from wsiseg.annotations.polygon import LabelledPolygon
+from wsiseg.annotations.rasterise import Rasteriser
+from wsiseg.annotations.trace import trace
 from wsiseg.classes import ClassMap
 from wsiseg.errors import ClassError, GeometryError
 from wsiseg.geometry import Box, Frame
 from wsiseg.measure import bootstrap
 from wsiseg.measure.edges import edge_share, tissue_outline
-from wsiseg.measure.names import Names, chosen
+from wsiseg.measure.names import ClassRoles, chosen
 from wsiseg.measure.parents import NOBODY, parents
 from wsiseg.measure.shapes import equivalent_diameter, in_um, perimeter_and_circularity
 from wsiseg.measure.stereology import K, correction_factor, true_caliper
-from wsiseg.regions.rasterise import Rasteriser
-from wsiseg.regions.region import Region
-from wsiseg.regions.vectorise import vectorise
-from wsiseg.tissue import TissueMask
+from wsiseg.selection.tissue import TissueMask
 
 # --- stereology
 
@@ -79,7 +79,7 @@ def test_the_corrected_density_is_that_of_the_volume() -> None:
 
 def test_sizes_by_hand() -> None:
     holed = Polygon(box(200, 200, 400, 300).exterior, [box(250, 220, 270, 240).exterior])
-    found = measured([Region(holed, "Glomerulus"), disc(800, 800, 50)], (0.5, 0.25)).glomeruli
+    found = measured([LabelledPolygon(holed, "Glomerulus"), disc(800, 800, 50)], (0.5, 0.25)).glomeruli
     assert found["area_um2"][0] == pytest.approx(200 * 100 - 400, abs=0.01)
     assert found["equivalent_diameter_um"][0] == pytest.approx(2 * math.sqrt(19600 / math.pi), rel=1e-6)
     assert found["perimeter_um"] == pytest.approx([600, 100 * math.pi], rel=0.025)
@@ -102,11 +102,11 @@ def stars(draw: st.DrawFn) -> Polygon:
 @given(st.lists(stars(), min_size=1, max_size=4), st.data())
 @settings(max_examples=40)
 def test_no_number_depends_on_the_plane(shapes: list[Polygon], data: st.DataObject) -> None:
-    regions: list[Region] = []
+    regions: list[LabelledPolygon] = []
     for i, shape in enumerate(shapes):
         x, y = (250, 550, 900, 1250)[i], (230, 1300, 700, 500)[i]
         label = data.draw(st.sampled_from(["Glomerulus", "Sclerotic glomerulus"]))
-        regions.append(Region(affinity.translate(shape, x, y), label))
+        regions.append(LabelledPolygon(affinity.translate(shape, x, y), label))
         for k in range(data.draw(st.integers(0, 3))):
             far = math.sqrt(shape.area / math.pi) * (0.3, 0.5, 2.0)[k]  # inside, inside, outside
             regions.append(disc(x + far, y, 3 + k, "Podocyte"))
@@ -137,8 +137,10 @@ def test_pixel_steps_do_not_count(mpp: tuple[float, float]) -> None:
         affinity.rotate(affinity.scale(Point(200, 500).buffer(90), 1, 0.6), 27),
     ]
     frame = Frame(round(400 / mpp[0]), round(700 / mpp[1]), *mpp)
-    pixels = Rasteriser([Region(to_px(s, mpp), "Glomerulus") for s in shapes], classes, frame, frame).read(frame.box)
-    traced = [affinity.scale(r.polygon, *mpp, origin=(0, 0)) for r in vectorise([pixels], classes, frame, frame)]
+    pixels = Rasteriser([LabelledPolygon(to_px(s, mpp), "Glomerulus") for s in shapes], classes, frame, frame).read(
+        frame.box
+    )
+    traced = [affinity.scale(r.polygon, *mpp, origin=(0, 0)) for r in trace([pixels], classes, frame, frame)]
     assert traced[0].length > 1.2 * shapes[0].length, "a staircase"
     exact = np.array(shapes, dtype=object)
     steps = np.array(traced, dtype=object)
@@ -159,9 +161,9 @@ def test_nuclei_of_pixels_keep_their_diameter(mpp: float) -> None:
     rng, side = np.random.default_rng(0), round(200 / mpp)
     classes, frame = ClassMap(("Background", "Podocyte")), Frame(side, side, mpp)
     centres = 10 + 20 * np.stack(np.divmod(np.arange(81), 9), axis=1) + rng.uniform(size=(81, 2))
-    nuclei = [Region(to_px(Point(*centre).buffer(3.5, 32), (mpp, mpp)), "Podocyte") for centre in centres]
+    nuclei = [LabelledPolygon(to_px(Point(*centre).buffer(3.5, 32), (mpp, mpp)), "Podocyte") for centre in centres]
     pixels = Rasteriser(nuclei, classes, frame, frame).read(frame.box)
-    traced = np.array([r.polygon for r in vectorise([pixels], classes, frame, frame)], dtype=object)
+    traced = np.array([r.polygon for r in trace([pixels], classes, frame, frame)], dtype=object)
     assert len(traced) == 81
     assert equivalent_diameter(shapely.area(in_um(traced, frame))).mean() == pytest.approx(7, rel=0.005)
 
@@ -179,7 +181,7 @@ def test_what_the_tissue_cuts() -> None:
     rest = 2 * radius * (math.pi - math.acos(60 / 80)) + straight
     assert share[2] == pytest.approx((straight + arc) / rest, rel=0.01)
     assert share[3] == 1, "outside the tissue"
-    found = measured([Region(s, "Glomerulus") for s in shapes])
+    found = measured([LabelledPolygon(s, "Glomerulus") for s in shapes])
     assert found.glomeruli["cut"].tolist() == [False, False, True, True]
     assert found.slides["cut_glomeruli"] == 2
     hole = shapely.difference(TISSUE, box(560, 300, 700, 700))
@@ -295,8 +297,8 @@ def test_the_bootstrap(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_which_class_is_what() -> None:
     assert chosen({"Glomerulus", "Sclerotic glomerulus", "Podocyte", "X"}) == ALL
-    assert chosen({"GS", "Glomerulus"}, sclerotic=("GS",)) == Names(("Glomerulus",), ("GS",))
-    assert chosen(()) == Names((), ()), "a file without any object"
+    assert chosen({"GS", "Glomerulus"}, sclerotic=("GS",)) == ClassRoles(("Glomerulus",), ("GS",))
+    assert chosen(()) == ClassRoles((), ()), "a file without any object"
     with pytest.raises(ClassError, match=r"'Podocyt'.*Did you mean 'Podocyte'"):
         chosen({"Glomerulus", "Podocyte"}, podocytes=("Podocyt",))
     with pytest.raises(ClassError, match="two things"):

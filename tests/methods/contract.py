@@ -13,7 +13,7 @@ import torch
 from wsiseg.data.crops import CropDataset, side_for
 from wsiseg.methods import METHODS
 from wsiseg.methods.method import Batch, Method
-from wsiseg.nets.generator import Generator
+from wsiseg.nets.segmentation import SegmentationNet
 from wsiseg.recipe import Recipe
 from wsiseg.stores.tiles import TileStore
 from wsiseg.training.checkpoint import load_checkpoint, same, save_checkpoint
@@ -92,7 +92,7 @@ class MethodContract:
 
     def test_the_predictor_is_a_generator_in_eval_mode(self, recipe: Recipe) -> None:
         net = self.make(recipe).predictor()
-        assert isinstance(net, Generator)
+        assert isinstance(net, SegmentationNet)
         assert not net.training
         with torch.inference_mode():
             assert net(torch.rand(1, 3, 64, 96)).shape == (1, 3, 64, 96)

@@ -31,16 +31,16 @@ class AdversarialContract(MethodContract):
         self, recipe: Recipe, labelled_stores: list[TileStore]
     ) -> None:
         method = self.gan(recipe)
-        before = {k: v.clone() for k, v in method.critic.module.state_dict().items()}
+        before = {k: v.clone() for k, v in method.discriminator.module.state_dict().items()}
         images, labels = method.augment(*self.batch(recipe, labelled_stores, 0))
         logits = method.net(images)
         _, predicted = encode(logits, labels, method.gan.encoding)
         judged, _ = method._judge(images, predicted)
         judged.mean().backward()
-        after = method.critic.module.state_dict()
+        after = method.discriminator.module.state_dict()
         assert all(torch.equal(before[k], after[k]) for k in before)
-        assert all(p.grad is None and p.requires_grad for p in method.critic.parameters())
-        assert method.critic.training
+        assert all(p.grad is None and p.requires_grad for p in method.discriminator.parameters())
+        assert method.discriminator.training
         assert next(method.net.parameters()).grad is not None
 
     def test_unlabelled_slides_change_what_is_learnt(
@@ -69,15 +69,15 @@ class TestFullyConvolutional(AdversarialContract):
 
     def test_a_discriminator_that_wins_rests(self, recipe: Recipe, labelled_stores: list[TileStore]) -> None:
         method = self.gan(recipe)
-        method.critic_loss = 0.0
-        before = {k: v.clone() for k, v in method.critic.module.named_parameters()}
+        method.discriminator_loss_mean = 0.0
+        before = {k: v.clone() for k, v in method.discriminator.module.named_parameters()}
         figures = method.update(self.batch(recipe, labelled_stores, 0), None, 0.9)
-        assert figures["discriminator_rests"] == 1
-        assert all(torch.equal(before[k], v) for k, v in method.critic.module.named_parameters())
-        method.critic_loss = 1.0
+        assert figures["discriminator_paused"] == 1
+        assert all(torch.equal(before[k], v) for k, v in method.discriminator.module.named_parameters())
+        method.discriminator_loss_mean = 1.0
         figures = method.update(self.batch(recipe, labelled_stores, 1), None, 0.9)
-        assert figures["discriminator_rests"] == 0
-        assert any(not torch.equal(before[k], v) for k, v in method.critic.module.named_parameters())
+        assert figures["discriminator_paused"] == 0
+        assert any(not torch.equal(before[k], v) for k, v in method.discriminator.module.named_parameters())
 
     def test_the_weight_of_unlabelled_slides_rises(self, recipe: Recipe) -> None:
         late = recipe.method.adversarial.model_copy(update={"unlabelled_from": 0.3, "ramp": 0.2})
@@ -104,11 +104,11 @@ class TestPaper(AdversarialContract):
     ) -> None:
         method = self.gan(recipe)
         labelled, unlabelled = self.batch(recipe, labelled_stores, 0), self.batch(recipe, unlabelled_stores, 0)
-        before = {k: v.clone() for k, v in method.critic.module.state_dict().items()}
+        before = {k: v.clone() for k, v in method.discriminator.module.state_dict().items()}
         figures = method.update(labelled, unlabelled, 0.6)
         assert "cross_entropy" not in figures
         assert figures["loss"] == pytest.approx(method.gan.unlabelled_weight * figures["adversarial_unlabelled"])
-        after = method.critic.module.state_dict()
+        after = method.discriminator.module.state_dict()
         assert all(torch.equal(before[k], after[k]) for k in before)
 
 

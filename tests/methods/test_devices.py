@@ -17,7 +17,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from wsiseg.methods import METHODS
 from wsiseg.nets.compat import ensure_torchvision
-from wsiseg.nets.generator import Architecture, Generator
+from wsiseg.nets.segmentation import Architecture, SegmentationNet
 from wsiseg.recipe import Recipe
 
 DEVICE = "cuda" if torch.version.cuda else "meta"
@@ -108,7 +108,7 @@ def update_on(name: str, batch_on: str) -> dict[str, float]:
         }
     )
     architecture = Architecture("resnet18", 3, (0.5, 0.5, 0.5), (0.2, 0.2, 0.2), 16)
-    method = METHODS[name](recipe, recipe.classes.class_map(), OtherFabric(), Generator(architecture))
+    method = METHODS[name](recipe, recipe.classes.class_map(), OtherFabric(), SegmentationNet(architecture))
     images = torch.zeros(2, 96, 96, 3, dtype=torch.uint8, device=batch_on)
     batch = images, torch.zeros(2, 96, 96, dtype=torch.uint8, device=batch_on)
     method.update(batch, batch, 0.4)

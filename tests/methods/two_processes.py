@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from wsiseg.data.augment import to_float
 from wsiseg.methods import METHODS
-from wsiseg.nets.generator import Architecture, Generator
+from wsiseg.nets.segmentation import Architecture, SegmentationNet
 from wsiseg.recipe import Recipe
 from wsiseg.training.run import make_fabric
 
@@ -44,7 +44,7 @@ def main() -> None:
         }
     )
     torch.manual_seed(0)
-    generator = Generator(Architecture("resnet18", 3, (0.5, 0.5, 0.5), (0.2, 0.2, 0.2), 16))
+    generator = SegmentationNet(Architecture("resnet18", 3, (0.5, 0.5, 0.5), (0.2, 0.2, 0.2), 16))
     still(generator)
     method: Any = METHODS[name](recipe, recipe.classes.class_map(), fabric, generator)
     method.augment = lambda images, labels: (to_float(images), labels.long())
@@ -56,7 +56,7 @@ def main() -> None:
         found = {f"generator/{k}": p.grad for k, p in method.net.module.named_parameters() if p.grad is not None}
         if name == "adversarial":
             assert "adversarial_unlabelled" in figures
-            found |= {f"critic/{k}": p.grad for k, p in method.critic.module.named_parameters()}
+            found |= {f"discriminator/{k}": p.grad for k, p in method.discriminator.module.named_parameters()}
         result: dict[str, Tensor] = {k: v.clone() for k, v in found.items()}
         torch.save(result, out)
 

@@ -2,7 +2,7 @@
 
 import torch
 
-from wsiseg.nets.generator import Architecture, Generator, _complementary
+from wsiseg.nets.segmentation import Architecture, SegmentationNet, _complementary
 
 
 def test_each_channel_is_doubled_in_one_view_and_zero_in_the_other() -> None:
@@ -19,7 +19,7 @@ def test_each_channel_is_doubled_in_one_view_and_zero_in_the_other() -> None:
 
 def test_without_pairs_it_is_the_plain_network() -> None:
     torch.manual_seed(0)
-    net = Generator(Architecture("resnet18", 3, (0.5, 0.5, 0.5), (0.2, 0.2, 0.2), 16)).eval()
+    net = SegmentationNet(Architecture("resnet18", 3, (0.5, 0.5, 0.5), (0.2, 0.2, 0.2), 16)).eval()
     image = torch.rand(4, 3, 64, 64)
     with torch.inference_mode():
         plain = net(image)

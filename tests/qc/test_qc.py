@@ -14,18 +14,18 @@ from scipy import ndimage
 from shapely import area, intersection, union_all
 
 from tests.test_predict import BUNDLE, ColourRule
+from wsiseg.annotations.formats import read_annotations, write_annotations
+from wsiseg.annotations.rasterise import rasterise
 from wsiseg.classes import ClassMap
 from wsiseg.cli import wsiseg
 from wsiseg.errors import MismatchError, OutputError
 from wsiseg.geometry import Frame
-from wsiseg.predict import Job, predict_slide
+from wsiseg.inference.predict import PredictOptions, predict_slide
 from wsiseg.qc import artefacts, blur
 from wsiseg.qc.bubbles import bubbles
 from wsiseg.qc.examine import examine
 from wsiseg.qc.files import write_quality
 from wsiseg.qc.flags import resolution_flag, stain_flag, tissue_flag
-from wsiseg.regions.formats import read_outlines, write_outlines
-from wsiseg.regions.rasterise import rasterise
 from wsiseg.slides.memory import memory_slide
 from wsiseg.stores.labels import LabelMap
 from wsiseg.stores.tiles import TileStore
@@ -228,8 +228,8 @@ def test_black_and_white_and_fluorescence_have_no_artefacts() -> None:
 
 def test_prediction_leaves_artefacts_out_and_says_so(spoilt: np.ndarray, tmp_path: Path) -> None:
     slide = memory_slide(spoilt, 1.0)
-    job = Job(tmp_path / "out.geojson", tmp_path / "labels.zarr", tissue=False, exclude_artifacts=True)
-    every = Job(tmp_path / "every.geojson", tmp_path / "every.zarr", tissue=False)
+    job = PredictOptions(tmp_path / "out.geojson", tmp_path / "labels.zarr", tissue=False, exclude_artifacts=True)
+    every = PredictOptions(tmp_path / "every.geojson", tmp_path / "every.zarr", tissue=False)
     predict_slide(slide, BUNDLE, ColourRule(), job)
     predict_slide(slide, BUNDLE, ColourRule(), every)
     some, whole = LabelMap(job.labels), LabelMap(every.labels)
@@ -260,13 +260,15 @@ def test_the_command_and_tiles_without_artefacts(spoilt: np.ndarray, tmp_path: P
     assert {p.name for p in out.iterdir()} == {"flags.json", "artefacts.geojson", "picture.png"}
     told = json.loads((out / "flags.json").read_text())
     assert {f["name"]: f["raised"] for f in told["flags"]}["blur"]
-    found = read_outlines(out / "artefacts.geojson")
+    found = read_annotations(out / "artefacts.geojson")
     assert {r.label for r in found.regions} == {"Blur", "Pen"}
     again = command("qc", path, "--mpp", 1.0, "--out", out)
     assert isinstance(again.exception, OutputError)
     assert command("qc", path, "--mpp", 1.0, "--out", out, "--overwrite", "--json").exit_code == 0
     truth = tmp_path / "truth.geojson"
-    write_outlines(truth, generate(SPEC).truth, classes=ClassMap(("Background", "Glomerulus", "Sclerotic glomerulus")))
+    write_annotations(
+        truth, generate(SPEC).truth, classes=ClassMap(("Background", "Glomerulus", "Sclerotic glomerulus"))
+    )
     store = tmp_path / "s.zarr"
     words = ["tile", path, "--slide-mpp", 1.0, "--size", 128, "--annotations", truth, "--out", store, "--quiet"]
     done = command(*words, "--exclude-artifacts")

@@ -20,12 +20,12 @@ from shapely.affinity import translate
 
 from tests.slides.make import pyramid, texture, write_tiff
 from tests.viewer.scenes import CLASSES, outlines, small_slide, write
-from wsiseg.agreement import agreement
+from wsiseg.annotations.formats import write_annotations
 from wsiseg.cli import wsiseg
 from wsiseg.errors import MismatchError, OutputError, StoreError, WsisegError
+from wsiseg.evaluation.agreement import agreement
 from wsiseg.qc.examine import examine
 from wsiseg.qc.files import write_quality
-from wsiseg.regions.formats import write_outlines
 from wsiseg.report import charts
 from wsiseg.report.images import bar_length, with_scale_bar
 from wsiseg.report.page import document, paragraph, section, table
@@ -139,7 +139,7 @@ def test_names_are_text_and_nothing_else(tmp_path: Path) -> None:
     classes = replace(CLASSES, names=(*CLASSES.names, HOSTILE), colours=(*CLASSES.colours, (1, 2, 3)))
     said = tmp_path / f"{HOSTILE.replace('/', '')}.geojson"
     evil = {"wsiseg": {"kind": HOSTILE, "model": {"name": HOSTILE, HOSTILE: [HOSTILE]}, "classes": classes.to_json()}}
-    write_outlines(said, named, classes=classes, properties=evil)
+    write_annotations(said, named, classes=classes, properties=evil)
     tables = tmp_path / "tables"
     tables.mkdir()
     quoted = '"' + HOSTILE.replace('"', '""') + '"'

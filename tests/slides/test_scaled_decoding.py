@@ -15,11 +15,11 @@ from tests.slides.test_tiff import counting, stained
 from wsiseg.errors import SlideError
 from wsiseg.geometry import Box
 from wsiseg.grid import Grid
+from wsiseg.selection.tiling import tile_manifest
 from wsiseg.slides.backend import ReducingBackend
 from wsiseg.slides.memory import shrunk
 from wsiseg.slides.open import open_slide
-from wsiseg.slides.tiff import TiffBackend
-from wsiseg.tiling import tile_manifest
+from wsiseg.slides.tiff.backend import TiffBackend
 
 
 @pytest.fixture(scope="module")

@@ -29,13 +29,13 @@ from tests.slides.test_backends import HEIGHT, WIDTH, CoordinateContract
 from wsiseg.errors import SlideError
 from wsiseg.geometry import Box
 from wsiseg.slides import tiff
-from wsiseg.slides.codecs import JpegHeader
 from wsiseg.slides.memory import decode_coordinates
 from wsiseg.slides.open import open_slide
 from wsiseg.slides.openslide import OpenSlideBackend
 from wsiseg.slides.slide import Slide
-from wsiseg.slides.tiff import TiffBackend
-from wsiseg.slides.tile_cache import TileCache
+from wsiseg.slides.tiff.backend import TiffBackend
+from wsiseg.slides.tiff.cache import TileCache
+from wsiseg.slides.tiff.codecs import JpegHeader
 
 LOSSLESS = ("deflate", "lzw", "lzw-predictor", "zstd", "webp", "none", "jpeg2000")
 
@@ -270,7 +270,7 @@ def without_openslide(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(path: str) -> None:
         raise SlideError("it does not know the format")
 
-    monkeypatch.setattr("wsiseg.slides.tiff_planes.OpenSlideBackend", refuse)
+    monkeypatch.setattr("wsiseg.slides.tiff.planes.OpenSlideBackend", refuse)
     monkeypatch.setattr("wsiseg.slides.crosscheck.OpenSlideBackend", refuse)
 
 

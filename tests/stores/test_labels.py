@@ -11,8 +11,8 @@ from wsiseg.errors import StoreError
 from wsiseg.geometry import Box, Frame
 from wsiseg.grid import Grid
 from wsiseg.stores import labels as module
-from wsiseg.stores.claim import claim
 from wsiseg.stores.labels import LabelMap, LabelWriter, RowReader, row_box
+from wsiseg.stores.reservation import reserve
 
 GRID = Grid(Frame(1200, 900, 2.0), 256, 64)
 LEVEL0 = Frame(2400, 1800, 1.0)
@@ -36,7 +36,7 @@ def picture() -> np.ndarray:
 
 
 def write(path: Path, picture: np.ndarray, stop_before: int = 99) -> None:
-    with claim(path, manifest()) as folder:
+    with reserve(path, manifest()) as folder:
         assert folder is not None
         writer = LabelWriter(folder, manifest())
         for row in range(writer.rows_done, GRID.shape[0]):

@@ -15,11 +15,11 @@ from wsiseg.classes import ClassMap
 from wsiseg.errors import StoreError
 from wsiseg.geometry import Box
 from wsiseg.grid import Grid
+from wsiseg.selection.tiling import select_tiles, tile_slide
 from wsiseg.slides.open import open_slide
 from wsiseg.slides.slide import Slide
 from wsiseg.stores.tiles import PIXELS, TileStore
 from wsiseg.synthetic import SlideSpec, generate, write_slide
-from wsiseg.tiling import select_tiles, tile_slide
 
 MADE = generate(SlideSpec(7, 1900, 1400, "pas", 1.0, ()))  # sides that are no multiple of a tile
 CLASSES = ClassMap(("Background", "Glomerulus", "Sclerotic glomerulus"))

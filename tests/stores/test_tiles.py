@@ -10,7 +10,7 @@ from wsiseg.errors import MismatchError, StoreError
 from wsiseg.geometry import Box, Frame
 from wsiseg.grid import Grid
 from wsiseg.stores import tiles as module
-from wsiseg.stores.claim import claim
+from wsiseg.stores.reservation import reserve
 from wsiseg.stores.tiles import TileStore, TileWriter
 
 CLASSES = ClassMap(("Background", "A", "B"))
@@ -36,7 +36,7 @@ def manifest(classes: ClassMap | None = CLASSES) -> dict:
 def write(
     path: Path, *, classes: ClassMap | None = CLASSES, stop_after: int | None = None, seen: list | None = None
 ) -> None:
-    with claim(path, manifest(classes)) as folder:
+    with reserve(path, manifest(classes)) as folder:
         assert folder is not None
         writer = TileWriter(folder, manifest(classes), CHOSEN)
         for n, shard in enumerate(writer.shards()):
@@ -107,7 +107,7 @@ def test_a_store_without_outlines_says_how_to_get_labels(tmp_path: Path) -> None
 
 def test_other_parameters_are_refused(tmp_path: Path) -> None:
     write(tmp_path / "s.zarr")
-    with pytest.raises(MismatchError, match="classes"), claim(tmp_path / "s.zarr", manifest(None)):
+    with pytest.raises(MismatchError, match="classes"), reserve(tmp_path / "s.zarr", manifest(None)):
         pass
 
 

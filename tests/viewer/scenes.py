@@ -9,15 +9,15 @@ import shapely
 from shapely import Polygon
 
 from tests.slides.make import texture
+from wsiseg.annotations.formats import write_annotations
+from wsiseg.annotations.polygon import LabelledPolygon
 from wsiseg.classes import ClassMap
 from wsiseg.geometry import Frame
 from wsiseg.grid import Grid
-from wsiseg.regions.formats import write_outlines
-from wsiseg.regions.region import Region
 from wsiseg.slides.memory import memory_slide
 from wsiseg.slides.slide import Slide
-from wsiseg.stores.claim import claim
 from wsiseg.stores.labels import FORMAT, LabelWriter
+from wsiseg.stores.reservation import reserve
 
 WIDTH, HEIGHT, MPP = 1500, 1100, 0.5
 FRAME = Frame(WIDTH, HEIGHT, MPP)
@@ -29,7 +29,7 @@ def small_slide() -> Slide:
     return memory_slide(texture(WIDTH, HEIGHT), MPP, (2, 4), "small.slide")
 
 
-def outlines(shift: float = 0.0) -> list[Region]:
+def outlines(shift: float = 0.0) -> list[LabelledPolygon]:
     """Twelve objects on odd corners, one with a hole; a vessel lies in the largest glomerulus."""
     regions = []
     for n in range(10):
@@ -40,16 +40,18 @@ def outlines(shift: float = 0.0) -> list[Region]:
         if n == 5:
             shape = shape.difference(shapely.box(x - 8, y - 8, x + 9, y + 7))
         name = "Vessel" if n % 3 == 2 else "Glomerulus"
-        regions.append(Region(shape, name, score=round(0.05 + 0.09 * n, 2), measurements={"podocytes": float(n % 4)}))
+        regions.append(
+            LabelledPolygon(shape, name, score=round(0.05 + 0.09 * n, 2), measurements={"podocytes": float(n % 4)})
+        )
     big = regions[9].polygon.centroid
-    regions.append(Region(shapely.box(big.x - 9, big.y - 7, big.x + 8, big.y + 10), "Vessel", score=0.5))
-    regions.append(Region(shapely.box(700, 40, 900, 90), "Glomerulus", score=0.99))
+    regions.append(LabelledPolygon(shapely.box(big.x - 9, big.y - 7, big.x + 8, big.y + 10), "Vessel", score=0.5))
+    regions.append(LabelledPolygon(shapely.box(700, 40, 900, 90), "Glomerulus", score=0.99))
     return regions
 
 
-def write(path: Path, regions: list[Region]) -> Path:
+def write(path: Path, regions: list[LabelledPolygon]) -> Path:
     """An outline file of these regions."""
-    write_outlines(path, regions, classes=CLASSES)
+    write_annotations(path, regions, classes=CLASSES)
     return path
 
 
@@ -63,7 +65,7 @@ def write_labels(path: Path) -> Path:
     y, x = np.mgrid[: grid.frame.height, : grid.frame.width]
     labels = ((x // 7 + y // 11) % 3).astype(np.uint8)
     score = np.where(labels > 0, 50 + x * 200 // grid.frame.width, 0).astype(np.uint8)
-    with claim(path, manifest) as folder:
+    with reserve(path, manifest) as folder:
         assert folder is not None
         writer = LabelWriter(folder, manifest)
         for row in range(grid.shape[0]):

@@ -14,8 +14,8 @@ import pytest
 import shapely
 
 from tests.viewer.screen import Screen, serving
+from wsiseg.annotations.polygon import LabelledPolygon
 from wsiseg.geometry import Frame
-from wsiseg.regions.region import Region
 from wsiseg.slides.memory import MemoryBackend
 from wsiseg.slides.slide import Slide
 from wsiseg.viewer.outlines import OutlineLayer
@@ -49,7 +49,7 @@ def address(browser: Any) -> Iterator[str]:
     x, y = column * CELL + LEFT, row * CELL + TOP
     shapes = shapely.box(x, y, x + WIDTH, y + HEIGHT)
     names = ("Nucleus", "Podocyte")
-    layer = OutlineLayer("outlines", [Region(shape, names[n % 2]) for n, shape in enumerate(shapes)], LEVEL0)
+    layer = OutlineLayer("outlines", [LabelledPolygon(shape, names[n % 2]) for n, shape in enumerate(shapes)], LEVEL0)
     slide = Slide(MemoryBackend(white(SIDE), LEVEL0.mpp, (4, 16, 64), shrink=lambda n: white(SIDE // n)))
     with serving(Scene(slide, [layer], {0}, {})) as address:
         yield address

@@ -12,12 +12,12 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from tests.viewer.scenes import CLASSES, FRAME, outlines, small_slide
+from wsiseg.annotations.formats import read_annotations, write_annotations
+from wsiseg.annotations.polygon import LabelledPolygon
+from wsiseg.annotations.rasterise import rasterise
 from wsiseg.classes import ClassMap
-from wsiseg.evaluate import match_objects
-from wsiseg.regions.formats import read_outlines, write_outlines
-from wsiseg.regions.rasterise import rasterise
-from wsiseg.regions.region import Region
-from wsiseg.tissue import tissue_of
+from wsiseg.evaluation.evaluate import match_objects
+from wsiseg.selection.tissue import tissue_of
 from wsiseg.viewer.outlines import OutlineLayer
 from wsiseg.viewer.pyramid import TILE, Pyramid
 from wsiseg.viewer.rasters import LabelLayer
@@ -52,9 +52,9 @@ def whole(client: TestClient, scene: Scene, layer: int | str, level: int, query:
     return out
 
 
-def in_the_file(scene: Scene) -> list[Region]:
+def in_the_file(scene: Scene) -> list[LabelledPolygon]:
     """The prediction's outlines; files hold 0.01 px, which decides on a few pixels."""
-    return list(read_outlines(scene.reviews[PREDICTION].source).regions)
+    return list(read_annotations(scene.reviews[PREDICTION].source).regions)
 
 
 def test_levels_are_halves_and_the_last_is_one_tile() -> None:
@@ -230,8 +230,8 @@ def test_a_class_has_one_colour_and_no_other_class_has_it(tmp_path: Path) -> Non
     moved = [replace(r, label="Podocyte") for r in outlines(9.0)[:2]]
     paths = [tmp_path / "first.geojson", tmp_path / "second.geojson"]
     classes = ClassMap(("Background", "Glomerulus", "Podocyte", "Vessel"))
-    write_outlines(paths[0], outlines(), classes=classes)
-    write_outlines(paths[1], [*moved, *(r for r in outlines() if r.label == "Vessel")], classes=classes)
+    write_annotations(paths[0], outlines(), classes=classes)
+    write_annotations(paths[1], [*moved, *(r for r in outlines() if r.label == "Vessel")], classes=classes)
     opened = open_scene(small_slide(), paths, classes=["Artefact"])
     palettes = [layer.palette for layer in opened.layers if isinstance(layer, OutlineLayer)]
     opened.close()

@@ -10,19 +10,21 @@ from hypothesis import strategies as st
 from shapely import Polygon
 
 from tests.viewer.scenes import CLASSES, FRAME, outlines
+from wsiseg.annotations.polygon import LabelledPolygon
+from wsiseg.annotations.rasterise import rasterise
 from wsiseg.geometry import Box, Frame
-from wsiseg.regions.rasterise import rasterise
-from wsiseg.regions.region import Region
 from wsiseg.viewer.outlines import LINE, OutlineLayer
 from wsiseg.viewer.shapes import SMALL, Shapes
 from wsiseg.viewer.style import Style
 
 
-def lattice(count: int) -> list[Region]:
+def lattice(count: int) -> list[LabelledPolygon]:
     """Disjoint squares of 6 × 5 px on a lattice of 10 px, their corners off the whole pixels."""
     side = int(np.ceil(count**0.5))
     places = [(10 * (n % side) + 0.25, 10 * (n // side) + 0.75) for n in range(count)]
-    return [Region(shapely.box(x, y, x + 6, y + 5), CLASSES.names[1 + n % 2]) for n, (x, y) in enumerate(places)]
+    return [
+        LabelledPolygon(shapely.box(x, y, x + 6, y + 5), CLASSES.names[1 + n % 2]) for n, (x, y) in enumerate(places)
+    ]
 
 
 @settings(max_examples=60)
@@ -47,7 +49,10 @@ SHAPES = Shapes(lattice(1500), FRAME)
 
 def test_the_smaller_of_two_lies_on_top_and_is_found() -> None:
     large, small = shapely.box(10, 10, 60, 60), shapely.box(20, 20, 30, 30)
-    for regions in ([Region(large, "A"), Region(small, "B")], [Region(small, "B"), Region(large, "A")]):
+    for regions in (
+        [LabelledPolygon(large, "A"), LabelledPolygon(small, "B")],
+        [LabelledPolygon(small, "B"), LabelledPolygon(large, "A")],
+    ):
         shapes = Shapes(regions, FRAME)
         painted = np.concatenate([[-1], shapes.ranked])[shapes.paint(Box(0, 0, 70, 70), FRAME)]
         assert regions[painted[25, 25]].label == "B"
@@ -67,7 +72,7 @@ def test_no_object_vanishes_from_afar() -> None:
 
 def test_parts_of_one_object_are_one_object() -> None:
     both = shapely.MultiPolygon([shapely.box(0, 0, 10, 10), shapely.box(500, 500, 510, 510)])
-    shapes = Shapes([Region(both, "A"), Region(shapely.box(100, 100, 110, 110), "A")], FRAME)
+    shapes = Shapes([LabelledPolygon(both, "A"), LabelledPolygon(shapely.box(100, 100, 110, 110), "A")], FRAME)
     assert shapes.at(5, 5) == shapes.at(505, 505) == 0
     assert shapes.at(105, 105) == 1
     assert shapes.at(250, 250) is None, "the bounds of both parts together are no object"
@@ -87,7 +92,7 @@ def test_hidden_classes_uncover_what_lies_below(hidden: frozenset[int]) -> None:
 
 
 def test_the_rim_is_two_pixels_wide_and_inside() -> None:
-    layer = OutlineLayer("x", [Region(shapely.box(10, 10, 30, 24), "A")], FRAME)
+    layer = OutlineLayer("x", [LabelledPolygon(shapely.box(10, 10, 30, 24), "A")], FRAME)
     index, _ = layer.tile(Box(0, 0, 40, 40), FRAME, Style())
     expected = np.zeros((40, 40), np.uint8)
     expected[10:24, 10:30] = LINE
@@ -116,7 +121,7 @@ def test_a_shape_that_folds_over_many_blocks() -> None:
     """One long ring among many small ones is found from every tile that it crosses."""
     angle = np.linspace(0, 2 * np.pi, 5000, endpoint=False)
     ring = Polygon(np.stack([700 + 600 * np.cos(angle), 550 + 500 * np.sin(angle)], 1))
-    regions = [*lattice(800), Region(ring, "Vessel")]
+    regions = [*lattice(800), LabelledPolygon(ring, "Vessel")]
     shapes = Shapes(regions, FRAME)
     box = Box(1200, 500, 100, 100)
     assert np.array_equal(shapes.paint(box, FRAME) > 0, rasterise(regions, CLASSES, box, FRAME, FRAME) > 0)

@@ -24,7 +24,7 @@ with what is written.
 
 Glomeruli have the class `Glomerulus`, globally sclerotic ones `Sclerotic glomerulus` or `Globally sclerotic
 glomerulus`, podocyte nuclei `Podocyte` or `Podocyte nucleus`; `--glomeruli`, `--sclerotic` and `--podocytes` say
-otherwise. Outlines that know no podocyte class (no outline has it, nor did the model that made them) say nothing of
+otherwise. Annotations that know no podocyte class (no outline has it, nor did the model that made them) say nothing of
 podocytes, and the columns are absent: not looked for is not none.
 
 **Cut.** The tissue ends at glass, at a hole, at the slide's edge and at the edge of what was scanned. A glomerulus
@@ -38,7 +38,7 @@ generated slides its area came out 4 to 7 % above the exact one. `--tissue` take
 It tells how far the figure would move with other glomeruli of the same tissue, not with other patients, and with fewer
 than about ten glomeruli it is too narrow.
 
-**Perimeter and circularity** come from the outer outline smoothed along itself (Gaussian of {SMOOTH_UM:g} µm). Outlines
+**Perimeter and circularity** come from the outer outline smoothed along itself (Gaussian of {SMOOTH_UM:g} µm). Annotations
 of predictions are pixel edges, and their bare length would be up to 27 % too long at any µm/px.
 
 **Podocyte density** needs the thickness of the section, which no file states; without `--thickness-um` it is absent,

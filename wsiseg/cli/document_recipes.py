@@ -41,7 +41,7 @@ corrected predictions](correct-and-train.md), `hubmap-kidney.toml` and `kpis-kid
 
 ## Incomplete outlines
 
-Outlines made for another purpose often miss objects, and then good predictions count as errors while the network
+Annotations made for another purpose often miss objects, and then good predictions count as errors while the network
 learns. With `method.forgive = 0.8`, background away from any outline on which the averaged network is more than 80 %
 sure of an object takes no part in the loss, from `method.forgive_after` of the steps on. What it brought on real
 biopsies is told in [the results](results/kidney-glomeruli.md). Outlining everything is better.

@@ -62,9 +62,9 @@ def train(
     "--slide", "slides", type=PATH, required=True, multiple=True,
     help="The slide, for its size and µm/px; several when --slide, --truth and --prediction are repeated.",
 )  # fmt: skip
-@click.option("--truth", "truths", type=PATH, required=True, multiple=True, help="Outlines to judge by.")
+@click.option("--truth", "truths", type=PATH, required=True, multiple=True, help="Annotations to judge by.")
 @click.option(
-    "--prediction", "predictions", type=PATH, required=True, multiple=True, help="Outlines, or a label map (.zarr)."
+    "--prediction", "predictions", type=PATH, required=True, multiple=True, help="Annotations, or a label map (.zarr)."
 )
 @click.option(
     "--match-um",
@@ -105,9 +105,9 @@ def evaluate(
     if not measurements and (table is not None or wanted != Wanted()):
         raise WsisegError("--csv, --thickness-um and the names of classes are about measurements: say --measurements.")
 
-    from wsiseg.compare import common_classes, compare_files
-    from wsiseg.compare_measurements import compare_measurements, measure_pair, render_measurements, write_agreement
-    from wsiseg.evaluate import render, summary
+    from wsiseg.evaluation.compare import common_classes, compare_files
+    from wsiseg.evaluation.evaluate import render, summary
+    from wsiseg.evaluation.measurements import compare_measurements, measure_pair, render_measurements, write_agreement
     from wsiseg.slides.open import open_slide
 
     classes = common_classes(list(zip(truths, predictions, strict=True))) if len(slides) > 1 else None

@@ -53,8 +53,8 @@ def measured_options(command: Callable[..., Any]) -> Callable[..., Any]:
 )  # fmt: skip
 @click.option("--geojson", type=PATH, metavar="FILE", help="Write the outlines with their measurements for QuPath too.")
 @measured_options
-@click.option("--tissue", type=PATH, metavar="FILE", help="Outlines of the tissue; looked for where left out.")
-@click.option("--cortex", type=PATH, metavar="FILE", help="Outlines of the cortex, for glomeruli per mm² of it.")
+@click.option("--tissue", type=PATH, metavar="FILE", help="Annotations of the tissue; looked for where left out.")
+@click.option("--cortex", type=PATH, metavar="FILE", help="Annotations of the cortex, for glomeruli per mm² of it.")
 @click.option(
     "--seed", type=click.IntRange(0), default=0, show_default=True, metavar="N", help="Of the bootstrap intervals."
 )

@@ -52,12 +52,12 @@ def predict(
 ) -> None:  # fmt: skip
     """Outline the objects of a slide; the file opens in QuPath."""
     from wsiseg.bundle import load_bundle
-    from wsiseg.engines import make_engine
+    from wsiseg.inference.cascade import predict_within, regions_file
+    from wsiseg.inference.engines import make_engine
+    from wsiseg.inference.predict import PredictOptions, predict_slide
     from wsiseg.memory import fitting_batch
     from wsiseg.models import DEMONSTRATION
-    from wsiseg.predict import Job, predict_slide
     from wsiseg.slides.open import open_slide
-    from wsiseg.stages import predict_within, regions_file
 
     bundle = load_bundle(model or DEMONSTRATION)
     if model is None:
@@ -66,7 +66,7 @@ def predict(
             "Do not use its outlines for anything that matters.",
             err=True,
         )
-    job = Job(
+    job = PredictOptions(
         out=out or Path(f"{slide.stem}.geojson"),
         labels=labels,
         within=within,

@@ -15,7 +15,7 @@ PATH = click.Path(path_type=Path)
 @click.argument("results", type=PATH)
 @click.argument("outlines", type=PATH, nargs=-1)
 @click.option("--out", type=PATH, metavar="FILE.html", default=Path("report.html"), show_default=True, help="The page.")
-@click.option("--truth", type=PATH, metavar="FILE", help="Outlines to judge by.")
+@click.option("--truth", type=PATH, metavar="FILE", help="Annotations to judge by.")
 @click.option("--measurements", type=PATH, metavar="DIR", help="Tables of `wsiseg measure` (CSV).")
 @click.option("--qc", "quality", type=PATH, metavar="DIR", help="Folder of `wsiseg qc`.")
 @slide_mpp_option

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from wsiseg.peak import peak_mib
+from wsiseg.process_memory import peak_mib
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -115,9 +115,10 @@ class JsonLines:
 
     def __init__(self, path: Path) -> None:
         """Open it; OutputError where it cannot be written."""
-        from wsiseg.outputs import writing
 
-        self._writing = partial(writing, path)
+        from wsiseg.atomic import translate_os_errors
+
+        self._writing = partial(translate_os_errors, path)
         with self._writing():
             self._file = path.open("a", encoding="utf-8")
 

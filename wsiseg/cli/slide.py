@@ -22,8 +22,8 @@ from wsiseg.cli.screen import (
 )
 
 if TYPE_CHECKING:
+    from wsiseg.annotations.polygon import LabelledPolygon
     from wsiseg.classes import ClassMap
-    from wsiseg.regions.region import Region
     from wsiseg.slides.slide import Slide
 
 PATH = click.Path(path_type=Path)
@@ -106,13 +106,13 @@ def tissue(
     """Find the tissue of SLIDE and write it as a mask or as outlines."""
     import numpy as np
 
+    from wsiseg.annotations.formats import write_annotations
+    from wsiseg.annotations.trace import trace
     from wsiseg.classes import ClassMap
     from wsiseg.errors import OutputError
     from wsiseg.pictures import save_picture
-    from wsiseg.regions.formats import write_outlines
-    from wsiseg.regions.vectorise import vectorise
+    from wsiseg.selection.tissue import tissue_of
     from wsiseg.slides.open import open_slide
-    from wsiseg.tissue import tissue_of
 
     sizes = {"min_tissue_um2": min_tissue, "max_hole_um2": min_hole}
     with open_slide(slide, mpp=slide_mpp, scaled_decoding=not full_decoding) as opened:
@@ -122,8 +122,8 @@ def tissue(
         save_picture(out, found.mask.astype(np.uint8) * 255)
     elif out.name.endswith((".geojson", ".geojson.gz")):
         classes = ClassMap(("Background", "Tissue"))
-        regions = vectorise([found.mask.astype(np.uint8)], classes, found.frame, level0)
-        write_outlines(out, regions, classes=classes, properties={"slide": identity})
+        regions = trace([found.mask.astype(np.uint8)], classes, found.frame, level0)
+        write_annotations(out, regions, classes=classes, properties={"slide": identity})
     else:
         raise OutputError(f"{out} has an ending that is not known here: say .png, .geojson or .geojson.gz.")
     area = float(found.mask.sum()) * found.frame.mpp**2 / 1e6
@@ -136,7 +136,7 @@ def tissue(
 @click.option("--mpp", type=float, default=1.0, show_default=True, metavar="µM/PX", help="Resolution of the tiles.")
 @click.option("--size", type=int, default=512, show_default=True, metavar="PX", help="Width of a tile.")
 @click.option("--overlap", type=int, default=0, show_default=True, metavar="PX", help="What neighbouring tiles share.")
-@click.option("--annotations", type=PATH, metavar="FILE", help="Outlines to store as label rasters.")
+@click.option("--annotations", type=PATH, metavar="FILE", help="Annotations to store as label rasters.")
 @click.option(
     "--classes", metavar="A,B,…",
     help="Classes of the outlines, later ones painted over earlier ones; by default those of the file from A to Z.",
@@ -179,26 +179,26 @@ def tile(
     quiet: bool,
 ) -> None:  # fmt: skip
     """Store the tissue of SLIDE as tiles in Zarr."""
+    from wsiseg.annotations.formats import file_hash, read_annotations
     from wsiseg.grid import Grid
     from wsiseg.memory import TILING_BASE, estimate_tiling, require
-    from wsiseg.regions.formats import file_hash, read_outlines
+    from wsiseg.selection.tiling import select_tiles, tile_slide
+    from wsiseg.selection.tissue import tissue_of
     from wsiseg.slides.open import open_slide
     from wsiseg.stores.tiles import describe
-    from wsiseg.tiling import select_tiles, tile_slide
-    from wsiseg.tissue import tissue_of
 
     out = out or Path(f"{slide.stem}.zarr")
     sources: dict[str, Any] = {"tissue": None if no_tissue else "default"}
-    regions: tuple[Region, ...] = ()
+    regions: tuple[LabelledPolygon, ...] = ()
     class_map = None
     if annotations is not None:
-        found = read_outlines(annotations)
+        found = read_annotations(annotations)
         regions = tuple(r for r in found.regions if r.label is not None)
         class_map = _class_map(classes, regions)
         sources["annotations"] = file_hash(annotations)
         unnamed = len(found.regions) - len(regions)
         click.echo(f"{annotations}: {found}" + (f", {unnamed} without a class left out" if unnamed else ""), err=True)
-    region_file = read_outlines(within).regions if within is not None else None
+    region_file = read_annotations(within).regions if within is not None else None
     if within is not None:
         sources["within"] = file_hash(within)
     opening = open_slide(slide, mpp=slide_mpp, scaled_decoding=not full_decoding)
@@ -227,7 +227,7 @@ def tile(
     say_next("tile", quiet=quiet)
 
 
-def _class_map(names: str | None, regions: tuple[Region, ...]) -> ClassMap:
+def _class_map(names: str | None, regions: tuple[LabelledPolygon, ...]) -> ClassMap:
     from wsiseg.classes import ClassMap
 
     ignored = ("Ignore", "Ignore*")

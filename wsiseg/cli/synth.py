@@ -32,7 +32,7 @@ class _Size(click.ParamType):
 @click.command()
 @click.option("--out", type=PATH, required=True, metavar="SLIDE", help="The slide: .svs, or .ome.tiff for OME-TIFF.")
 @click.option(
-    "--truth", type=PATH, metavar="FILE", help="Outlines of glomeruli and nuclei; beside the slide if absent."
+    "--truth", type=PATH, metavar="FILE", help="Annotations of glomeruli and nuclei; beside the slide if absent."
 )
 @click.option("--size-mm", type=_Size(), default="8x6", show_default=True, metavar="WxH", help="Width x height in mm.")
 @click.option("--mpp", type=float, default=0.25, show_default=True, metavar="µM/PX", help="Resolution of level 0.")
@@ -83,8 +83,8 @@ def synth(
     """Generate a kidney slide and its exact truth. What is measured on it says nothing about real kidneys."""
     from itertools import chain
 
+    from wsiseg.annotations.formats import write_annotations
     from wsiseg.errors import OutputError
-    from wsiseg.regions.formats import write_outlines
     from wsiseg.synthetic import CLASSES, Annotator, SlideSpec, generate, write_slide
 
     truth = truth or out.with_name(
@@ -101,7 +101,7 @@ def synth(
         write_slide(made, out, quality, progress=progress)
     regions = person.annotate(made.truth if no_nuclei else chain(made.truth, made.nuclei()), made.frame)
     origin = {"slide": out.name, "origin": "generated", "seed": seed, "stain": stain, "thickness_um": thickness_um}
-    written = write_outlines(truth, regions, classes=CLASSES, properties=origin, frame=made.frame)
+    written = write_annotations(truth, regions, classes=CLASSES, properties=origin, frame=made.frame)
     click.echo(f"{out}: {made.frame.width} × {made.frame.height} px at {mpp:g} µm/px")
     click.echo(f"{truth}: {written}")
     say_next("synth", quiet=quiet, slide=out, truth=truth)

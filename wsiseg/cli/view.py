@@ -14,7 +14,7 @@ PATH = click.Path(path_type=Path)
 @click.command()
 @click.argument("slide", type=PATH)
 @click.argument("layers", type=PATH, nargs=-1, metavar="[OUTLINES.geojson | LABELS.zarr]...")
-@click.option("--truth", type=PATH, metavar="FILE", help="Outlines to hold the first outline file against.")
+@click.option("--truth", type=PATH, metavar="FILE", help="Annotations to hold the first outline file against.")
 @click.option(
     "--classes", metavar="A,B,…", default="", help="More classes to choose from when objects are reviewed."
 )  # fmt: skip

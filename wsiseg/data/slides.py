@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from wsiseg.atomic import atomic_write, translate_os_errors
 from wsiseg.errors import RecipeError, SplitError
-from wsiseg.outputs import whole_file, writing
 
 SPLITS = ("train", "validation", "test")
 COLUMNS = ("slide", "annotations", "patient", "split", "mpp", "within")
@@ -112,9 +112,9 @@ def write_slides(path: Path, rows: Sequence[SlideRow]) -> None:
             "" if p is None else os.path.relpath(p, path.parent) for p in (row.slide, row.annotations, row.within)
         )
         table.writerow((slide, annotations, row.patient, row.split, row.mpp or "", within))
-    with writing(path):
+    with translate_os_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-    with whole_file(path) as sink:
+    with atomic_write(path) as sink:
         sink.write(text.getvalue().encode())
 
 

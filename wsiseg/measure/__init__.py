@@ -1,4 +1,4 @@
-"""Outlines in, the numbers of a nephropathologist out: everything in µm, at whatever µm/px it was outlined.
+"""Annotations in, the numbers of a nephropathologist out: everything in µm, at whatever µm/px it was outlined.
 
 names       which class is a glomerulus, a sclerotic one, a podocyte
 shapes      area, perimeter, diameter, circularity      edges       how much of an outline lies where tissue ends

@@ -18,11 +18,11 @@ import shapely
 from numpy.typing import NDArray
 from shapely import MultiPolygon, Polygon
 
+from wsiseg.annotations.trace import trace
 from wsiseg.classes import ClassMap
 from wsiseg.geometry import Box, Frame
 from wsiseg.measure.shapes import Numbers, Shapes
-from wsiseg.regions.vectorise import vectorise
-from wsiseg.tissue import TissueMask
+from wsiseg.selection.tissue import TissueMask
 
 REACH_UM = 16.0
 CUT_SHARE = 0.1
@@ -31,7 +31,7 @@ CUT_SHARE = 0.1
 def tissue_outline(tissue: TissueMask, level0: Frame, bounds: Box) -> MultiPolygon | Polygon:
     """The outline of a mask in level-0 pixels, cut at the slide's edge and at the bounds of what was scanned."""
     classes = ClassMap(("Background", "Tissue"))
-    parts = [r.polygon for r in vectorise([tissue.mask.astype(np.uint8)], classes, tissue.frame, level0)]
+    parts = [r.polygon for r in trace([tissue.mask.astype(np.uint8)], classes, tissue.frame, level0)]
     return within(shapely.union_all(parts), level0, bounds)
 
 

@@ -11,18 +11,18 @@ import shapely
 from shapely import MultiPolygon, Polygon
 
 from wsiseg import __version__
+from wsiseg.annotations.formats import read_annotations
+from wsiseg.annotations.geojson_write import MOST_ANNOTATIONS, ObjectKind, write_geojson
+from wsiseg.annotations.polygon import Annotations, LabelledPolygon, Written
 from wsiseg.classes import ClassMap
-from wsiseg.errors import MismatchError, OutputError, RegionError
+from wsiseg.errors import AnnotationError, MismatchError, OutputError
 from wsiseg.geometry import Frame
 from wsiseg.measure.edges import tissue_outline, within
-from wsiseg.measure.names import Names, chosen, classes_of
-from wsiseg.measure.slide import Measured, Place, measure
+from wsiseg.measure.names import ClassRoles, chosen, classes_of
+from wsiseg.measure.slide import Measured, TissueContext, measure
 from wsiseg.measure.stereology import checked_thickness
-from wsiseg.regions.formats import read_outlines
-from wsiseg.regions.geojson_write import MOST_ANNOTATIONS, ObjectKind, write_geojson
-from wsiseg.regions.region import Outlines, Region, Written
+from wsiseg.selection.tissue import tissue_of
 from wsiseg.slides.slide import Slide
-from wsiseg.tissue import tissue_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """Outlines of one slide out of one or more files.
+    """Annotations of one slide out of one or more files.
 
     Attributes:
         regions: of all files, one after the other
@@ -57,13 +57,13 @@ class Read:
         origins: what the files say of how they were made
     """
 
-    regions: tuple[Region, ...]
+    regions: tuple[LabelledPolygon, ...]
     classes: ClassMap
     known: frozenset[str]
     origins: tuple[Mapping[str, Any], ...] = ()
 
 
-def measure_files(slide: Slide, outlines: Sequence[Path], wanted: Wanted) -> tuple[Measured, Read, Names]:
+def measure_files(slide: Slide, outlines: Sequence[Path], wanted: Wanted) -> tuple[Measured, Read, ClassRoles]:
     """Measure a slide.
 
     Args:
@@ -71,7 +71,7 @@ def measure_files(slide: Slide, outlines: Sequence[Path], wanted: Wanted) -> tup
         outlines: one or more files, as of glomeruli and of podocytes; all are taken together
 
     Raises:
-        RegionError: a file cannot be read
+        AnnotationError: a file cannot be read
         MismatchError: outlines were made from another slide
         ClassError: a class was named that no file knows, or none is a glomerulus
         GeometryError: no section has this thickness
@@ -80,13 +80,13 @@ def measure_files(slide: Slide, outlines: Sequence[Path], wanted: Wanted) -> tup
         checked_thickness(wanted.thickness_um)  # before the slide is looked at, which takes longest
     read = read_all(outlines, slide.frame)
     names = chosen(read.known, wanted.glomeruli, wanted.sclerotic, wanted.podocytes)
-    place = place_of(slide, wanted)
+    place = tissue_context_of(slide, wanted)
     return measure(read.regions, place, names, thickness_um=wanted.thickness_um, seed=wanted.seed), read, names
 
 
 def read_all(paths: Sequence[Path], level0: Frame) -> Read:
     """The outlines of one slide; MismatchError if a file says that it was made from a slide of another plane."""
-    found = [read_outlines(path) for path in paths]
+    found = [read_annotations(path) for path in paths]
     for path, outlines in zip(paths, found, strict=True):
         _check_frame(path, outlines, level0)
     classes, known = classes_of(found)
@@ -94,7 +94,7 @@ def read_all(paths: Sequence[Path], level0: Frame) -> Read:
     return Read(tuple(r for outlines in found for r in outlines.regions), classes, known, origins)
 
 
-def _check_frame(path: Path, outlines: Outlines, level0: Frame) -> None:
+def _check_frame(path: Path, outlines: Annotations, level0: Frame) -> None:
     stated = outlines.properties.get("wsiseg", {}).get("level0")
     if stated is not None and Frame.from_json(stated) != level0:
         raise MismatchError(
@@ -103,32 +103,34 @@ def _check_frame(path: Path, outlines: Outlines, level0: Frame) -> None:
         )
 
 
-def place_of(slide: Slide, wanted: Wanted) -> Place:
+def tissue_context_of(slide: Slide, wanted: Wanted) -> TissueContext:
     """Where the slide's tissue and cortex are."""
     if wanted.tissue is None:
         # Not widened, as it is for tiles: here its area counts, and where it ends.
         tissue = tissue_outline(tissue_of(slide, grow_um=0.0), slide.frame, slide.bounds)
     else:
         tissue = _drawn(wanted.tissue, slide)
-    return Place(slide.name, slide.frame, tissue, None if wanted.cortex is None else _drawn(wanted.cortex, slide))
+    return TissueContext(
+        slide.name, slide.frame, tissue, None if wanted.cortex is None else _drawn(wanted.cortex, slide)
+    )
 
 
 def _drawn(path: Path, slide: Slide) -> Polygon | MultiPolygon:
-    found = read_outlines(path)
+    found = read_annotations(path)
     _check_frame(path, found, slide.frame)
     if not found.regions:
-        raise RegionError(f"{path} has no outline: draw where the tissue is, or leave the option out.")
+        raise AnnotationError(f"{path} has no outline: draw where the tissue is, or leave the option out.")
     return within(shapely.union_all([r.polygon for r in found.regions]), slide.frame, slide.bounds)
 
 
-def write_measured(path: Path, slide: Slide, measured: Measured, read: Read, names: Names) -> Written:
+def write_measured(path: Path, slide: Slide, measured: Measured, read: Read, names: ClassRoles) -> Written:
     """Write all outlines as GeoJSON, glomeruli and podocytes with their measurements.
 
     Glomeruli are annotations and podocytes detections, because QuPath's "Resolve hierarchy" goes by the centroid for
     detections alone. Everything else is what `write_geojson` would make of it.
 
     Raises:
-        RegionError: QuPath does not open this suffix
+        AnnotationError: QuPath does not open this suffix
         OutputError: the place cannot be written
     """
     labels = {r.label for r in measured.regions}

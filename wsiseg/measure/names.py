@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
 
+from wsiseg.annotations.polygon import Annotations
 from wsiseg.classes import ClassMap
 from wsiseg.errors import ClassError
-from wsiseg.regions.region import Outlines
 
 # Taken where nobody says otherwise, as far as the outlines know them.
 GLOMERULI = ("Glomerulus",)
@@ -17,7 +17,7 @@ PODOCYTES = ("Podocyte", "Podocyte nucleus")
 
 
 @dataclass(frozen=True, slots=True)
-class Names:
+class ClassRoles:
     """Classes by what they are.
 
     Attributes:
@@ -36,7 +36,7 @@ class Names:
         return frozenset((*self.glomeruli, *self.sclerotic))
 
 
-def classes_of(found: Iterable[Outlines]) -> tuple[ClassMap, frozenset[str]]:
+def classes_of(found: Iterable[Annotations]) -> tuple[ClassMap, frozenset[str]]:
     """The classes that outline files know: those of the model that made them, and those of their outlines.
 
     Returns:
@@ -68,7 +68,7 @@ def chosen(
     glomeruli: tuple[str, ...] = (),
     sclerotic: tuple[str, ...] = (),
     podocytes: tuple[str, ...] = (),
-) -> Names:
+) -> ClassRoles:
     """What is what: the names given, and for each kind that has none the usual ones among the known.
 
     Args:
@@ -89,7 +89,7 @@ def chosen(
     picked = []
     for said, usual in ((glomeruli, GLOMERULI), (sclerotic, SCLEROTIC), (podocytes, PODOCYTES)):
         picked.append(said or tuple(name for name in usual if name in there and name not in given))
-    names = Names(*picked)
+    names = ClassRoles(*picked)
     kinds = [name for kind in picked for name in dict.fromkeys(kind)]
     twice = sorted({name for name in kinds if kinds.count(name) > 1})
     if twice:

@@ -11,11 +11,13 @@ import shapely
 from numpy.typing import NDArray
 from shapely import MultiPolygon, Polygon
 
+from wsiseg.annotations.canonical import canonical
+from wsiseg.annotations.polygon import LabelledPolygon
 from wsiseg.geometry import Frame
 from wsiseg.measure import columns
 from wsiseg.measure.edges import edge_share, is_cut
 from wsiseg.measure.figures import slide_counts, slide_means
-from wsiseg.measure.names import Names
+from wsiseg.measure.names import ClassRoles
 from wsiseg.measure.parents import NOBODY, parents
 from wsiseg.measure.shapes import (
     Numbers,
@@ -25,15 +27,13 @@ from wsiseg.measure.shapes import (
     perimeter_and_circularity,
 )
 from wsiseg.measure.stereology import checked_thickness
-from wsiseg.regions.canonical import canonical
-from wsiseg.regions.region import Region
 
 # Column name -> one value a row: text (None where there is none), whole numbers, booleans, or floats (NaN where none).
 Table: TypeAlias = dict[str, NDArray[Any]]
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class TissueContext:
     """Where the outlines lie.
 
     Attributes:
@@ -64,7 +64,7 @@ class Measured:
     slides: Table
     glomeruli: Table
     podocytes: Table | None
-    regions: tuple[Region, ...]
+    regions: tuple[LabelledPolygon, ...]
 
     def tables(self) -> dict[str, Table]:
         """Name -> table, those that there are."""
@@ -73,7 +73,12 @@ class Measured:
 
 
 def measure(
-    regions: Sequence[Region], place: Place, names: Names, *, thickness_um: float | None = None, seed: int = 0
+    regions: Sequence[LabelledPolygon],
+    place: TissueContext,
+    names: ClassRoles,
+    *,
+    thickness_um: float | None = None,
+    seed: int = 0,
 ) -> Measured:
     """Measure a slide.
 
@@ -86,7 +91,7 @@ def measure(
 
     Raises:
         GeometryError: no section has this thickness
-        RegionError: an outline is no polygon or has an impossible name or coordinate
+        AnnotationError: an outline is no polygon or has an impossible name or coordinate
     """
     if thickness_um is not None:
         thickness_um = checked_thickness(thickness_um)
@@ -134,9 +139,9 @@ def measure(
 
 
 class _Objects:
-    """Outlines of one kind: level-0 pixels, and µm."""
+    """Annotations of one kind: level-0 pixels, and µm."""
 
-    def __init__(self, regions: list[Region], place: Place) -> None:
+    def __init__(self, regions: list[LabelledPolygon], place: TissueContext) -> None:
         self.regions = regions
         self.slide = place.slide
         self.pixels: Shapes = np.empty(len(regions), dtype=object)
@@ -158,7 +163,7 @@ class _Objects:
         return {"centroid_x_um": centre[:, 0], "centroid_y_um": centre[:, 1], "score": score}
 
 
-def _glomeruli(objects: _Objects, tissue: Polygon | MultiPolygon, names: Names) -> Table:
+def _glomeruli(objects: _Objects, tissue: Polygon | MultiPolygon, names: ClassRoles) -> Table:
     perimeter, circularity = perimeter_and_circularity(objects.um)
     share = edge_share(objects.um, tissue)
     return objects.head() | {
@@ -191,7 +196,7 @@ def _count(glomeruli: Table, podocytes: Table, held: NDArray[np.int64]) -> None:
 
 
 def _with_measurements(
-    regions: list[Region], where: Sequence[int], table: Table, known: tuple[columns.Column, ...]
+    regions: list[LabelledPolygon], where: Sequence[int], table: Table, known: tuple[columns.Column, ...]
 ) -> None:
     """Put the numbers of a table beside those that the outlines had already; a measurement made anew wins."""
     shown = {column.shown: table[column.name] for column in known if column.shown and column.name in table}

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from wsiseg.atomic import atomic_write, translate_os_errors
 from wsiseg.errors import OutputError
 from wsiseg.measure.columns import TABLES
 from wsiseg.measure.slide import Table
-from wsiseg.outputs import whole_file, writing
 
 FORMATS = ("csv", "parquet")
 
@@ -49,12 +49,12 @@ def write_tables(folder: Path, tables: Mapping[str, Table], format: str, *, over
     """
     check_folder(folder, format, overwrite=overwrite)
     packed = {f"{name}.{format}": _csv(table) if format == "csv" else _parquet(table) for name, table in tables.items()}
-    with writing(folder):
+    with translate_os_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     for name, data in packed.items():
-        with whole_file(folder / name) as sink:
+        with atomic_write(folder / name) as sink:
             sink.write(data)
-    with writing(folder):
+    with translate_os_errors(folder):
         for path in _ours(folder):
             if path.name not in packed:
                 path.unlink()

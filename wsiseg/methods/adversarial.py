@@ -35,7 +35,7 @@ from wsiseg.methods.method import Batch, rise
 from wsiseg.methods.probe import sharpness_auc
 from wsiseg.methods.supervised import Supervised
 from wsiseg.nets.discriminators import DISCRIMINATORS
-from wsiseg.nets.generator import Generator
+from wsiseg.nets.segmentation import SegmentationNet
 from wsiseg.recipe import Recipe
 
 PAPER_PHASE_TWO = 0.5  # share of the steps after which `paper` turns to unlabelled slides
@@ -45,13 +45,13 @@ MEMORY = 0.95  # of the running mean of D's loss
 class Adversarial(Supervised):
     """Learns from labelled and unlabelled batches; see the module's docstring."""
 
-    def __init__(self, recipe: Recipe, classes: ClassMap, fabric: Any, generator: Generator) -> None:
+    def __init__(self, recipe: Recipe, classes: ClassMap, fabric: Any, generator: SegmentationNet) -> None:
         super().__init__(recipe, classes, fabric, generator)
         self.gan = recipe.method.adversarial
-        critic = DISCRIMINATORS[self.gan.discriminator](len(classes), self.gan.width)
-        optimiser = torch.optim.Adam(critic.parameters(), lr=self.gan.learning_rate, betas=(0.5, 0.999))
-        self.critic, self.critic_optimiser = fabric.setup(critic, optimiser)
-        self.critic_loss, self.updates = math.log(2), 0
+        discriminator = DISCRIMINATORS[self.gan.discriminator](len(classes), self.gan.width)
+        optimiser = torch.optim.Adam(discriminator.parameters(), lr=self.gan.learning_rate, betas=(0.5, 0.999))
+        self.discriminator, self.discriminator_optimiser = fabric.setup(discriminator, optimiser)
+        self.discriminator_loss_mean, self.updates = math.log(2), 0
 
     def update(self, labelled: Batch, unlabelled: Batch | None, progress: float) -> dict[str, float]:
         """One step of G, then one of D. Returns all losses, and whether D rested."""
@@ -83,7 +83,7 @@ class Adversarial(Supervised):
                 loss, figures = loss + extra, figures | more
         self.learn(loss)
         if playing:
-            figures |= self._teach_critic(images, labels, true.detach(), predicted.detach())
+            figures |= self._update_discriminator(images, labels, true.detach(), predicted.detach())
         return {"loss": loss.item(), **figures}
 
     def _unlabelled_weight(self, progress: float) -> float:
@@ -113,35 +113,37 @@ class Adversarial(Supervised):
 
     def _judge(self, images: Tensor, maps: Tensor) -> tuple[Tensor, Tensor]:
         """D's logits and features for G's step. Without Fabric's wrapper: no process waits for gradients of D here."""
-        with frozen(self.critic.module), self.fabric.autocast():
-            logits, features = self.critic.module(images, maps)
+        with frozen(self.discriminator.module), self.fabric.autocast():
+            logits, features = self.discriminator.module(images, maps)
         return logits.float(), features.float()
 
-    def _teach_critic(self, images: Tensor, labels: Tensor, true: Tensor, predicted: Tensor) -> dict[str, float]:
+    def _update_discriminator(
+        self, images: Tensor, labels: Tensor, true: Tensor, predicted: Tensor
+    ) -> dict[str, float]:
         """D's step, on the maps that G made for its own: G is not run again."""
         gan = self.gan
         penalise = gan.r1 > 0 and self.updates % gan.r1_every == 0
         if penalise:
             images, true = images.detach().requires_grad_(), true.requires_grad_()
         if gan.target == "correctness":
-            real, _ = self.critic(images, predicted)
+            real, _ = self.discriminator(images, predicted)
             loss = correctness_loss(real, predicted.argmax(1), labels)
         else:
             # One pass for both: D has no batch statistics that could tell them apart.
-            said, _ = self.critic(torch.cat([images, images]), torch.cat([predicted, true]))
+            said, _ = self.discriminator(torch.cat([images, images]), torch.cat([predicted, true]))
             pretended, real = said.chunk(2)
             loss = discriminator_loss(real, pretended, gan.game)
         figures = {"discriminator": loss.item()}
         if penalise and gan.target == "source":
             penalty = gradient_penalty(real, images, true)
             loss, figures["r1"] = loss + gan.r1 * gan.r1_every * penalty, penalty.item()
-        self.critic_loss = MEMORY * self.critic_loss + (1 - MEMORY) * figures["discriminator"]
-        resting = self.critic_loss < gan.pause_below
+        self.discriminator_loss_mean = MEMORY * self.discriminator_loss_mean + (1 - MEMORY) * figures["discriminator"]
+        resting = self.discriminator_loss_mean < gan.pause_below
         if not resting:
-            self.critic_optimiser.zero_grad(set_to_none=True)
+            self.discriminator_optimiser.zero_grad(set_to_none=True)
             self.fabric.backward(loss)
-            self.critic_optimiser.step()
-        figures["discriminator_rests"] = float(resting)
+            self.discriminator_optimiser.step()
+        figures["discriminator_paused"] = float(resting)
         if self.updates % gan.probe_every == 0:
             figures["probe_auc"] = sharpness_auc(true, predicted)
         return figures
@@ -149,18 +151,18 @@ class Adversarial(Supervised):
     def state_dict(self) -> dict[str, Any]:
         """That of the supervised part, and D with its optimiser and running loss."""
         return super().state_dict() | {
-            "critic": self.critic.module.state_dict(),
-            "critic_optimiser": self.critic_optimiser.state_dict(),
-            "critic_loss": self.critic_loss,
+            "discriminator": self.discriminator.module.state_dict(),
+            "discriminator_optimiser": self.discriminator_optimiser.state_dict(),
+            "discriminator_loss_mean": self.discriminator_loss_mean,
             "steps": self.updates,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """The inverse of `state_dict`."""
         super().load_state_dict(state)
-        self.critic.module.load_state_dict(state["critic"])
-        self.critic_optimiser.load_state_dict(state["critic_optimiser"])
-        self.critic_loss, self.updates = state["critic_loss"], state["steps"]
+        self.discriminator.module.load_state_dict(state["discriminator"])
+        self.discriminator_optimiser.load_state_dict(state["discriminator_optimiser"])
+        self.discriminator_loss_mean, self.updates = state["discriminator_loss_mean"], state["steps"]
 
 
 @contextmanager

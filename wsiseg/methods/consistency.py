@@ -25,14 +25,14 @@ from wsiseg.data.mix import mixed, pieces
 from wsiseg.losses.segmentation import trusted_cross_entropy
 from wsiseg.methods.method import Batch, per_class, rise
 from wsiseg.methods.supervised import Supervised
-from wsiseg.nets.generator import Generator
+from wsiseg.nets.segmentation import SegmentationNet
 from wsiseg.recipe import Recipe
 
 
 class Consistency(Supervised):
     """Learns from labelled and unlabelled batches; see the module's docstring."""
 
-    def __init__(self, recipe: Recipe, classes: ClassMap, fabric: Any, generator: Generator) -> None:
+    def __init__(self, recipe: Recipe, classes: ClassMap, fabric: Any, generator: SegmentationNet) -> None:
         super().__init__(recipe, classes, fabric, generator)
         self.own = recipe.method.consistency
         self.sure = per_class(self.own.confidence, classes, "method.consistency.confidence")

@@ -17,14 +17,14 @@ import torch
 from wsiseg.classes import ClassMap
 from wsiseg.methods.method import Batch, rise
 from wsiseg.methods.supervised import Supervised
-from wsiseg.nets.generator import Generator
+from wsiseg.nets.segmentation import SegmentationNet
 from wsiseg.recipe import Recipe
 
 
 class MeanTeacher(Supervised):
     """Learns from labelled and unlabelled batches; see the module's docstring."""
 
-    def __init__(self, recipe: Recipe, classes: ClassMap, fabric: Any, generator: Generator) -> None:
+    def __init__(self, recipe: Recipe, classes: ClassMap, fabric: Any, generator: SegmentationNet) -> None:
         super().__init__(recipe, classes, fabric, generator)
         self.own = recipe.method.mean_teacher
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from wsiseg.classes import ClassMap
 from wsiseg.errors import RecipeError
-from wsiseg.nets.generator import Architecture, Generator
+from wsiseg.nets.segmentation import Architecture, SegmentationNet
 from wsiseg.recipe import Recipe
 
 Batch = tuple[Tensor, Tensor]  # images (n, side, side, 3) uint8, labels (n, side, side) uint8; not yet augmented
@@ -41,7 +41,7 @@ class Method(Protocol):
 class MethodClass(Protocol):
     """How a method is made: from a recipe and a fresh generator, on Fabric's device and precision."""
 
-    def __call__(self, recipe: Recipe, classes: ClassMap, fabric: Any, generator: Generator) -> Method: ...
+    def __call__(self, recipe: Recipe, classes: ClassMap, fabric: Any, generator: SegmentationNet) -> Method: ...
 
 
 def rate(progress: float, schedule: str, warmup: float) -> float:

@@ -28,7 +28,7 @@ from wsiseg.losses.segmentation import trusted_cross_entropy
 from wsiseg.methods.consistency import pseudo_labels
 from wsiseg.methods.method import Batch, per_class
 from wsiseg.methods.supervised import Supervised
-from wsiseg.nets.generator import Generator
+from wsiseg.nets.segmentation import SegmentationNet
 from wsiseg.recipe import Recipe
 
 FLIPS: tuple[tuple[int, ...], ...] = ((), (2,), (3,), (2, 3))  # axes of (n, channels, h, w)
@@ -37,7 +37,7 @@ FLIPS: tuple[tuple[int, ...], ...] = ((), (2,), (3,), (2, 3))  # axes of (n, cha
 class SelfTraining(Supervised):
     """Learns from labelled and unlabelled batches; see the module's docstring."""
 
-    def __init__(self, recipe: Recipe, classes: ClassMap, fabric: Any, generator: Generator) -> None:
+    def __init__(self, recipe: Recipe, classes: ClassMap, fabric: Any, generator: SegmentationNet) -> None:
         super().__init__(recipe, classes, fabric, generator)
         self.own = recipe.method.self_training
         self.sure = per_class(self.own.confidence, classes, "method.self_training.confidence")

@@ -4,7 +4,7 @@
                                       │
                                       └──average──►  predictor
 
-Outlines made for other purposes are often incomplete: tissue counts as background although it holds the very thing.
+Annotations made for other purposes are often incomplete: tissue counts as background although it holds the very thing.
 With `forgive` set, pixels of background, away from any outline, on which the averaged network is surer of an object
 than that, take no part in the loss (in the spirit of the noisy-label bootstrapping of Reed et al. 2015).
 """
@@ -21,8 +21,8 @@ from wsiseg.classes import ClassMap
 from wsiseg.data.augment import Augmenter
 from wsiseg.losses.segmentation import cross_entropy, soft_dice
 from wsiseg.methods.method import Batch, rate
-from wsiseg.nets.average import Average
-from wsiseg.nets.generator import Generator
+from wsiseg.nets.ema import Average
+from wsiseg.nets.segmentation import SegmentationNet
 from wsiseg.recipe import Recipe
 
 FORGIVE_MARGIN_UM = 30.0  # a border drawn a little too tight is no missed object
@@ -31,7 +31,7 @@ FORGIVE_MARGIN_UM = 30.0  # a border drawn a little too tight is no missed objec
 class Supervised:
     """Learns from labelled batches only; see the module's docstring."""
 
-    def __init__(self, recipe: Recipe, classes: ClassMap, fabric: Any, generator: Generator) -> None:
+    def __init__(self, recipe: Recipe, classes: ClassMap, fabric: Any, generator: SegmentationNet) -> None:
         self.options, self.fabric = recipe.method, fabric
         self.architecture = generator.architecture
         self.margin = round(FORGIVE_MARGIN_UM / recipe.data.mpp)
@@ -42,7 +42,7 @@ class Supervised:
         self.net, self.optimiser = fabric.setup(generator, optimiser)
         self.average = Average(self.net.module, self.options.ema)
 
-    def _groups(self, generator: Generator) -> list[dict[str, Any]]:
+    def _groups(self, generator: SegmentationNet) -> list[dict[str, Any]]:
         encoder = list(generator.net.encoder.parameters())
         known = {id(p) for p in encoder}
         head = [p for p in generator.parameters() if id(p) not in known]

@@ -1,6 +1,6 @@
 """Blur, pen and folds in a small picture of a slide: pure arrays.
 
-Pen of a colour is found as `wsiseg.tissue` finds it, to leave it out. Black pen lets no colour through and is wider
+Pen of a colour is found as `wsiseg.selection.tissue` finds it, to leave it out. Black pen lets no colour through and is wider
 than anything dark and grey in a section. Both are rules on colour, as in HistoQC (Janowczyk et al., "HistoQC: an
 open-source quality control tool for digital pathology slides", JCO Clinical Cancer Informatics 3, 2019). A stroke found
 on glass is followed over the tissue, where blue, green and black ink let less red through than any stain.
@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from wsiseg.classes import ClassMap
-from wsiseg.masks import Mask, closed, touching, widened, without_small
-from wsiseg.tissue import PEN_MIN_UM2, PEN_REACH_UM, SMOOTH_UM, Colours, coloured_pen, most, spread
+from wsiseg.selection.masks import Mask, close, dilate, reconstruct, remove_small
+from wsiseg.selection.tissue import PEN_MIN_UM2, PEN_REACH_UM, SMOOTH_UM, Colours, coloured_pen, most, spread
 
 CLASSES = ClassMap(("Background", "Blur", "Fold", "Pen", "Bubble"))
 BLUR, FOLD, PEN, BUBBLE = (
@@ -52,26 +52,26 @@ def blur(sharpness: NDArray[np.float32], um: Um) -> Mask:
     """Where tissue is out of focus: bool (h, w) from `wsiseg.qc.blur.sharpness`, NaN outside the tissue."""
     known = np.isfinite(sharpness)
     value = np.where(known, sharpness, np.inf)
-    mask = touching(value < SOFT, value < BLURRED)
-    return without_small(closed(mask, 5 * um[1], um) & known, BLUR_MIN_UM2 / (um[0] * um[1]))
+    mask = reconstruct(value < SOFT, value < BLURRED)
+    return remove_small(close(mask, 5 * um[1], um) & known, BLUR_MIN_UM2 / (um[0] * um[1]))
 
 
 def pen(light: Colours, um: Um) -> Mask:
     """Strokes of pen of any colour: bool (h, w) from transmittances (h, w, 3)."""
     ink = coloured_pen(light, um) | _black_pen(light, um)
     over_tissue = _wide(light[..., 0] < INK_RED, um)
-    return touching(ink | over_tissue, ink)
+    return reconstruct(ink | over_tissue, ink)
 
 
 def _black_pen(light: Colours, um: Um) -> Mask:
     brightest, colour = most(light), spread(light)
     sure = (brightest < BLACK[0]) & (colour < BLACK[1])
-    core = without_small(_wide(sure, um), PEN_MIN_UM2 / (um[0] * um[1]))
+    core = remove_small(_wide(sure, um), PEN_MIN_UM2 / (um[0] * um[1]))
     if not core.any():
         return core
     rim = (brightest < BLACK_RIM[0]) & (colour < BLACK_RIM[1])
-    near = widened(core, PEN_REACH_UM, um)
-    return widened(touching((rim | core) & near, core), 2 * SMOOTH_UM, um)
+    near = dilate(core, PEN_REACH_UM, um)
+    return dilate(reconstruct((rim | core) & near, core), 2 * SMOOTH_UM, um)
 
 
 def _wide(mask: Mask, um: Um) -> Mask:
@@ -93,9 +93,9 @@ def folds(light: Colours, tissue: Mask, um: Um) -> Mask:
     counterstain = np.maximum(depth[..., 1] - depth[..., 0], 0)
     excess = np.minimum(_multiple(grey, tissue, um), _multiple(counterstain, tissue, um))
     pixel = um[0] * um[1]
-    sure = without_small(tissue & (excess > FOLDED), FOLD_SURE_UM2 / pixel)
-    mask = closed(touching(tissue & (excess > FOLD_RIM), sure), 3 * max(um), um)
-    return _bands(without_small(mask, FOLD_MIN_UM2 / pixel), um)
+    sure = remove_small(tissue & (excess > FOLDED), FOLD_SURE_UM2 / pixel)
+    mask = close(reconstruct(tissue & (excess > FOLD_RIM), sure), 3 * max(um), um)
+    return _bands(remove_small(mask, FOLD_MIN_UM2 / pixel), um)
 
 
 def _multiple(values: NDArray[np.float32], tissue: Mask, um: Um) -> NDArray[np.float32]:

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from wsiseg.geometry import Box, Frame
-from wsiseg.masks import Mask
-from wsiseg.tiling import Progress, no_progress
-from wsiseg.tissue import Readable
+from wsiseg.selection.masks import Mask
+from wsiseg.selection.tiling import Progress, no_progress
+from wsiseg.selection.tissue import Readable
 
 STEP_UM = 1.0  # the pixels that sharpness is measured on
 COARSEST_UM = 1.25  # on coarser pixels there is nothing to tell a defocus of 2 µm by

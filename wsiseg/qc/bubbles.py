@@ -13,8 +13,8 @@ from scipy import ndimage
 from shapely import Polygon, convex_hull, multipoints
 from skimage.draw import polygon2mask
 
-from wsiseg.masks import Mask, closed
-from wsiseg.tissue import Colours, most, spread
+from wsiseg.selection.masks import Mask, close
+from wsiseg.selection.tissue import Colours, most, spread
 
 RIM_LIGHT, RIM_COLOUR = 0.6, 0.20  # light that a rim lets through at most, and how far its channels may differ
 RIM_GAP_UM = 40.0  # bridged
@@ -31,7 +31,7 @@ def bubbles(light: Colours, um: Um) -> Mask:
     """Bubbles with their rims: bool (h, w) from transmittances (h, w, 3), 0 to 1."""
     rim = (most(light) < RIM_LIGHT) & (spread(light) < RIM_COLOUR)
     rim &= ~ndimage.binary_opening(rim, np.ones([max(2, round(RIM_WIDTH_UM / u)) for u in um]))
-    rim = closed(rim, RIM_GAP_UM, um)
+    rim = close(rim, RIM_GAP_UM, um)
     found = np.zeros(rim.shape, np.bool_)
     parts, _ = ndimage.label(rim, np.ones((3, 3)))
     for label, place in enumerate(ndimage.find_objects(parts), 1):

@@ -9,18 +9,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from wsiseg.annotations.polygon import LabelledPolygon
+from wsiseg.annotations.trace import trace
 from wsiseg.geometry import Frame
-from wsiseg.masks import Mask
 from wsiseg.qc import artefacts, bubbles, flags
 from wsiseg.qc.blur import sharpness
 from wsiseg.qc.flags import Flag
-from wsiseg.regions.region import Region
-from wsiseg.regions.vectorise import vectorise
+from wsiseg.selection.masks import Mask
+from wsiseg.selection.tiling import Progress, no_progress
+from wsiseg.selection.tissue import PEN_MOSTLY, TissueMask, find_tissue, is_dark, transmittance
 from wsiseg.slides.slide import Slide
-from wsiseg.tiling import Progress, no_progress
-from wsiseg.tissue import PEN_MOSTLY, TissueMask, find_tissue, is_dark, transmittance
 
-LOOK_UM = 8.0  # µm/px at which `wsiseg.tissue.tissue_of` looks, too
+LOOK_UM = 8.0  # µm/px at which `wsiseg.selection.tissue.tissue_of` looks, too
 
 # What artefacts are found by, for manifests: an output made by other rules is another output.
 RULES: dict[str, Any] = {
@@ -53,11 +53,11 @@ class Quality:
     labels: NDArray[np.uint8]
     flags: tuple[Flag, ...]
 
-    def outlines(self) -> Iterator[Region]:
+    def outlines(self) -> Iterator[LabelledPolygon]:
         """Artefacts as outlines in level-0 pixels, of the classes "Blur", "Fold", "Pen" and "Bubble"."""
-        return vectorise([self.labels], artefacts.CLASSES, self.frame, self.level0)
+        return trace([self.labels], artefacts.CLASSES, self.frame, self.level0)
 
-    def excluded(self) -> list[Region]:
+    def excluded(self) -> list[LabelledPolygon]:
         """The outlines of what is left out on demand."""
         names = RULES["excluded"]
         return [region for region in self.outlines() if region.label in names]

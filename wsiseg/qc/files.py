@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsiseg import __version__
+from wsiseg.annotations.formats import write_annotations
+from wsiseg.atomic import atomic_write, translate_os_errors
 from wsiseg.errors import OutputError
-from wsiseg.outputs import whole_file, writing
 from wsiseg.pictures import paint, save_picture
 from wsiseg.qc.artefacts import CLASSES
 from wsiseg.qc.examine import RULES, Quality
-from wsiseg.regions.formats import write_outlines
 from wsiseg.slides.slide import Slide
 
 FLAGS, ARTEFACTS, PICTURE = "flags.json", "artefacts.geojson", "picture.png"
@@ -51,11 +51,11 @@ def write_quality(folder: Path, slide: Slide, quality: Quality) -> None:
     """
     about = as_json(slide, quality)
     origin = {"wsiseg": {**about, "classes": CLASSES.to_json()}}
-    with writing(folder):
+    with translate_os_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     save_picture(folder / PICTURE, picture_of(quality))
-    write_outlines(folder / ARTEFACTS, quality.outlines(), classes=CLASSES, properties=origin)
-    with whole_file(folder / FLAGS) as sink:
+    write_annotations(folder / ARTEFACTS, quality.outlines(), classes=CLASSES, properties=origin)
+    with atomic_write(folder / FLAGS) as sink:
         sink.write(json.dumps(about, indent=1, ensure_ascii=False).encode() + b"\n")
 
 

@@ -117,7 +117,7 @@ class Predict(Section):
     )
     min_object_um2: float = Field(0.0, ge=0, description="smaller objects are left out")
     min_hole_um2: float = Field(0.0, ge=0, description="smaller holes are filled")
-    object_above: float | None = Field(
+    foreground_threshold: float | None = Field(
         None, gt=0, lt=1,
         description="an object is where all classes but background together have more than this probability: 0.5 where "
         "the classes are kinds of one thing, less where outlines are incomplete; left out: the most probable class",
@@ -128,7 +128,7 @@ class Predict(Section):
         description="touching pixels of several classes are one object, of the class that most of them have: right "
         "where the classes are kinds of one thing",
     )
-    separate_um: float = Field(
+    split_distance_um: float = Field(
         0.0, ge=0, description="touching objects whose middles are farther apart than this are taken apart; 0: off"
     )
     within_model: str = Field(

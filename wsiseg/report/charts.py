@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from wsiseg.agreement import Agreement
 from wsiseg.classes import PALETTE
+from wsiseg.evaluation.agreement import Agreement
 
 NAMES = ("blue", "vermilion", "green", "reddish purple", "orange", "sky blue", "yellow")  # of the palette
 COLOURS = tuple((red / 255, green / 255, blue / 255) for red, green, blue in PALETTE)

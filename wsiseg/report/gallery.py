@@ -6,10 +6,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from wsiseg.annotations.polygon import LabelledPolygon
 from wsiseg.classes import Colour
 from wsiseg.geometry import Box
 from wsiseg.pictures import draw_outlines
-from wsiseg.regions.region import Region
 from wsiseg.report.images import jpeg, with_scale_bar
 from wsiseg.report.page import Html, picture, row, subsection
 from wsiseg.slides.slide import Slide
@@ -29,9 +29,9 @@ class Item:
         beside: other outlines to draw, in another colour, below its own
     """
 
-    region: Region
+    region: LabelledPolygon
     says: str
-    beside: Sequence[Region] = ()
+    beside: Sequence[LabelledPolygon] = ()
 
 
 def gallery(title: str, slide: Slide, items: Sequence[Item], colours: tuple[Colour, Colour]) -> Html:

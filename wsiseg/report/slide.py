@@ -12,10 +12,10 @@ import numpy as np
 import shapely
 
 from wsiseg import __version__
+from wsiseg.annotations.polygon import LabelledPolygon
 from wsiseg.classes import PALETTE, Colour
 from wsiseg.measure.files import Read, read_all
 from wsiseg.pictures import draw_outlines
-from wsiseg.regions.region import Region
 from wsiseg.report import charts
 from wsiseg.report.gallery import Item, gallery
 from wsiseg.report.images import jpeg, with_scale_bar
@@ -56,7 +56,7 @@ def slide_report(slide: Slide, sources: Sources) -> bytes:
     """The report as HTML.
 
     Raises:
-        RegionError: an outline file cannot be read, or holds something other than areas
+        AnnotationError: an outline file cannot be read, or holds something other than areas
         MismatchError: a file was made from another slide
         StoreError: tables or flags are damaged
         SlideError: pixels cannot be read
@@ -82,13 +82,13 @@ def slide_report(slide: Slide, sources: Sources) -> bytes:
     )
 
 
-def areas_of(regions: Sequence[Region], slide: Slide) -> np.ndarray:
+def areas_of(regions: Sequence[LabelledPolygon], slide: Slide) -> np.ndarray:
     """(n,) areas in µm²."""
     shapes = np.array([r.polygon for r in regions], dtype=object)
     return shapely.area(shapes) * slide.frame.mpp * slide.frame.mpp_y if len(shapes) else np.empty(0)
 
 
-def name_of(region: Region) -> str:
+def name_of(region: LabelledPolygon) -> str:
     """The class, in words."""
     return region.label or UNNAMED
 
@@ -109,7 +109,7 @@ def by_class(read: Read, values: np.ndarray) -> dict[str, np.ndarray]:
 def _overview(slide: Slide, read: Read, truth: Read | None) -> Html:
     pixels, frame = slide.thumbnail(OVERVIEW_PX)
     colours = colours_of(read)
-    layers: list[tuple[list[Region], Colour]] = [] if truth is None else [(list(truth.regions), BESIDE)]
+    layers: list[tuple[list[LabelledPolygon], Colour]] = [] if truth is None else [(list(truth.regions), BESIDE)]
     layers += [
         ([r for r in read.regions if name_of(r) == name], colours.get(name, BESIDE))
         for name in dict.fromkeys(map(name_of, read.regions))
@@ -139,7 +139,7 @@ def _figures(read: Read, areas: np.ndarray, measured: Measurements | None) -> Ht
             [name, str(len(values)), shown(middle), f"{shown(low)} to {shown(high)}", f"{values.sum() / 1e6:.4g}"]
         )
     parts = [
-        table("Outlines by class", ["class", "number", "median area, µm²", "middle half, µm²", "in all, mm²"], rows)
+        table("Annotations by class", ["class", "number", "median area, µm²", "middle half, µm²", "in all, mm²"], rows)
     ]
     if measured is None:
         says = "No measurements were given: make them with wsiseg measure, and name them with --measurements."
@@ -190,7 +190,7 @@ def _galleries(slide: Slide, read: Read, areas: np.ndarray) -> Html:
     return section("Objects", join(parts)) if parts else Html("")
 
 
-def _caption(region: Region, area: float) -> str:
+def _caption(region: LabelledPolygon, area: float) -> str:
     score = "" if region.score is None else f", score {region.score:.2f}"
     return f"{name_of(region)}, {shown(area)} µm²{score}"
 
@@ -211,7 +211,7 @@ def _provenance(slide: Slide, read: Read) -> Html:
     parts = [subsection("Slide", table("What was read", ["", ""], rows))]
     for number, origin in enumerate(read.origins, 1):
         facts = list(flattened(origin))
-        parts.append(subsection(f"Outlines {number}", table("What they were made from", ["", ""], facts)))
+        parts.append(subsection(f"Annotations {number}", table("What they were made from", ["", ""], facts)))
     if not read.origins:
         parts.append(paragraph("The outlines do not say how they were made."))
     return section("Where it comes from", *parts)

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from wsiseg.agreement import agreement
+from wsiseg.annotations.polygon import LabelledPolygon
 from wsiseg.classes import ClassMap, Colour
-from wsiseg.evaluate import MATCH_IOU, SlideEvaluation, evaluate_slide, summary
+from wsiseg.evaluation.agreement import agreement
+from wsiseg.evaluation.evaluate import MATCH_IOU, SlideEvaluation, evaluate_slide, summary
 from wsiseg.measure.files import Read
-from wsiseg.regions.region import Region
 from wsiseg.report import charts
 from wsiseg.report.gallery import Item, gallery
 from wsiseg.report.page import Html, paragraph, picture, row, section, table
@@ -75,7 +75,7 @@ def _tables(figures: dict[str, Any], classes: ClassMap, mpp: float) -> list[Html
     ]
 
 
-def _agreement(slide: Slide, found: SlideEvaluation, true: list[Region], areas: np.ndarray) -> Html:
+def _agreement(slide: Slide, found: SlideEvaluation, true: list[LabelledPolygon], areas: np.ndarray) -> Html:
     """Areas of matched objects, prediction against truth."""
     pairs = found.any_object.found
     pixel = slide.frame.mpp * slide.frame.mpp_y
@@ -94,7 +94,7 @@ def _agreement(slide: Slide, found: SlideEvaluation, true: list[Region], areas: 
 
 
 def _worst(
-    slide: Slide, found: SlideEvaluation, true: list[Region], predicted: list[Region], most: int
+    slide: Slide, found: SlideEvaluation, true: list[LabelledPolygon], predicted: list[LabelledPolygon], most: int
 ) -> list[Html]:  # fmt: skip
     """The matched objects of the lowest IoU, the largest missed ones, and the largest without a partner."""
     matches = found.any_object
@@ -103,7 +103,7 @@ def _worst(
     alone = sorted((predicted[j] for j in matches.unmatched), key=lambda r: -r.polygon.area)[:most]
     pixel = slide.frame.mpp * slide.frame.mpp_y
 
-    def says(region: Region) -> str:
+    def says(region: LabelledPolygon) -> str:
         return f"{region.label}, {shown(region.polygon.area * pixel)} µm²"
 
     worst = [

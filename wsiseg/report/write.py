@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from wsiseg.atomic import atomic_write
 from wsiseg.errors import OutputError, StoreError
-from wsiseg.outputs import whole_file
 from wsiseg.report.results import is_results, results_report
 from wsiseg.report.slide import Sources, slide_report
 from wsiseg.report.training import is_run, training_report
@@ -50,7 +50,7 @@ def write_report(out: Path, wanted: Wanted) -> None:
     if out.resolve() in {path.resolve() for path in (wanted.results, *wanted.others)}:
         raise OutputError(f"{out} is one of the files that are read: choose another name.")
     page = _page(wanted)
-    with whole_file(out) as sink:
+    with atomic_write(out) as sink:
         sink.write(page)
 
 

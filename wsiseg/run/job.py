@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wsiseg import __version__
+from wsiseg.annotations.formats import file_hash
 from wsiseg.recipe import Recipe
-from wsiseg.regions.formats import file_hash
 from wsiseg.slides.slide import Slide
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class Plan:
         results: folder or URL
         model: path of the bundle; None where no stage needs one
         identity: of that bundle, see `identity_of`
-        engine, device: what runs the network, and where; see `wsiseg.engines.make_engine`
+        engine, device: what runs the network, and where; see `wsiseg.inference.engines.make_engine`
         threads: of a CPU, for one slide
         scratch: folder on the worker's own disk for results that go to a URL
         max_ram: bytes that a worker may use; None for no limit
@@ -89,7 +89,7 @@ def made_from(slide: Slide, unit: Unit, plan: Plan) -> Facts:
     elsewhere than it began. It stands in the record.
 
     Raises:
-        RegionError: the outlines for the stage `tile` cannot be read
+        AnnotationError: the outlines for the stage `tile` cannot be read
     """
     recipe = plan.recipe
     made: Facts = {

@@ -12,8 +12,8 @@ from typing import Any
 
 import fsspec
 
+from wsiseg.atomic import atomic_write, translate_os_errors
 from wsiseg.errors import OutputError, StoreError
-from wsiseg.outputs import whole_file, writing
 from wsiseg.run.job import Facts
 
 RECORD = "record.json"
@@ -99,9 +99,9 @@ class Results:
     def write(self, name: str, data: bytes) -> None:
         """Write a file beside the slides' folders; OutputError if the place cannot be written."""
         if not self.remote:
-            with writing(Path(self.place)):
+            with translate_os_errors(Path(self.place)):
                 Path(self.place).mkdir(parents=True, exist_ok=True)
-            with whole_file(Path(self.place) / name) as sink:
+            with atomic_write(Path(self.place) / name) as sink:
                 sink.write(data)
             return
         try:

@@ -12,24 +12,24 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from wsiseg.atomic import atomic_write
 from wsiseg.bundle import ModelBundle, load_bundle
 from wsiseg.data.slides import SlideRow
-from wsiseg.engines import make_engine
-from wsiseg.engines.engine import Engine
 from wsiseg.errors import BundleError
 from wsiseg.export import Tracing
 from wsiseg.export import export as write_format
+from wsiseg.inference.cascade import predict_within
+from wsiseg.inference.engines import make_engine
+from wsiseg.inference.engines.engine import Engine
+from wsiseg.inference.predict import PredictOptions, predict_slide
 from wsiseg.measure.files import Wanted, measure_files
 from wsiseg.measure.tables import write_tables
-from wsiseg.outputs import whole_file
-from wsiseg.predict import Job, predict_slide
 from wsiseg.qc.examine import examine
 from wsiseg.qc.files import write_quality
 from wsiseg.report.slide import Sources, slide_report
 from wsiseg.run.job import Facts, Plan, Unit, identity_of
+from wsiseg.selection.tiling import Progress
 from wsiseg.slides.slide import Slide
-from wsiseg.stages import predict_within
-from wsiseg.tiling import Progress
 
 OUTLINES = "outlines.geojson"
 
@@ -93,7 +93,7 @@ def predict(work: Work) -> Facts:
     """Outline the objects; outlines.geojson and, if asked for, labels.zarr."""
     fine, *coarse = engines_of(work.plan)
     labels = work.folder / "labels.zarr" if work.plan.recipe.run.labels else None
-    tiles, job = 0, Job(work.folder / OUTLINES, labels)
+    tiles, job = 0, PredictOptions(work.folder / OUTLINES, labels)
 
     def progress(done: int, total: int) -> None:
         nonlocal tiles
@@ -138,7 +138,7 @@ def report(work: Work) -> Facts:
     there = {name: work.folder / name for name in ("measurements", "qc")}
     measured, quality = (path if path.exists() else None for path in there.values())
     sources = Sources((work.folder / OUTLINES,), measurements=measured, quality=quality)
-    with whole_file(work.folder / "report.html") as sink:
+    with atomic_write(work.folder / "report.html") as sink:
         size = sink.write(slide_report(work.slide, sources))
     return {"bytes": size}
 

@@ -14,18 +14,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from wsiseg import __version__
+from wsiseg.annotations.formats import file_hash
+from wsiseg.atomic import atomic_write
 from wsiseg.errors import BusyError, MismatchError, OutputError, WsisegError
 from wsiseg.memory import estimate
-from wsiseg.outputs import whole_file
-from wsiseg.peak import peak_mib
-from wsiseg.regions.formats import file_hash
+from wsiseg.process_memory import peak_mib
 from wsiseg.run.job import FORMAT, Facts, Plan, Tell, Unit, made_from
 from wsiseg.run.memory import budget
 from wsiseg.run.results import RECORD, Results
 from wsiseg.run.stages import STAGES, Work, engines_of
+from wsiseg.selection.tiling import Progress
 from wsiseg.slides.open import open_slide
-from wsiseg.stores.claim import CLAIM, claim, differences
-from wsiseg.tiling import Progress
+from wsiseg.stores.reservation import RESERVATION, differences, reserve
 
 ENGINE = "engine.json"
 # A worker that lost the network may still be at it when another one is given its slide: that one waits.
@@ -108,7 +108,7 @@ def _claim(stack: ExitStack, folder: Path, made: Facts, plan: Plan) -> Path | No
     until, overwrite = time.monotonic() + PATIENCE_S, False
     while True:
         try:
-            return stack.enter_context(claim(folder, made, overwrite=overwrite))
+            return stack.enter_context(reserve(folder, made, overwrite=overwrite))
         except MismatchError:
             if overwrite or not plan.overwrite:
                 raise
@@ -166,7 +166,7 @@ def _run_stages(work: Work, made: Facts) -> None:
         },
         "host": platform.node(),
     }
-    with whole_file(work.folder / RECORD) as sink:
+    with atomic_write(work.folder / RECORD) as sink:
         sink.write(json.dumps(record, indent=1, ensure_ascii=False).encode() + b"\n")
 
 
@@ -176,9 +176,9 @@ def _only_of_this_engine(folder: Path, engine: Facts) -> None:
     if path.exists() and json.loads(path.read_text(encoding="utf-8")) == json.loads(json.dumps(engine)):
         return
     for entry in folder.iterdir():
-        if entry.name != CLAIM:
+        if entry.name != RESERVATION:
             shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
-    with whole_file(path) as sink:
+    with atomic_write(path) as sink:
         sink.write(json.dumps(engine).encode())
 
 
@@ -187,7 +187,7 @@ def outputs_of(folder: Path) -> Facts:
     found: Facts = {}
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
         parts = path.relative_to(folder).parts
-        if parts[0] in (CLAIM, RECORD, ENGINE):
+        if parts[0] in (RESERVATION, RECORD, ENGINE):
             continue
         store = next((i for i, part in enumerate(parts) if part.endswith(".zarr")), None)
         name = "/".join(parts if store is None else parts[: store + 1])

@@ -13,7 +13,7 @@ from wsiseg.errors import SlideError
 from wsiseg.geometry import Box
 from wsiseg.slides.backend import Pixels, reason
 from wsiseg.slides.openslide import CELL, OpenSlideBackend
-from wsiseg.slides.tiff import TiffBackend
+from wsiseg.slides.tiff.backend import TiffBackend
 
 PIECE = 64  # px of a level, along each side, at most
 

@@ -15,7 +15,7 @@ from wsiseg.slides.backend import Pixels, reason
 from wsiseg.slides.identity import identity_of
 from wsiseg.slides.pixels import bit_depth, to_rgb
 from wsiseg.slides.resolution import Resolution, from_tiff, plain
-from wsiseg.slides.tiff_layout import is_tiff, tiff_damage
+from wsiseg.slides.tiff.layout import is_tiff, tiff_damage
 
 # Pillow's own limit against decompression bombs; 13,377 × 13,377 px, 537 MB as RGB
 MAX_PIXELS = 178_956_970

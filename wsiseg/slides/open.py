@@ -13,8 +13,8 @@ from wsiseg.slides.image import ImageBackend
 from wsiseg.slides.ome_zarr import OmeZarrBackend
 from wsiseg.slides.openslide import OpenSlideBackend
 from wsiseg.slides.slide import Slide
-from wsiseg.slides.tiff import TiffBackend
-from wsiseg.slides.tiff_layout import is_tiff, tiff_damage
+from wsiseg.slides.tiff.backend import TiffBackend
+from wsiseg.slides.tiff.layout import is_tiff, tiff_damage
 from wsiseg.slides.tiffslide import TiffSlideBackend
 
 BACKENDS: dict[str, Callable[[str], Backend]] = {

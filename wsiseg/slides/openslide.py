@@ -15,7 +15,7 @@ from wsiseg.slides.backend import Pixels, reason
 from wsiseg.slides.identity import identity_of
 from wsiseg.slides.pixels import over_white
 from wsiseg.slides.resolution import plain, stated
-from wsiseg.slides.tiff_layout import BITS_PER_SAMPLE, ORIENTATION, first_tags, tiff_damage
+from wsiseg.slides.tiff.layout import BITS_PER_SAMPLE, ORIENTATION, first_tags, tiff_damage
 
 # px of a level; about the size of the slides' own tiles, so that OpenSlide's tile cache serves the overlaps
 CELL = 512

@@ -15,7 +15,7 @@ from wsiseg.slides.backend import Pixels, reason
 from wsiseg.slides.identity import identity_of
 from wsiseg.slides.pixels import bit_depth, to_rgb
 from wsiseg.slides.resolution import from_tiff, stated
-from wsiseg.slides.tiff_layout import tiff_damage
+from wsiseg.slides.tiff.layout import tiff_damage
 
 MINISWHITE, MINISBLACK, RGB, YCBCR = 0, 1, 2, 6
 JPEG = 7

@@ -27,7 +27,7 @@ from wsiseg.classes import ClassMap
 from wsiseg.errors import StoreError
 from wsiseg.geometry import Box, Frame
 from wsiseg.grid import Grid
-from wsiseg.stores.claim import Manifest, read_claim
+from wsiseg.stores.reservation import Manifest, read_claim
 from wsiseg.stores.shard import DAMAGED, read_shard, write_shard
 
 FORMAT = 1

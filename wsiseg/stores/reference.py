@@ -9,7 +9,7 @@ from pathlib import Path
 from wsiseg.errors import ResolutionError, StoreError
 from wsiseg.slides.open import open_slide
 from wsiseg.slides.slide import Slide
-from wsiseg.stores.claim import Manifest
+from wsiseg.stores.reservation import Manifest
 
 NOTE = "slide.json"
 

@@ -36,9 +36,9 @@ from wsiseg.errors import StoreError
 from wsiseg.geometry import Box
 from wsiseg.grid import Grid, Tile
 from wsiseg.slides.slide import Slide
-from wsiseg.stores.claim import CLAIM, Manifest, read_claim
 from wsiseg.stores.jpeg import JpegCodec, compress
 from wsiseg.stores.reference import referred
+from wsiseg.stores.reservation import RESERVATION, Manifest, read_claim
 from wsiseg.stores.shard import write_shard
 
 FORMAT = 1
@@ -279,6 +279,6 @@ def describe(path: Path) -> str:
     """One line on a finished store, for people."""
     store = TileStore(path)
     labels = f", labels of {len(store.classes)} classes" if store.classes else ""
-    files = sum(1 for p in path.rglob("*") if p.is_file() and p.name != CLAIM)
+    files = sum(1 for p in path.rglob("*") if p.is_file() and p.name != RESERVATION)
     size = store.grid.size
     return f"{path}: {len(store)} tiles of {size} × {size} px at {store.grid.frame.mpp:g} µm/px{labels}, {files} files"

@@ -10,9 +10,9 @@ import numpy as np
 from shapely import Polygon, make_valid
 from shapely.affinity import translate
 
+from wsiseg.annotations.polygon import LabelledPolygon
 from wsiseg.errors import WsisegError
 from wsiseg.geometry import Frame
-from wsiseg.regions.region import Region
 
 CORNERS = 64  # of a redrawn border
 HARMONICS = 6  # of its error round the object
@@ -41,7 +41,7 @@ class Annotator:
             if not 0 <= share <= 1:
                 raise WsisegError(f"A share of {share:g} {name} outlines does not exist: give 0 to 1.")
 
-    def annotate(self, truth: Iterable[Region], frame: Frame) -> Iterator[Region]:
+    def annotate(self, truth: Iterable[LabelledPolygon], frame: Frame) -> Iterator[LabelledPolygon]:
         """The outlines that this person makes.
 
         Args:
@@ -62,7 +62,7 @@ class Annotator:
                 y = rng.uniform(0, max(1.0, frame.height - (bottom - top))) - top
                 yield replace(drawn, polygon=translate(drawn.polygon, x, y))
 
-    def _redrawn(self, region: Region, rng: np.random.Generator, frame: Frame) -> Polygon:
+    def _redrawn(self, region: LabelledPolygon, rng: np.random.Generator, frame: Frame) -> Polygon:
         """The outer border with a smooth error; as it is where the person does not stray."""
         turn, size = rng.uniform(0, 2 * math.pi, HARMONICS), rng.normal(size=HARMONICS)
         if self.jitter_um == 0:

@@ -9,11 +9,11 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from wsiseg.annotations.polygon import LabelledPolygon
+from wsiseg.annotations.rasterise import rasterise
+from wsiseg.annotations.trace import trace
 from wsiseg.classes import ClassMap
 from wsiseg.geometry import Frame
-from wsiseg.regions.rasterise import rasterise
-from wsiseg.regions.region import Region
-from wsiseg.regions.vectorise import vectorise
 from wsiseg.synthetic.ground import BLUR, BUBBLE, FOLD, PEN, level
 from wsiseg.synthetic.slide import SyntheticSlide
 
@@ -22,8 +22,8 @@ BLURRED = 1.5  # µm: a defocus with a larger standard deviation counts
 PLANES = {"Blur": (BLUR, BLURRED), "Fold": (FOLD, 0.0), "Pen": (PEN, 0.0), "Bubble": (BUBBLE, 0.0)}
 
 
-def artefacts(slide: SyntheticSlide) -> Iterator[Region]:
-    """Outlines of the artefacts that were drawn, level-0 pixels, in steps of 8 µm.
+def artefacts(slide: SyntheticSlide) -> Iterator[LabelledPolygon]:
+    """Annotations of the artefacts that were drawn, level-0 pixels, in steps of 8 µm.
 
     "Blur" is tissue with a defocus of more than 1.5 µm, "Fold" tissue that lies double, "Pen" any place under ink,
     "Bubble" a bubble with its rim. They may overlap.
@@ -36,7 +36,7 @@ def artefacts(slide: SyntheticSlide) -> Iterator[Region]:
         mask = _above(planes, plane, least, frame.height, frame.width)
         if name in ("Blur", "Fold"):
             mask &= tissue
-        yield from vectorise([mask], ClassMap(("Background", name)), frame, slide.frame)
+        yield from trace([mask], ClassMap(("Background", name)), frame, slide.frame)
 
 
 @njit(cache=True, nogil=True)

@@ -14,10 +14,10 @@ from shapely import Polygon, get_parts, union_all
 from shapely import box as rectangles
 from shapely.affinity import scale
 
+from wsiseg.annotations.polygon import LabelledPolygon
 from wsiseg.classes import ClassMap
 from wsiseg.errors import GeometryError, WsisegError
 from wsiseg.geometry import Box, Frame
-from wsiseg.regions.region import Region
 from wsiseg.synthetic import anatomy, optics
 from wsiseg.synthetic.ground import BLUR, BUBBLE, PEN, TISSUE, Ground, lay_ground, nodes
 from wsiseg.synthetic.locate import OUTSIDE, World, where
@@ -146,7 +146,7 @@ class SyntheticSlide:
         optics.drop_dust(light, self.spec.seed, left, top, step)
         return light
 
-    def _glomeruli(self) -> Iterator[Region]:
+    def _glomeruli(self) -> Iterator[LabelledPolygon]:
         for number, profile in enumerate(self._world.profiles):
             label = LABELS.get(int(profile["kind"]))
             if label is None:
@@ -158,24 +158,24 @@ class SyntheticSlide:
             nuclei = list_nuclei(x - 2 * r, y - 2 * r, x + 2 * r, y + 2 * r, self._world)
             depth = nuclei["z"][nuclei["profile"] == number]
             centred = int(((depth >= 0) & (depth <= self.spec.thickness_um)).sum())
-            yield Region(
+            yield LabelledPolygon(
                 scale(polygon, 1 / self.spec.mpp, 1 / self.spec.mpp, origin=(0, 0)), label,
                 measurements={CENTRES: centred, PROFILES: len(depth)},
             )  # fmt: skip
 
     @cached_property
-    def tissue(self) -> tuple[Region, ...]:
-        """Outlines of the tissue, holes included, level-0 pixels, in steps of 8 µm."""
+    def tissue(self) -> tuple[LabelledPolygon, ...]:
+        """Annotations of the tissue, holes included, level-0 pixels, in steps of 8 µm."""
         rows, cols = (math.ceil(um / TISSUE_PITCH) for um in (self.spec.height_um, self.spec.width_um))
         steps = np.diff(np.pad(_tissue_mask(rows, cols, self._world), ((0, 0), (1, 1))), axis=1)
         row, left = np.nonzero(steps == 1)
         _, right = np.nonzero(steps == -1)
         side = TISSUE_PITCH / self.spec.mpp
         shape = union_all(rectangles(left * side, row * side, right * side, (row + 1) * side))
-        return tuple(Region(part, "Tissue") for part in get_parts(shape) if part.area * self.spec.mpp**2 > 400)
+        return tuple(LabelledPolygon(part, "Tissue") for part in get_parts(shape) if part.area * self.spec.mpp**2 > 400)
 
-    def nuclei(self) -> Iterator[Region]:
-        """Outlines of all nuclear profiles as drawn, "Podocyte" or "Non-podocyte nucleus", level-0 pixels.
+    def nuclei(self) -> Iterator[LabelledPolygon]:
+        """Annotations of all nuclear profiles as drawn, "Podocyte" or "Non-podocyte nucleus", level-0 pixels.
 
         They are listed block by block: memory does not grow with the slide.
         """
@@ -189,7 +189,7 @@ class SyntheticSlide:
                     if left <= n["x"] < right and top <= n["y"] < bottom:
                         turn = np.array([[n["c"], n["s"]], [-n["s"], n["c"]]])
                         corners = (ring * (n["a"], n["b"])) @ turn + (n["x"], n["y"])
-                        yield Region(Polygon(corners / self.spec.mpp), NUCLEUS_LABELS[int(n["podocyte"])])
+                        yield LabelledPolygon(Polygon(corners / self.spec.mpp), NUCLEUS_LABELS[int(n["podocyte"])])
 
 
 def generate(spec: SlideSpec) -> SyntheticSlide:

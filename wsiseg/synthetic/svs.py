@@ -21,9 +21,9 @@ from imagecodecs import jpeg8_encode
 from numpy.typing import NDArray
 from tifffile import TiffWriter
 
+from wsiseg.atomic import translate_os_errors
 from wsiseg.errors import OutputError
 from wsiseg.geometry import Box
-from wsiseg.outputs import writing
 from wsiseg.synthetic.slide import SyntheticSlide
 
 TILE = 512  # px
@@ -62,7 +62,7 @@ def write_slide(
     coarse.append(_Level(coarse[0].width // SHRINK, coarse[0].height // SHRINK, quality, keep=True))
     coarse[0].above = coarse[1]
     write = _write_ome if path.name.lower().endswith((".ome.tif", ".ome.tiff")) else _write_aperio
-    with writing(path):
+    with translate_os_errors(path):
         try:
             write(partial, slide, coarse, _tiles(slide, coarse[0], quality, workers or os.cpu_count() or 1, progress))
             os.replace(partial, path)

@@ -12,8 +12,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from wsiseg.atomic import translate_os_errors
 from wsiseg.errors import StoreError
-from wsiseg.outputs import writing
 
 
 def save_checkpoint(folder: Path, step: int, state: dict[str, Any], about: dict[str, Any]) -> None:
@@ -28,7 +28,7 @@ def save_checkpoint(folder: Path, step: int, state: dict[str, Any], about: dict[
     tensors: dict[str, Tensor] = {}
     skeleton = _take_apart(state, "", tensors)
     final, fresh = folder / f"step-{step:08d}", folder / f"step-{step:08d}.partial"
-    with writing(final):
+    with translate_os_errors(final):
         shutil.rmtree(fresh, ignore_errors=True)
         fresh.mkdir(parents=True)
         save_file(tensors, fresh / "tensors.safetensors")

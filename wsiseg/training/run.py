@@ -25,25 +25,25 @@ import torch
 from lightning_fabric.strategies.ddp import DDPStrategy
 
 from wsiseg import __version__
+from wsiseg.annotations.formats import file_hash, read_annotations
+from wsiseg.annotations.polygon import LabelledPolygon
+from wsiseg.annotations.surround import buffer, outside
+from wsiseg.atomic import translate_os_errors
 from wsiseg.bundle import ModelBundle, Usage, load_bundle, save_bundle
 from wsiseg.classes import ClassMap
 from wsiseg.data.crops import CropDataset, batches, side_for
 from wsiseg.data.slides import SPLITS, SlideRow, read_slides
-from wsiseg.engines.torch import find_device
 from wsiseg.errors import MismatchError, OutputError, RecipeError, SplitError
 from wsiseg.grid import Grid
+from wsiseg.inference.engines.torch import find_device
 from wsiseg.methods import METHODS
-from wsiseg.nets.generator import Generator
-from wsiseg.outputs import writing
+from wsiseg.nets.segmentation import SegmentationNet
 from wsiseg.recipe import Precision, Recipe
-from wsiseg.regions.formats import file_hash, read_outlines
-from wsiseg.regions.region import Region
-from wsiseg.regions.surround import grown, outside
+from wsiseg.selection.tiling import select_tiles, tile_slide
+from wsiseg.selection.tissue import tissue_of
 from wsiseg.slides.open import open_slide
-from wsiseg.stores.claim import differences
+from wsiseg.stores.reservation import differences
 from wsiseg.stores.tiles import TileStore
-from wsiseg.tiling import select_tiles, tile_slide
-from wsiseg.tissue import tissue_of
 from wsiseg.training.checkpoint import load_checkpoint, save_checkpoint
 from wsiseg.training.loop import Log, fit
 from wsiseg.training.start import build_generator, start_identity
@@ -78,7 +78,7 @@ def train(
 
     Raises:
         MismatchError: the run's checkpoint belongs to another recipe
-        RecipeError, SplitError, SlideError, RegionError, ClassError, OutputError, EngineError
+        RecipeError, SplitError, SlideError, AnnotationError, ClassError, OutputError, EngineError
     """
     where = find_device(device)
     classes = recipe.classes.class_map()
@@ -93,7 +93,7 @@ def train(
         if row.split != "test"
     }
     labelled, unlabelled, validation = _sides(rows, stores, recipe.data.unlabelled)
-    with writing(out):
+    with translate_os_errors(out):
         (out / "pictures").mkdir(parents=True, exist_ok=True)
         (out / "recipe.json").write_text(json.dumps(about["recipe"], indent=1, ensure_ascii=False) + "\n")
 
@@ -154,7 +154,7 @@ def train(
         "device": str(fabric.device),
     }
     net = method.predictor()
-    assert isinstance(net, Generator)
+    assert isinstance(net, SegmentationNet)
     return save_bundle(
         out / "model", net, name=recipe.name, classes=classes, usage=usage_of(recipe), provenance=provenance,
         metrics=dict(metrics), half=recipe.predict.half_weights,
@@ -197,10 +197,10 @@ def tile_row(
     row: SlideRow, recipe: Recipe, classes: ClassMap, folder: Path, say: Say, *, overwrite: bool = False
 ) -> TileStore:
     """Tile one slide of the list with its outlines; a finished store is used as it is, unless told to overwrite."""
-    regions: list[Region] = []
+    regions: list[LabelledPolygon] = []
     sources: dict[str, Any] = {}
     if row.annotations is not None:
-        found = read_outlines(row.annotations)
+        found = read_annotations(row.annotations)
         known = [replace(r, label=recipe.data.rename.get(r.label or "", r.label)) for r in found.regions]
         regions = [r for r in known if r.label]
         unnamed = sum(r.label is None for r in known)
@@ -217,7 +217,7 @@ def tile_row(
         if within is None:
             tiles = select_tiles(grid, tissue_of(slide), level0=slide.frame, also=regions)
         else:
-            inside = grown(within[1], recipe.data.within_margin_um, slide.frame)
+            inside = buffer(within[1], recipe.data.within_margin_um, slide.frame)
             tiles = select_tiles(grid, None, within=inside, level0=slide.frame)
             regions.append(outside(inside, slide.frame, classes))
         return tile_slide(
@@ -226,7 +226,7 @@ def tile_row(
         )  # fmt: skip
 
 
-def _within(row: SlideRow, recipe: Recipe) -> tuple[Path, list[Region]] | None:
+def _within(row: SlideRow, recipe: Recipe) -> tuple[Path, list[LabelledPolygon]] | None:
     """The file and the outlines inside which alone a slide is learnt; None: everywhere.
 
     Raises:
@@ -241,7 +241,7 @@ def _within(row: SlideRow, recipe: Recipe) -> tuple[Path, list[Region]] | None:
             f"{row.name} has no outlines to learn within ({', '.join(wanted)}): name a file in the column `within`, "
             "such as the outlines that another model predicted."
         )
-    found = [r for r in read_outlines(file).regions if r.label in wanted]
+    found = [r for r in read_annotations(file).regions if r.label in wanted]
     if not found:
         raise RecipeError(f"{file.name} outlines no {' or '.join(wanted)}, inside which to learn: leave the slide out.")
     return file, found
@@ -250,7 +250,7 @@ def _within(row: SlideRow, recipe: Recipe) -> tuple[Path, list[Region]] | None:
 def _earlier(out: Path, about: dict[str, Any], resume: bool, overwrite: bool) -> tuple[int, dict[str, Any]] | None:
     """(steps done, state) of an interrupted run, if it is to be resumed."""
     if overwrite and (out / "checkpoint").exists():
-        with writing(out):
+        with translate_os_errors(out):
             shutil.rmtree(out / "checkpoint")
     found = load_checkpoint(out / "checkpoint")
     if found is None:

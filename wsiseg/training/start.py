@@ -5,17 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from wsiseg.annotations.formats import file_hash
 from wsiseg.bundle import ModelBundle, load_bundle
 from wsiseg.errors import BundleError
-from wsiseg.nets.generator import Architecture, Generator
+from wsiseg.nets.segmentation import Architecture, SegmentationNet
 from wsiseg.nets.weights import load_imagenet, normalisation
 from wsiseg.recipe import Recipe
-from wsiseg.regions.formats import file_hash
 
 HEAD = "net.segmentation_head."  # the one part of the network whose shape depends on the classes
 
 
-def build_generator(recipe: Recipe, classes: int) -> tuple[Generator, str]:
+def build_generator(recipe: Recipe, classes: int) -> tuple[SegmentationNet, str]:
     """The recipe's network with its starting weights, and where those come from.
 
     `model.weights` is "none", "imagenet", a file with weights of the encoder, or a model bundle. A bundle gives
@@ -26,7 +26,9 @@ def build_generator(recipe: Recipe, classes: int) -> tuple[Generator, str]:
     """
     model = recipe.model
     mean, std = normalisation(model.encoder)
-    generator = Generator(Architecture(model.encoder, classes, mean, std, model.decoder_channels, model.output_stride))
+    generator = SegmentationNet(
+        Architecture(model.encoder, classes, mean, std, model.decoder_channels, model.output_stride)
+    )
     if model.weights == "none":
         return generator, "random"
     start = None if model.weights == "imagenet" else Path(model.weights)
@@ -35,7 +37,7 @@ def build_generator(recipe: Recipe, classes: int) -> tuple[Generator, str]:
     return generator, load_imagenet(generator.net.encoder, model.encoder, start)
 
 
-def _continue(generator: Generator, bundle: ModelBundle, recipe: Recipe) -> str:
+def _continue(generator: SegmentationNet, bundle: ModelBundle, recipe: Recipe) -> str:
     """Fill a network with what a bundle has learnt; tells what that was."""
     wanted, found = generator.architecture.to_json(), bundle.architecture.to_json()
     others = [key for key in wanted if key != "classes" and wanted[key] != found[key]]

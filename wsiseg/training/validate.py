@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from wsiseg.blend import decide
 from wsiseg.bundle import Usage
 from wsiseg.classes import ClassMap
-from wsiseg.engines.engine import averaged
-from wsiseg.engines.torch import TorchEngine
-from wsiseg.evaluate import pixel_figures
+from wsiseg.evaluation.evaluate import pixel_figures
 from wsiseg.grid import Grid
+from wsiseg.inference.blend import to_labels
+from wsiseg.inference.engines.engine import averaged
+from wsiseg.inference.engines.torch import TorchEngine
 from wsiseg.methods.method import Method
 from wsiseg.pictures import picture_grid, save_picture
 from wsiseg.stores.tiles import TileStore
@@ -48,7 +48,7 @@ def validate(
             said_of = averaged(engine, np.stack(images), flips=usage.flips)
             for tile, image, scores in zip(part, images, said_of, strict=False):
                 inner = tile.keep.relative_to(tile.read).slices
-                truth, said = store.read_labels(tile.keep), decide(scores, usage.object_above)[inner]
+                truth, said = store.read_labels(tile.keep), to_labels(scores, usage.foreground_threshold)[inner]
                 known = truth < len(classes)
                 pairs = truth[known].astype(np.int64) * len(classes) + said[known]
                 confusion += np.bincount(pairs, minlength=confusion.size).reshape(confusion.shape)

@@ -1,4 +1,4 @@
-"""Outlines over the slide: their classes, their colours, and the list of objects."""
+"""Annotations over the slide: their classes, their colours, and the list of objects."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from wsiseg.annotations.polygon import LabelledPolygon
 from wsiseg.classes import PALETTE, Colour
-from wsiseg.errors import RegionError
+from wsiseg.errors import AnnotationError
 from wsiseg.geometry import Box, Frame
-from wsiseg.regions.region import Region
 from wsiseg.viewer.shapes import Shapes
 from wsiseg.viewer.style import FILL_ALPHA, GREY, Style
 
@@ -57,13 +57,13 @@ class OutlineLayer:
         label: int16 (n,), the class of each object as a place in `palette.names`
 
     Raises:
-        RegionError: more classes than a picture has colours for
+        AnnotationError: more classes than a picture has colours for
     """
 
     def __init__(
         self,
         name: str,
-        regions: Sequence[Region],
+        regions: Sequence[LabelledPolygon],
         level0: Frame,
         *,
         given: dict[str, Colour] | None = None,
@@ -74,7 +74,9 @@ class OutlineLayer:
         named = [region.label if region.label is not None else UNNAMED for region in regions]
         names = list(dict.fromkeys([*sorted(set(named) - {UNNAMED}), *more, *([UNNAMED] * (UNNAMED in named))]))
         if len(names) > MOST_CLASSES:
-            raise RegionError(f"{name} has {len(names)} classes, and {MOST_CLASSES} can be shown: merge some of them.")
+            raise AnnotationError(
+                f"{name} has {len(names)} classes, and {MOST_CLASSES} can be shown: merge some of them."
+            )
         self.palette = Palette.of(names, given)
         self.reviewed = False
         number = {n: i for i, n in enumerate(names)}

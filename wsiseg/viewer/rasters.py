@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from wsiseg.classes import IGNORE
 from wsiseg.geometry import Box, Frame
 from wsiseg.grid import Grid
+from wsiseg.selection.tissue import tissue_of
 from wsiseg.slides.slide import Slide
 from wsiseg.stores.labels import LabelMap
-from wsiseg.tissue import tissue_of
 from wsiseg.viewer.style import FILL_ALPHA, GREY, Style
 
 Read = Callable[[Box], NDArray[np.uint8]]

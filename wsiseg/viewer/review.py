@@ -22,11 +22,11 @@ from typing import Any
 import numpy as np
 
 from wsiseg import __version__
+from wsiseg.annotations.formats import file_hash, read_annotations, write_annotations
+from wsiseg.annotations.polygon import LabelledPolygon
 from wsiseg.classes import ClassMap
 from wsiseg.errors import MismatchError
 from wsiseg.geometry import Frame
-from wsiseg.regions.formats import file_hash, read_outlines, write_outlines
-from wsiseg.regions.region import Region
 from wsiseg.viewer.outlines import STATES, UNNAMED, OutlineLayer
 
 NO_STATEMENT = "Ignore*"
@@ -54,7 +54,7 @@ class Review:
 
     Raises:
         MismatchError: there is a reviewed file already that was made from something else
-        RegionError: a file cannot be read
+        AnnotationError: a file cannot be read
     """
 
     def __init__(self, layer: OutlineLayer, source: Path, slide: Mapping[str, Any], level0: Frame) -> None:
@@ -72,7 +72,7 @@ class Review:
         """Whether there are decisions that the file does not have yet."""
         return self._unsaved
 
-    def decide(self, number: int, state: str, label: str | None) -> bool:
+    def to_labels(self, number: int, state: str, label: str | None) -> bool:
         """Decide on one object; `save` writes it down.
 
         Args:
@@ -119,7 +119,7 @@ class Review:
                 state, label = self.layer.state.copy(), self.layer.label.copy()
                 self._unsaved = False
             try:
-                write_outlines(
+                write_annotations(
                     self.path, self._statements(state, label), classes=self._classes(), kind="annotation",
                     properties={"wsiseg": self._manifest(state, label)},
                 )  # fmt: skip
@@ -131,7 +131,7 @@ class Review:
         self._unsaved = True
         self.layer.revision += 1
 
-    def _statements(self, state: np.ndarray, label: np.ndarray) -> Iterator[Region]:
+    def _statements(self, state: np.ndarray, label: np.ndarray) -> Iterator[LabelledPolygon]:
         names = self.layer.palette.names
         for number, region in enumerate(self.layer.regions):
             if state[number] == REJECTED:
@@ -163,7 +163,7 @@ class Review:
 
     def _resume(self) -> None:
         """Take over the decisions of an earlier session."""
-        found = read_outlines(self.path).properties.get("wsiseg")
+        found = read_annotations(self.path).properties.get("wsiseg")
         advice = "move it away, or view it instead"
         if not isinstance(found, dict) or found.get("kind") != "review":
             raise MismatchError(f"{self.path} is in the way and no review of {self.source.name}: {advice}.")

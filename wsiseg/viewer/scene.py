@@ -8,13 +8,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from wsiseg.annotations.formats import read_annotations
+from wsiseg.annotations.polygon import Annotations, LabelledPolygon
 from wsiseg.classes import Colour
-from wsiseg.errors import MismatchError, RegionError
-from wsiseg.evaluate import match_objects
+from wsiseg.errors import AnnotationError, MismatchError
+from wsiseg.evaluation.evaluate import match_objects
 from wsiseg.geometry import Box, Frame
 from wsiseg.grid import Grid
-from wsiseg.regions.formats import read_outlines
-from wsiseg.regions.region import Outlines, Region
 from wsiseg.slides.slide import Slide
 from wsiseg.stores.labels import LabelMap
 from wsiseg.viewer.layer import Layer
@@ -99,14 +99,14 @@ def open_scene(
         say: told what was found, a line at a time
 
     Raises:
-        RegionError: a file cannot be read, is named twice, or there is nothing to hold the truth against
+        AnnotationError: a file cannot be read, is named twice, or there is nothing to hold the truth against
         StoreError: a label map is damaged
         MismatchError: a file was made from another slide, or a reviewed file is in the way
     """
     names = [path.resolve() for path in (*paths, *([truth] if truth else []))]
     for path in names:
         if names.count(path) > 1:
-            raise RegionError(f"{path.name} is named twice: name every file once.")
+            raise AnnotationError(f"{path.name} is named twice: name every file once.")
     layers: list[Layer] = [TissueLayer(slide)]
     grid = Grid(slide.frame.at(GRID_MPP), GRID_SIZE)
     shown: set[int] = set()
@@ -129,7 +129,7 @@ def open_scene(
             prediction = prediction or layer
     if truth is not None:
         if prediction is None:
-            raise RegionError(f"There are no outlines to hold {truth} against: name the prediction's too.")
+            raise AnnotationError(f"There are no outlines to hold {truth} against: name the prediction's too.")
         wanted = _outline_layer(truth, slide, seen, (), say)
         layers += [wanted, compared(wanted.regions, prediction.regions, slide.frame)]
         shown = {len(layers) - 1}
@@ -140,7 +140,7 @@ def open_scene(
 
 def _outline_layer(path: Path, slide: Slide, seen: dict[str, Colour], more: Sequence[str], say: Say) -> OutlineLayer:
     """The layer of an outline file; `seen` are the colours of all classes so far, and its own are added to them."""
-    found = read_outlines(path)
+    found = read_annotations(path)
     about = found.properties.get("wsiseg", {})
     if isinstance(about, dict) and "level0" in about:
         _fits(Frame.from_json(about["level0"]), slide, path)
@@ -150,7 +150,7 @@ def _outline_layer(path: Path, slide: Slide, seen: dict[str, Colour], more: Sequ
     return layer
 
 
-def _colours(found: Outlines) -> dict[str, Colour]:
+def _colours(found: Annotations) -> dict[str, Colour]:
     known = found.classes
     return {} if known is None else dict(zip(known.names[1:], known.colours[1:], strict=True))
 
@@ -160,13 +160,13 @@ def _fits(level0: Frame, slide: Slide, path: Path) -> None:
         raise MismatchError(f"{path} was made from a slide of another size or µm/px than {slide.name}: name its own.")
 
 
-def compared(truth: Sequence[Region], prediction: Sequence[Region], level0: Frame) -> OutlineLayer:
-    """Truth against prediction as one layer, objects matched class by class at the IoU of `wsiseg.evaluate`.
+def compared(truth: Sequence[LabelledPolygon], prediction: Sequence[LabelledPolygon], level0: Frame) -> OutlineLayer:
+    """Truth against prediction as one layer, objects matched class by class at the IoU of `wsiseg.evaluation.evaluate`.
 
     "Agreement" are the prediction's objects that have a partner, "False" those that have none, and "Missed" are the
     truth's objects without a partner.
     """
-    rows: list[Region] = []
+    rows: list[LabelledPolygon] = []
     for name in sorted({r.label for r in (*truth, *prediction)}, key=str):
         wanted = [r for r in truth if r.label == name]
         said = [r for r in prediction if r.label == name]

@@ -5,7 +5,7 @@ them share one bounding box: a tile looks at the boxes of the blocks, then at th
 meets. One million outlines are 4,000 blocks, and a linear search through them takes microseconds.
 
 What is painted are numbers of objects, larger objects below smaller ones, so that an object that lies in another one
-is seen. A pixel belongs to an object when its centre does, exactly as in `wsiseg.regions.rasterise`; an object that is
+is seen. A pixel belongs to an object when its centre does, exactly as in `wsiseg.annotations.rasterise`; an object that is
 smaller than `SMALL` px both ways is one pixel, the one that its middle lies in, so that none vanishes when zoomed out.
 """
 
@@ -18,9 +18,9 @@ import shapely
 from numba import njit
 from numpy.typing import NDArray
 
+from wsiseg.annotations.polygon import LabelledPolygon
+from wsiseg.annotations.rasterise import paint_polygons
 from wsiseg.geometry import Box, Frame
-from wsiseg.regions.rasterise import paint_polygons
-from wsiseg.regions.region import Region
 
 BLOCK = 256
 SMALL = 2.0  # px of the tile
@@ -39,7 +39,7 @@ class Shapes:
         ranked: int64 (n,), the objects in the order of painting
     """
 
-    def __init__(self, regions: Sequence[Region], level0: Frame) -> None:
+    def __init__(self, regions: Sequence[LabelledPolygon], level0: Frame) -> None:
         self.level0 = level0
         self._regions = regions
         polygons = np.fromiter((region.polygon for region in regions), object, len(regions))
@@ -148,9 +148,9 @@ def _search(blocks, limits, left, top, right, bottom):
             if limits[i, 0] > right or limits[i, 2] < left or limits[i, 1] > bottom or limits[i, 3] < top:
                 continue
             if count == found.size:
-                grown = np.empty(2 * count, np.int64)
-                grown[:count] = found
-                found = grown
+                buffer = np.empty(2 * count, np.int64)
+                buffer[:count] = found
+                found = buffer
             found[count] = i
             count += 1
     return found[:count]

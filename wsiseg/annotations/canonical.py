@@ -1,0 +1,241 @@
+"""Annotations as every file format gets them: valid on a grid of 0.01 px, numbered by stable ids, in bounded batches.
+
+Because all writers start from here, their files agree to the last digit: the same objects, areas and ids.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import unicodedata
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, TypeAlias
+
+import numpy as np
+import orjson
+import shapely
+from numpy.typing import NDArray
+
+from wsiseg.annotations.geojson_read import UUID
+from wsiseg.annotations.polygon import LabelledPolygon, Written, batched
+from wsiseg.annotations.validity import make_valid, only_areas
+from wsiseg.errors import AnnotationError
+
+# QuPath writes two decimals, and since 0.6 snaps to them on reading.
+STEPS_PER_PX = 100
+
+# Snapping moves an edge by less than this. Only an outline that is thinner on average can vanish by it, so only such
+# outlines (and invalid ones) need the slow way through GEOS; all others are valid once their corners are rounded.
+THIN_PX = 0.02
+
+# Beyond this, in px, a coordinate is a mistake; up to it, 0.01 px is far above the precision of a double.
+FARTHEST = 1e9
+
+# Regions in memory at once, at most.
+BATCH = 4096
+
+# Name space of the ids made here, itself the version 5 UUID of "wsiseg.stores.objects" in the DNS name space.
+NAMESPACE = bytes.fromhex("75269ea84b6152b9b5439cef8404e9f0")
+
+# Where points begin per ring, rings per part, and parts per object: each one longer than what it counts.
+Offsets: TypeAlias = tuple[NDArray[Any], NDArray[Any], NDArray[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Some objects of a file; all fields have the same length n.
+
+    Attributes:
+        regions: as given; their `polygon` and `id` are replaced by the next two
+        shapes: (n,) valid, not empty MultiPolygons whose coordinates are whole hundredths of a px
+        ids: UUIDs, all different within one file
+        coordinates: JSON of the `coordinates` of a GeoJSON Polygon, or of a MultiPolygon where `multiple`
+        multiple: whether an object has more than one part
+        written: how many of this batch are there, repaired, and dropped
+    """
+
+    regions: list[LabelledPolygon]
+    shapes: NDArray[Any]
+    ids: list[str]
+    coordinates: list[bytes]
+    multiple: list[bool]
+    written: Written
+
+    def __len__(self) -> int:
+        return len(self.regions)
+
+
+def canonical(regions: Iterable[LabelledPolygon]) -> Iterator[Batch]:
+    """Round, repair and number the outlines of one file, a few thousand at a time.
+
+    Args:
+        regions: any number, also an iterator of unknown length
+
+    Yields:
+        batches in order; a batch may be empty if nothing in it had an area
+
+    Raises:
+        AnnotationError: an outline is no polygon, has a class of an impossible name, or has a coordinate that is not
+            finite or absurdly far away
+    """
+    seen, start = SeenIds(), 1
+    names: set[str | None] = {None}
+    for chunk in batched(regions, BATCH):
+        for label in dict.fromkeys(region.label for region in chunk if region.label not in names):
+            _check_name(label)
+            names.add(label)
+        yield _batch(chunk, start, seen)
+        start += len(chunk)
+
+
+def _batch(chunk: list[LabelledPolygon], start: int, seen: SeenIds) -> Batch:
+    shapes = np.empty(len(chunk), dtype=object)
+    shapes[:] = [region.polygon for region in chunk]
+    _check(shapes, start)
+    shapes, grid, offsets, kept, repaired = _snap(shapes)
+    regions = [chunk[i] for i in kept]
+    multiple = [bool(n > 1) for n in np.diff(offsets[2])]
+    coordinates = _json(grid, offsets)
+    ids = [
+        seen.fresh(region.id.lower() if region.id and UUID.fullmatch(region.id) else None, region.label, text)
+        for region, text in zip(regions, coordinates, strict=True)
+    ]
+    return Batch(regions, shapes, ids, coordinates, multiple, Written(len(kept), repaired, len(chunk) - len(kept)))
+
+
+def _check_name(label: str | None) -> None:
+    """AnnotationError for a class that QuPath or XML cannot hold; ":" joins a class to its parents."""
+    if label is None:
+        return
+    blank = any(not part.strip() for part in label.split(":"))
+    control = any(unicodedata.category(letter) in ("Cc", "Cs") for letter in label)
+    if blank or control or label != label.strip():
+        raise AnnotationError(f"A class cannot be called {label!r}: take out blanks at its ends and line breaks.")
+
+
+def _check(shapes: NDArray[Any], start: int) -> None:
+    """AnnotationError for the first shape that no writer can do anything with."""
+    areas = np.isin(shapely.get_type_id(shapes), (shapely.GeometryType.POLYGON, shapely.GeometryType.MULTIPOLYGON))
+    if not areas.all():
+        raise AnnotationError(f"Outline {start + int(np.argmin(areas))} is no polygon: leave points and lines out.")
+    xy, owner = shapely.get_coordinates(shapes, return_index=True)
+    near = (np.abs(xy) <= FARTHEST).all(axis=1)  # False for NaN too
+    if not near.all():
+        number = start + int(owner[np.argmin(near)])
+        raise AnnotationError(
+            f"Outline {number} has a coordinate that no slide has: give level-0 pixels, finite numbers."
+        )
+
+
+def _snap(shapes: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64], Offsets, NDArray[np.intp], int]:
+    """Valid shapes on the grid.
+
+    Returns:
+        (n,) MultiPolygons; their (m, 2) coordinates in hundredths of a px; the offsets of these; the positions of the
+        n shapes among the given ones; how many of the n had to be repaired
+    """
+    kept = np.flatnonzero(~shapely.is_empty(shapes))
+    snapped, grid, offsets = _round(shapes[kept])
+    bad = ~shapely.is_valid(snapped)
+    slow = bad | (shapely.area(snapped) < THIN_PX * shapely.length(snapped))
+    if not slow.any():
+        return snapped, grid, offsets, kept, 0
+    snapped[slow] = _onto_grid(make_valid(shapes[kept][slow])[0])
+    alive = ~shapely.is_empty(snapped)
+    kept, repaired = kept[alive], int((bad & alive).sum())
+    snapped, grid, offsets = _round(snapped[alive])
+    if not shapely.is_valid(snapped).all():
+        worst = int(np.argmin(shapely.is_valid(snapped)))
+        reason = shapely.is_valid_reason(snapped[worst])
+        raise AnnotationError(f"An outline could not be made valid ({reason}): draw it again or leave it out.")
+    return snapped, grid, offsets, kept, repaired
+
+
+def _onto_grid(shapes: NDArray[Any]) -> NDArray[Any]:
+    """Valid shapes, or empty ones, that the snapping of another reader leaves as they are."""
+    with np.errstate(all="ignore"):  # GEOS computes with infinities on its way
+        for _ in range(4):  # the first round nearly always settles it
+            before = shapes
+            # A shape remembers its grid and is not snapped to it twice, unless it is taken off it in between.
+            # Snapping turns the rings; the normal form makes a second writing give the same bytes.
+            free = shapely.set_precision(shapes, 0)
+            shapes = shapely.normalize(shapely.set_precision(free, 1 / STEPS_PER_PX))
+            if shapely.equals_exact(before, shapes).all():
+                break
+    return np.array([only_areas(shape) for shape in shapes], dtype=object)
+
+
+def _round(shapes: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64], Offsets]:
+    """Shapes with rounded coordinates, perhaps invalid; k / 100 is the very double that a reader makes of the text."""
+    if not len(shapes):
+        nothing = np.zeros(1, dtype=np.int64)
+        return shapes, np.empty((0, 2), dtype=np.int64), (nothing, nothing, nothing)
+    kind, xy, offsets = shapely.to_ragged_array(shapes, include_z=False)
+    if kind == shapely.GeometryType.POLYGON:
+        offsets = (*offsets, np.arange(len(shapes) + 1))
+    grid = np.rint(xy * STEPS_PER_PX).astype(np.int64)
+    snapped = shapely.from_ragged_array(shapely.GeometryType.MULTIPOLYGON, grid / STEPS_PER_PX, offsets)
+    return snapped, grid, offsets
+
+
+def _json(grid: NDArray[np.int64], offsets: Offsets) -> list[bytes]:
+    """GeoJSON coordinates of every object, at most two decimals and no more digits than needed."""
+    points, rings, parts = (level.tolist() for level in offsets)
+    whole = not (grid % STEPS_PER_PX).any()
+    values: NDArray[Any] = grid // STEPS_PER_PX if whole else grid / STEPS_PER_PX
+    lines = [values[a:b] for a, b in pairwise(points)]
+    polygons = [lines[a:b] for a, b in pairwise(rings)]
+    objects = [polygons[a] if b == a + 1 else polygons[a:b] for a, b in pairwise(parts)]
+    texts = [orjson.dumps(item, option=orjson.OPT_SERIALIZE_NUMPY) for item in objects]
+    if whole:
+        return texts
+    return [text.replace(b".0,", b",").replace(b".0]", b"]") for text in texts]
+
+
+class SeenIds:
+    """Gives every object an id that no other object of the file has, in memory that does not grow with the file.
+
+    A Bloom filter (B. H. Bloom, "Space/time trade-offs in hash coding with allowable errors", 1970) of 16 MiB and six
+    probes. Where it is wrong, for one object in 10⁸ of a file of a million, an object gets the id of a second
+    occurrence: still valid and unique, and the same in every run.
+    """
+
+    PROBES = 6
+    BITS = 1 << 27
+
+    def __init__(self) -> None:
+        self._bits = bytearray(self.BITS >> 3)  # zero pages, which cost nothing until touched
+        self._repeats: dict[str, int] = {}
+
+    def fresh(self, given: str | None, label: str | None, coordinates: bytes) -> str:
+        """The given id; without one, or if it is taken, the version 5 UUID of class, outline and occurrence."""
+        name = (label or "").encode() + b"\n" + coordinates
+        first = given or uuid5(name)
+        if self._add(first):
+            return first
+        occurrence = self._repeats.get(first, 1)
+        while True:
+            occurrence += 1
+            found = uuid5(b"%b\n%d" % (name, occurrence))
+            if self._add(found):
+                self._repeats[first] = occurrence
+                return found
+
+    def _add(self, uuid: str) -> bool:
+        """Remember an id; False if it was there already (or, very rarely, only seems to have been)."""
+        digest = int.from_bytes(hashlib.blake2b(uuid.encode(), digest_size=24).digest(), "little")
+        bits, new = self._bits, False
+        for _ in range(self.PROBES):
+            place, mask = (digest >> 3) & ((self.BITS >> 3) - 1), 1 << (digest & 7)
+            if not bits[place] & mask:
+                bits[place] |= mask
+                new = True
+            digest >>= 32
+        return new
+
+
+def uuid5(name: bytes) -> str:
+    """The name-based UUID of RFC 9562, version 5, in the name space of this program."""
+    h = hashlib.sha1(NAMESPACE + name, usedforsecurity=False).hexdigest()
+    return f"{h[:8]}-{h[8:12]}-5{h[13:16]}-{'89ab'[int(h[16], 16) & 3]}{h[17:20]}-{h[20:32]}"

@@ -1,0 +1,146 @@
+"""Which file format is what: the table of formats, and reading and writing by file name and content.
+
+| format | suffix | in | out |
+|---|---|---|---|
+| GeoJSON of QuPath | .geojson .json, also with .gz | yes | yes |
+| Aperio ImageScope | .xml | yes | yes |
+| ASAP | .xml | yes | |
+| table | .csv .parquet | | yes |
+| COCO | .coco.json | | yes |
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from wsiseg.annotations import asap, geojson_write, imagescope
+from wsiseg.annotations.asap import read_asap
+from wsiseg.annotations.coco import write_coco
+from wsiseg.annotations.geojson_read import read_geojson
+from wsiseg.annotations.geojson_write import write_geojson
+from wsiseg.annotations.imagescope import read_imagescope, write_imagescope
+from wsiseg.annotations.polygon import Annotations, LabelledPolygon, Written
+from wsiseg.annotations.safe_xml import root_of
+from wsiseg.annotations.table import write_csv, write_parquet
+from wsiseg.classes import ClassMap
+from wsiseg.errors import AnnotationError
+from wsiseg.geometry import Frame
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """One file format.
+
+    Attributes:
+        suffixes: endings of file names, lower case
+        read: from a path to outlines; None if the format is only written
+        write: path, regions and those of the keywords of `write_annotations` that it names; None if it is only read
+        root: of the formats that share .xml, the outermost element that tells this one
+    """
+
+    suffixes: tuple[str, ...]
+    read: Callable[[Path], Annotations] | None = None
+    write: Callable[..., Written] | None = None
+    root: str | None = None
+
+
+FORMATS: dict[str, Format] = {
+    "geojson": Format(geojson_write.SUFFIXES, read_geojson, write_geojson),
+    "imagescope": Format((".xml",), read_imagescope, write_imagescope, root=imagescope.ROOT),
+    "asap": Format((".xml",), read_asap, None, root=asap.ROOT),
+    "csv": Format((".csv",), None, write_csv),
+    "parquet": Format((".parquet",), None, write_parquet),
+    "coco": Format((".coco.json",), None, write_coco),
+}
+
+
+def read_annotations(path: Path) -> Annotations:
+    """Read an outline file of any format, known by its suffix and, for .xml, by its outermost element.
+
+    Returns:
+        Valid outlines in level-0 pixels, with counts of what was repaired and what was left out.
+
+    Raises:
+        AnnotationError: the file is missing, of no known format, of one that is only written, or damaged
+    """
+    named = _by_suffix(path)
+    if len(named) > 1:
+        root = root_of(path)
+        named = [name for name in named if FORMATS[name].root == root]
+        if not named:
+            raise AnnotationError(f"{path} is XML of an unknown kind (<{root}>): give a file of ImageScope or ASAP.")
+    read = FORMATS[named[0]].read if named else None
+    if read is None:
+        what = f"is of the format {named[0]}, which is only written" if named else "has an unknown suffix"
+        readable = sorted({suffix for form in FORMATS.values() if form.read for suffix in form.suffixes})
+        raise AnnotationError(f"{path} {what}: give outlines as one of {', '.join(readable)}.")
+    return read(path)
+
+
+def write_annotations(
+    path: Path,
+    regions: Iterable[LabelledPolygon],
+    *,
+    classes: ClassMap,
+    properties: Mapping[str, Any] | None = None,
+    frame: Frame | None = None,
+    format: str | None = None,
+    **options: Any,
+) -> Written:
+    """Write an outline file; the suffix chooses the format unless `format` does.
+
+    Args:
+        path: the file, which appears only when it is complete
+        regions: in level-0 pixels; an iterator is never held in memory as a whole by GeoJSON and COCO
+        classes: labels, names and colours
+        properties: where the outlines come from (slide, model, µm/px, version …)
+        frame: level 0; tables and COCO need it
+        format: a key of `FORMATS`
+        options: further keywords of that format's writer, such as `kind` and `legacy` of `write_geojson`
+
+    Returns:
+        How many objects were written, repaired and dropped.
+
+    Raises:
+        AnnotationError: the format is unknown, only read or lacks `frame`, or a region cannot be expressed in it
+        ClassError: a label is not in `classes`
+        OutputError: the place cannot be written or the disk is full
+    """
+    named = [name for name in _by_suffix(path) if FORMATS[name].write] if format is None else [format]
+    write = FORMATS[named[0]].write if named and named[0] in FORMATS else None
+    if write is None:
+        writable = sorted({suffix for form in FORMATS.values() if form.write for suffix in form.suffixes})
+        raise AnnotationError(
+            f"Annotations cannot be written as {format or path.name}: choose one of {', '.join(writable)}."
+        )
+    takes = inspect.signature(write).parameters
+    offered = {"classes": classes, "properties": properties, "frame": frame}
+    if frame is None and takes.get("frame") and takes["frame"].default is inspect.Parameter.empty:
+        raise AnnotationError(f"The format {named[0]} needs the size and µm/px of the slide: give its level-0 frame.")
+    return write(path, regions, **{key: value for key, value in offered.items() if key in takes}, **options)
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file's bytes, as hexadecimal text; AnnotationError if it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except FileNotFoundError:
+        raise AnnotationError(f"{path} does not exist: check the name of the outline file.") from None
+    except OSError as error:
+        raise AnnotationError(
+            f"{path} cannot be read ({error.strerror}): check the file and its permissions."
+        ) from error
+
+
+def _by_suffix(path: Path) -> list[str]:
+    """Formats whose suffix the name ends in; a longer suffix (.coco.json) goes before a shorter one (.json)."""
+    name = path.name.lower()
+    fits = {key: max((len(s) for s in form.suffixes if name.endswith(s)), default=0) for key, form in FORMATS.items()}
+    best = max(fits.values())
+    return [key for key, length in fits.items() if length == best > 0]

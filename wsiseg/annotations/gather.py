@@ -1,0 +1,76 @@
+"""What every reader does with the shapes it finds, whatever the format."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+from shapely import Polygon
+
+from wsiseg.annotations.polygon import Annotations, LabelledPolygon
+from wsiseg.annotations.validity import Area, make_valid
+
+# An ellipse becomes a polygon that is nowhere further than this from the curve.
+ELLIPSE_ERROR_PX = 0.02
+
+
+class Gathering:
+    """Shapes as they are read, made valid together at the end, which is much faster than one by one."""
+
+    def __init__(self) -> None:
+        self._shapes: list[Area] = []
+        self._facts: list[tuple[str | None, float | None, str | None, Mapping[str, float]]] = []
+        self._patched: list[bool] = []
+        self._skipped: Counter[str] = Counter()
+
+    def add(
+        self,
+        shape: Area,
+        label: str | None,
+        *,
+        score: float | None = None,
+        uuid: str | None = None,
+        measurements: Mapping[str, float] | None = None,
+        patched: bool = False,
+    ) -> None:
+        """Take a shape, valid or not; `patched` if it had to be changed before it was a polygon at all."""
+        self._shapes.append(shape)
+        self._facts.append((label, score, uuid, measurements or {}))
+        self._patched.append(patched)
+
+    def skip(self, kind: str) -> None:
+        """Count something that is no area."""
+        self._skipped[kind] += 1
+
+    def outlines(self, properties: Mapping[str, Any] | None = None) -> Annotations:
+        """All shapes, valid, in the order in which they came; those without an area are counted instead."""
+        shapes = np.empty(len(self._shapes), dtype=object)
+        shapes[:] = self._shapes
+        mended, changed = make_valid(shapes)
+        empty = shapely.is_empty(mended)
+        skipped = self._skipped + Counter(collapsed=int(empty.sum()))
+        repaired = (changed | np.array(self._patched, dtype=bool)) & ~empty
+        regions = tuple(LabelledPolygon(mended[i], *self._facts[i]) for i in np.flatnonzero(~empty))
+        return Annotations(regions, dict(skipped), int(repaired.sum()), properties or {})
+
+
+def closed(points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(n, 2) corners of a ring, the first one repeated at the end if it was not."""
+    if len(points) and (points[0] != points[-1]).any():
+        return np.concatenate([points, points[:1]])
+    return points
+
+
+def ellipse(left: float, top: float, right: float, bottom: float) -> Polygon:
+    """The ellipse inside a box, as a polygon that is within `ELLIPSE_ERROR_PX` of it."""
+    a, b = (right - left) / 2, (bottom - top) / 2
+    # A chord over the angle t stays within r·(1 - cos(t/2)) of its circle.
+    step = 2 * math.acos(max(0.5, 1 - ELLIPSE_ERROR_PX / max(a, b, ELLIPSE_ERROR_PX)))
+    corners = 4 * math.ceil(2 * math.pi / step / 4)
+    angle = 2 * np.pi * np.arange(corners) / corners
+    return Polygon(np.stack([left + a + a * np.cos(angle), top + b + b * np.sin(angle)], axis=1))

@@ -1,0 +1,217 @@
+"""Annotations into GeoJSON that QuPath 0.4 to 0.8 opens, always.
+
+One bad feature makes QuPath refuse a whole file, so nothing leaves here that breaks a rule of its reader: ids are
+UUIDs, geometries are valid after rounding to 0.01 px, a class has a name and a colour, measurements are finite, and
+nothing is null. Source: RFC 7946 and the behaviour of QuPath's reader; `tests/annotations/qupath_rules.py` is the list.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import math
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal, Protocol, get_args
+
+import orjson
+
+from wsiseg.annotations.canonical import Batch, canonical
+from wsiseg.annotations.geojson_read import SCORE
+from wsiseg.annotations.polygon import LabelledPolygon, Written
+from wsiseg.atomic import atomic_write, translate_os_errors
+from wsiseg.classes import IGNORE, ClassMap, Colour
+from wsiseg.errors import AnnotationError
+
+SUFFIXES = (".geojson", ".json", ".geojson.gz", ".json.gz")
+
+ObjectKind = Literal["annotation", "detection"]
+Kind = Literal["auto"] | ObjectKind
+
+# QuPath draws and selects annotations one by one; with more than this many, detections are what stays usable.
+MOST_ANNOTATIONS = 2000
+
+# Of the objects before that is decided, in memory; the rest waits on the disk.
+HELD_BYTES = 2**24
+
+# The grey that QuPath itself gives to its class Ignore*.
+IGNORE_COLOUR: Colour = (180, 180, 180)
+
+
+class _Takes(Protocol):
+    def write(self, data: bytes, /) -> int: ...
+
+
+def write_geojson(
+    path: Path,
+    regions: Iterable[LabelledPolygon],
+    *,
+    classes: ClassMap,
+    properties: Mapping[str, Any] | None = None,
+    kind: Kind | Mapping[str | None, ObjectKind] = "auto",
+    legacy: bool = False,
+) -> Written:
+    """Write outlines as a FeatureCollection, one feature a line, in memory that does not grow with their number.
+
+    The same outlines give the same bytes. The file appears under its name only when it is complete. A region without
+    an id gets one from its class and rounded outline, so that it is the same in every run.
+
+    Args:
+        path: ends in one of `SUFFIXES`; with ".gz" it is compressed
+        regions: in level-0 pixels; a label of None is written without classification; a score becomes the
+            measurement "score"; measurements that are not finite are left out
+        classes: where the colours come from
+        properties: where the outlines come from (slide, model, µm/px, version …); QuPath ignores it
+        kind: what QuPath takes the objects for; "auto" means annotations up to `MOST_ANNOTATIONS` objects and
+            detections beyond; a mapping says it class by class
+        legacy: add what QuPath 0.3 needs (`object_type`, `colorRGB`, measurements as a list)
+
+    Returns:
+        How many objects were written, repaired and dropped.
+
+    Raises:
+        AnnotationError: the suffix is one that QuPath does not open, or a region cannot be expressed.
+        ClassError: a label is not in `classes`.
+        OutputError: the place cannot be written or the disk is full.
+    """
+    if not path.name.lower().endswith(SUFFIXES):
+        raise AnnotationError(f"QuPath does not open {path.name}: end the name in {', '.join(SUFFIXES)}.")
+    head = {"type": "FeatureCollection", **({"properties": dict(properties)} if properties else {})}
+    try:
+        opening = orjson.dumps(head, option=orjson.OPT_SERIALIZE_NUMPY)[:-1] + b',"features":['
+    except orjson.JSONEncodeError as error:
+        raise AnnotationError(
+            f"The properties of {path} are no plain JSON values ({error}): give text and numbers."
+        ) from None
+    written = Written()
+    with atomic_write(path) as sink, _packed(sink, path.name.lower().endswith(".gz")) as out:
+        out.write(opening)
+        batches = canonical(regions)
+        if kind == "auto":
+            kind, written = _settle(batches, out, path, lambda kind: _Style(classes, kind, legacy))
+        style = _Style(classes, kind, legacy)
+        for batch in batches:
+            style.write(batch, written, out)
+            written += batch.written
+        out.write(b"\n]}\n")
+    return written
+
+
+def _settle(
+    batches: Iterator[Batch], out: _Takes, path: Path, style: Callable[[ObjectKind], _Style]
+) -> tuple[ObjectKind, Written]:
+    """Decide what to call the objects, and write those that this took: no more than an annotation file may have.
+
+    These few may be large, so they wait on the disk, written both ways.
+    """
+    written, kinds = Written(), get_args(ObjectKind)
+    with translate_os_errors(path), contextlib.ExitStack() as stack:
+        waiting = {
+            kind: stack.enter_context(tempfile.SpooledTemporaryFile(HELD_BYTES, dir=str(path.parent))) for kind in kinds
+        }
+        styles = {kind: style(kind) for kind in kinds}
+        for batch in batches:
+            for kind in kinds:
+                styles[kind].write(batch, written, waiting[kind])
+            written += batch.written
+            if written.objects > MOST_ANNOTATIONS:
+                break
+        chosen: ObjectKind = "annotation" if written.objects <= MOST_ANNOTATIONS else "detection"
+        waiting[chosen].seek(0)
+        while part := waiting[chosen].read(HELD_BYTES):
+            out.write(part)
+    return chosen, written
+
+
+@contextlib.contextmanager
+def _packed(sink: _Takes, compress: bool) -> Iterator[_Takes]:
+    if not compress:
+        yield sink
+        return
+    # No time and no name in the header: the same outlines give the same bytes.
+    with gzip.GzipFile(filename="", mode="wb", compresslevel=6, fileobj=sink, mtime=0) as packed:  # type: ignore[call-overload]
+        yield packed
+
+
+class _Style:
+    """How the objects of one file are written."""
+
+    def __init__(self, classes: ClassMap, kind: ObjectKind | Mapping[str | None, ObjectKind], legacy: bool) -> None:
+        self.classes, self.kind, self.legacy = classes, kind, legacy
+        self.heads: dict[str | None, dict[str, Any]] = {}
+
+    def write(self, batch: Batch, before: Written, out: _Takes) -> None:
+        """Write a batch behind what is written already, one feature a line."""
+        if len(batch):
+            out.write(b",\n" if before.objects else b"\n")
+            out.write(b",\n".join(self.features(batch, before.objects + before.dropped + 1)))
+
+    def features(self, batch: Batch, start: int) -> Iterator[bytes]:
+        """One GeoJSON Feature for every object of the batch, the first of which is number `start` of the file."""
+        rows = zip(batch.regions, batch.ids, batch.coordinates, batch.multiple, strict=True)
+        for number, (region, uuid, coordinates, multiple) in enumerate(rows, start):
+            properties = self.head(region.label)
+            if measurements := self.measurements(region, number):
+                properties = {**properties, "measurements": measurements}
+            feature = {
+                "type": "Feature",
+                "id": uuid,
+                "geometry": {
+                    "type": "MultiPolygon" if multiple else "Polygon",
+                    "coordinates": orjson.Fragment(coordinates),
+                },
+                "properties": properties,
+            }
+            try:
+                yield orjson.dumps(feature)
+            except orjson.JSONEncodeError as error:
+                raise AnnotationError(
+                    f"Outline {number} has a name that is no proper text ({error}): rename it."
+                ) from None
+
+    def head(self, label: str | None) -> dict[str, Any]:
+        """The properties that all objects of a class share."""
+        if label not in self.heads:
+            kind = self.kind if isinstance(self.kind, str) else self.kind[label]
+            head: dict[str, Any] = {"objectType": kind}
+            if self.legacy:
+                head["object_type"] = kind
+            if label is not None:
+                colour = colour_of(label, self.classes)
+                head["classification"] = {"name": label, "color": list(colour)}
+                if self.legacy:
+                    head["classification"]["colorRGB"] = packed_rgb(colour)
+            self.heads[label] = head
+        return self.heads[label]
+
+    def measurements(self, region: LabelledPolygon, number: int) -> dict[str, float] | list[dict[str, Any]]:
+        """What is finite, the score first."""
+        values = {name: compact(value) for name, value in region.measurements.items() if math.isfinite(value)}
+        if region.score is not None and math.isfinite(region.score):
+            if SCORE in values:
+                raise AnnotationError(
+                    f"Outline {number} has a score and a measurement called {SCORE!r}: rename that one."
+                )
+            values = {SCORE: compact(region.score), **values}
+        if self.legacy:
+            return [{"name": name, "value": value} for name, value in values.items()]
+        return values
+
+
+def compact(value: float) -> float:
+    """The same number without ".0" where it is whole and a double still holds it exactly."""
+    value = float(value)
+    return int(value) if value.is_integer() and abs(value) < 2**53 else value
+
+
+def colour_of(label: str, classes: ClassMap) -> Colour:
+    """The colour of a class; ClassError if the class map knows no such class."""
+    index = classes.index(label)
+    return IGNORE_COLOUR if index == IGNORE else classes.colours[index]
+
+
+def packed_rgb(colour: Colour) -> int:
+    """Opaque ARGB in one signed 32-bit integer, as QuPath up to 0.3 keeps colours."""
+    red, green, blue = colour
+    return (255 << 24 | red << 16 | green << 8 | blue) - (1 << 32)

@@ -1,0 +1,237 @@
+"""Annotations in and out of Aperio ImageScope.
+
+    Annotations MicronsPerPixel
+      Annotation Id Name LineColor                     one layer per class
+        Regions
+          Region Id Type NegativeROA InputRegionId     one ring; NegativeROA="1" is a hole
+            Vertices
+              Vertex X Y
+
+Coordinates are level-0 pixels. LineColor is a Windows COLORREF, 0x00BBGGRR as a decimal number: 255 is red, 65280
+green, 65535 yellow, 16711680 blue. Region types: 0 freehand, 1 rectangle, 2 ellipse, 3 arrow, 4 ruler.
+Source: files written by ImageScope 12.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+from xml.sax.saxutils import quoteattr
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+from shapely import Polygon
+
+from wsiseg.annotations import safe_xml
+from wsiseg.annotations.canonical import canonical
+from wsiseg.annotations.gather import Gathering, closed, ellipse
+from wsiseg.annotations.geojson_write import colour_of
+from wsiseg.annotations.polygon import Annotations, LabelledPolygon, Written
+from wsiseg.annotations.validity import Area
+from wsiseg.atomic import atomic_write
+from wsiseg.classes import ClassMap, Colour
+from wsiseg.errors import AnnotationError
+from wsiseg.geometry import Frame
+
+ROOT = "Annotations"
+RECTANGLE, ELLIPSE, ARROW = "1", "2", "3"
+
+# What a layer without a class is drawn in.
+NO_CLASS_COLOUR: Colour = (128, 128, 128)
+
+
+def read_imagescope(path: Path) -> Annotations:
+    """Read an ImageScope file.
+
+    A hole is cut out of the region that its InputRegionId names (so it is in files written here), otherwise out of
+    the smallest region of its layer that covers it, otherwise out of all regions of its layer that it crosses.
+
+    Args:
+        path: XML whose outermost element is `Annotations`
+
+    Returns:
+        Annotations in level-0 pixels, labelled by the names of their layers; `properties["mpp"]` in µm where the file
+        states it. Arrows, rulers and points are counted as skipped.
+
+    Raises:
+        AnnotationError: the file is missing, damaged, of another kind, or has a corner that is no number
+    """
+    if safe_xml.root_of(path) != ROOT:
+        raise AnnotationError(f"{path} is no ImageScope file (no {ROOT} in it): give one saved by ImageScope.")
+    found, layer, label = Gathering(), _Layer(), None
+    properties: dict[str, Any] = {}
+    for event, element in safe_xml.events(path):
+        if event == "start" and element.tag == ROOT and element.get("MicronsPerPixel"):
+            if mpp := _number(element.get("MicronsPerPixel", ""), path):  # 0 where the scanner did not know
+                properties["mpp"] = mpp
+        elif event == "start" and element.tag == "Annotation":
+            layer, label = _Layer(), element.get("Name", "").strip() or None
+        elif event == "end" and element.tag == "Region":
+            where = f"region {element.get('Id', '?')} of the layer {label or 'without name'}"
+            points = safe_xml.coordinates(list(element.iter("Vertex")), path, where)
+            shape = _shape(element.get("Type", "0"), points)
+            if isinstance(shape, str):
+                found.skip(shape)
+            elif element.get("NegativeROA", "0") in ("1", "-1"):
+                layer.holes.append((element.get("InputRegionId", "0"), shape))
+            else:
+                layer.shapes.append((element.get("Id", ""), shape))
+            element.clear()
+        elif event == "end" and element.tag == "Annotation":
+            for area, patched in layer.cut():
+                found.add(area, label, patched=patched)
+            element.clear()
+    return found.outlines(properties)
+
+
+def _number(text: str, path: Path) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value) or value < 0:
+        raise AnnotationError(f"{path} says MicronsPerPixel={text!r}: correct it to a number of µm.")
+    return value
+
+
+def _shape(kind: str, points: NDArray[np.float64]) -> Polygon | str:
+    """The area of a region, valid or not, or the name of what it is instead."""
+    if kind == ARROW:
+        return "Arrow"
+    if kind in (RECTANGLE, ELLIPSE) and len(points) >= 2:
+        bounds = (*points.min(axis=0), *points.max(axis=0))
+        if kind == ELLIPSE:
+            return ellipse(*bounds)
+        if len(points) == 2:  # two opposite corners
+            return shapely.box(*bounds)
+    ring = closed(points)
+    if len(ring) >= 4:
+        return shapely.polygons(ring)
+    return ("empty", "Point", "LineString", "collapsed")[len(points)]
+
+
+class _Layer:
+    """The rings of one layer, and which hole belongs to which region."""
+
+    def __init__(self) -> None:
+        self.shapes: list[tuple[str, Polygon]] = []
+        self.holes: list[tuple[str, Polygon]] = []
+
+    def cut(self) -> list[tuple[Area, bool]]:
+        """The regions without their holes, and whether a region was invalid before that."""
+        areas = [shape for _, shape in self.shapes]
+        if not self.holes or not areas:
+            return [(area, False) for area in areas]
+        patched = [not shapely.is_valid(area) for area in areas]
+        areas = [_valid(area) if bad else area for area, bad in zip(areas, patched, strict=True)]
+        tree = shapely.STRtree(areas)
+        owners = {name: i for i, (name, _) in enumerate(self.shapes)}
+        holes: dict[int, list[Polygon]] = {}
+        for name, given in self.holes:
+            hole = _valid(given)
+            near = tree.query(hole, predicate="intersects").tolist()
+            around = [i for i in near if areas[i].covers(hole)]
+            if owners.get(name) in near:
+                chosen = [owners[name]]
+            else:
+                chosen = [min(around, key=lambda i: areas[i].area)] if around else near
+            for i in chosen:
+                holes.setdefault(i, []).append(hole)
+        for i, cuts in holes.items():
+            # Rings that lie properly inside become holes vertex by vertex; only the others need the overlay.
+            whole = Polygon(areas[i].exterior, [h.exterior for h in cuts]) if _plain(areas[i], cuts) else Polygon()
+            exact = not whole.is_empty and whole.is_valid
+            areas[i] = whole if exact else areas[i].difference(shapely.union_all(cuts))
+        return list(zip(areas, patched, strict=True))
+
+
+def _plain(area: Area, cuts: list[Polygon]) -> bool:
+    rings = [area, *cuts]
+    return all(isinstance(ring, Polygon) and not ring.interiors for ring in rings)
+
+
+def _valid(area: Polygon) -> Area:
+    return area if shapely.is_valid(area) else shapely.make_valid(area, method="structure", keep_collapsed=False)
+
+
+def write_imagescope(
+    path: Path,
+    regions: Iterable[LabelledPolygon],
+    *,
+    classes: ClassMap,
+    frame: Frame | None = None,
+) -> Written:
+    """Write outlines as one layer per class. Ids, scores and measurements have no place in this format.
+
+    The text of all outlines is held in memory, because each layer must be in one piece. An outline of several parts
+    becomes several regions.
+
+    Args:
+        path: the XML file
+        regions: in level-0 pixels
+        classes: the order and the colours of the layers
+        frame: level 0, for lengths and areas in µm; without it the file states none
+
+    Raises:
+        AnnotationError: a region cannot be expressed
+        ClassError: a label is not in `classes`
+        OutputError: the place cannot be written or the disk is full
+    """
+    layers: dict[str | None, list[str]] = {}
+    written = Written()
+    for batch in canonical(regions):
+        written += batch.written
+        for region, shape in zip(batch.regions, batch.shapes, strict=True):
+            rows = layers.setdefault(region.label, [])
+            for part in shape.geoms:
+                rows.append(_region(part.exterior, len(rows) + 1, 0, frame))
+                owner = len(rows)
+                rows += [_region(hole, owner + 1 + i, owner, frame) for i, hole in enumerate(part.interiors)]
+    colours = {label: colour_of(label, classes) if label else NO_CLASS_COLOUR for label in layers}
+    # As in the class map, then what is ignored, then what has no class.
+    order = sorted(layers, key=lambda label: (label is None, classes.index(label) if label else 0, label or ""))
+    with atomic_write(path) as sink:
+        scale = f' MicronsPerPixel="{math.sqrt(frame.mpp * frame.mpp_y):.6f}"' if frame else ""
+        sink.write(f"<Annotations{scale}>\n".encode())
+        for number, label in enumerate(order, 1):
+            head = {
+                "Id": number, "Name": label or "", "ReadOnly": 0, "NameReadOnly": 0, "LineColorReadOnly": 0,
+                "Incremental": 0, "Type": 4, "LineColor": colorref(colours[label]), "Visible": 1,
+                "Selected": int(number == 1), "MarkupImagePath": "", "MacroName": "",
+            }  # fmt: skip
+            sink.write(f"<Annotation{_attributes(head)}>\n<Attributes/>\n<Regions>\n".encode())
+            sink.write("".join(layers[label]).encode())
+            sink.write(b"</Regions>\n<Plots/>\n</Annotation>\n")
+        sink.write(b"</Annotations>\n")
+    return written
+
+
+def _region(ring: Any, number: int, owner: int, frame: Frame | None) -> str:
+    """One ring as XML; `owner` is the number of the region that it is a hole of, 0 for a region."""
+    corners = shapely.get_coordinates(ring)
+    facts: dict[str, Any] = {
+        "Id": number, "Type": 0, "Zoom": 1, "Selected": 0, "ImageLocation": "", "ImageFocus": 0,
+        "Length": f"{ring.length:.1f}", "Area": f"{Polygon(ring).area:.1f}",
+    }  # fmt: skip
+    if frame:
+        scaled = Polygon(corners * (frame.mpp, frame.mpp_y))
+        facts |= {"LengthMicrons": f"{scaled.length:.1f}", "AreaMicrons": f"{scaled.area:.1f}"}
+    facts |= {
+        "Text": "", "NegativeROA": int(owner > 0), "InputRegionId": owner, "Analyze": int(owner == 0),
+        "DisplayId": number,
+    }  # fmt: skip
+    vertices = "".join(f'<Vertex X="{x:.12g}" Y="{y:.12g}" Z="0"/>\n' for x, y in corners[:-1].tolist())
+    return f"<Region{_attributes(facts)}>\n<Attributes/>\n<Vertices>\n{vertices}</Vertices>\n</Region>\n"
+
+
+def _attributes(values: Mapping[str, Any]) -> str:
+    return "".join(f" {name}={quoteattr(str(value))}" for name, value in values.items())
+
+
+def colorref(colour: Colour) -> int:
+    """0x00BBGGRR, red in the lowest byte."""
+    red, green, blue = colour
+    return red | green << 8 | blue << 16

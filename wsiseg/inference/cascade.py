@@ -1,0 +1,48 @@
+"""Two resolutions in one prediction: large things found coarsely, small things in them finely.
+
+    slide ─► coarse model ─► OUT.regions.geojson ─► fine model inside them ─► OUT, both kinds of outlines
+
+Both are ordinary predictions, each continued where it stopped. The outlines of the first stay beside the output.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from wsiseg.bundle import ModelBundle
+from wsiseg.inference.engines.engine import Engine
+from wsiseg.inference.predict import Prediction, PredictOptions, check_fit, predict_slide
+from wsiseg.selection.tiling import Progress, no_progress
+from wsiseg.slides.slide import Slide
+
+
+def regions_file(out: Path) -> Path:
+    """Where the outlines of the coarse model are kept."""
+    return out.with_name(out.name.removesuffix(".gz").removesuffix(".geojson") + ".regions.geojson")
+
+
+def predict_within(
+    slide: Slide,
+    coarse: tuple[ModelBundle, Engine],
+    fine: tuple[ModelBundle, Engine],
+    job: PredictOptions,
+    *,
+    progress: tuple[Progress, Progress] = (no_progress, no_progress),
+) -> Prediction:
+    """Predict a slide with the coarse model, and inside what it finds with the fine one.
+
+    Args:
+        slide: the slide
+        coarse, fine: each model and what runs it
+        job: of the whole; `within` restricts the coarse model, a label map is kept of the fine one
+        progress: told (tiles done, all tiles) of the coarse and of the fine model
+
+    Raises:
+        as `predict_slide` for either model, and ClassError where both models have a class of the same name
+    """
+    check_fit(slide, fine[0])  # before the first model works in vain
+    between = regions_file(job.out)
+    predict_slide(slide, *coarse, replace(job, out=between, labels=None), progress=progress[0])
+    inner = replace(job, within=between, margin_um=fine[0].usage.within_margin_um, with_regions=True, tissue=False)
+    return predict_slide(slide, *fine, inner, progress=progress[1])

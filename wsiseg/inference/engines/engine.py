@@ -1,0 +1,40 @@
+"""What every engine is to prediction: pixels in, class probabilities out."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+
+
+class Engine(Protocol):
+    """Runs one bundle's network on one device."""
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Whatever can change the last bits of a result: engine, version, device, precision, threads."""
+        ...
+
+    @property
+    def streams(self) -> int:
+        """How many batches it works on at a time: from so many threads `probabilities` may be called at once."""
+        ...
+
+    def probabilities(self, images: np.ndarray) -> np.ndarray:
+        """(batch, tile, tile, 3) uint8 RGB -> (batch, classes, tile, tile) float32.
+
+        The batch must always have the same size: results can depend on it in their last bits.
+        """
+        ...
+
+
+FLIPS: tuple[tuple[int, ...], ...] = ((), (1,), (2,), (1, 2))  # axes of (batch, tile, tile, 3)
+
+
+def averaged(engine: Engine, images: np.ndarray, *, flips: bool) -> np.ndarray:
+    """What an engine says of a batch, or the mean of what it says of the four flips of it; shapes as of `Engine`."""
+    if not flips:
+        return engine.probabilities(images)
+    said = [engine.probabilities(np.ascontiguousarray(np.flip(images, axes))) for axes in FLIPS]
+    turned_back = [np.flip(s, tuple(axis + 1 for axis in axes)) for s, axes in zip(said, FLIPS, strict=True)]
+    return np.asarray(np.mean(turned_back, axis=0, dtype=np.float32))

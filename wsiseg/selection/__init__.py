@@ -1,0 +1,1 @@
+"""Which parts of a slide count, and the tiles over them."""

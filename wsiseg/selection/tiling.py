@@ -1,0 +1,183 @@
+"""From a slide to a TileStore."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from shapely import box as rectangle
+
+from wsiseg import __version__
+from wsiseg.annotations.polygon import LabelledPolygon
+from wsiseg.annotations.rasterise import Rasteriser
+from wsiseg.classes import ClassMap
+from wsiseg.errors import StoreError, TissueError
+from wsiseg.geometry import Box, Frame
+from wsiseg.grid import Grid, Tile
+from wsiseg.selection.tissue import TissueMask
+from wsiseg.slides.slide import Slide
+from wsiseg.stores.jpeg import compress
+from wsiseg.stores.reference import refer
+from wsiseg.stores.reservation import Manifest, reserve
+from wsiseg.stores.tiles import FORMAT, REFERENCE, SLIDE, ZSTD, TileStore, TileWriter
+
+Progress = Callable[[int, int], None]  # (done, all)
+
+
+def no_progress(done: int, total: int) -> None:
+    """Report nothing."""
+
+
+def select_tiles(
+    grid: Grid,
+    tissue: TissueMask | None,
+    *,
+    within: Sequence[LabelledPolygon] | None = None,
+    level0: Frame | None = None,
+    also: Sequence[LabelledPolygon] = (),
+) -> list[Tile]:
+    """The tiles worth reading, in grid order.
+
+    Args:
+        grid: all tiles
+        tissue: keep a tile if its keep box holds any tissue; None takes every tile
+        within: keep only tiles whose keep boxes meet one of these outlines
+        level0: the frame of the outlines, needed with `within` and `also`
+        also: tiles that meet these outlines are taken even where no tissue was found: a person saw something there
+
+    Raises:
+        TissueError: nothing is left
+    """
+    inside = _touched(grid, within, level0) if within is not None else None
+    added = _touched(grid, also, level0)
+    tiles = [
+        tile
+        for tile in grid
+        if (inside is None or (tile.row, tile.col) in inside)
+        and (tissue is None or (tile.row, tile.col) in added or tissue.share(tile.keep, grid.frame) > 0)
+    ]
+    if not tiles:
+        where = "inside the given outlines" if within is not None else "on this slide"
+        raise TissueError(f"No tissue was found {where}: check it with `wsiseg tissue`, or take all with --no-tissue.")
+    return tiles
+
+
+def _touched(grid: Grid, regions: Iterable[LabelledPolygon], level0: Frame | None) -> set[tuple[int, int]]:
+    found: set[tuple[int, int]] = set()
+    for region in regions:
+        assert level0 is not None
+        left, top, right, bottom = region.polygon.bounds
+        x, y = int(np.floor(left)), int(np.floor(top))
+        box = Box.from_bounds(x, y, int(np.ceil(right)), int(np.ceil(bottom)))
+        sx, sy = grid.frame.scale_to(level0)
+        for tile in grid.cells(level0.map(box, to=grid.frame)):
+            k = tile.keep
+            corner = (k.x * sx, k.y * sy, k.right * sx, k.bottom * sy)
+            if (tile.row, tile.col) not in found and _meets(region, corner):
+                found.add((tile.row, tile.col))
+    return found
+
+
+def _meets(region: LabelledPolygon, bounds: tuple[float, float, float, float]) -> bool:
+    return bool(region.polygon.intersects(rectangle(*bounds)))
+
+
+def tile_manifest(
+    slide: Slide, grid: Grid, tiles: Sequence[Tile], classes: ClassMap | None, sources: dict[str, Any]
+) -> Manifest:
+    """What a TileStore is made from. `sources` names the outlines, the tissue parameters and the like."""
+    return {
+        "kind": "tiles",
+        "format": FORMAT,
+        "version": __version__,
+        "slide": dict(slide.identity),
+        "backend": slide.backend_name,
+        "scaled_decoding": slide.scaled_decoding,
+        "level0": slide.frame.to_json(),
+        "grid": grid.to_json(),
+        "tiles": len(tiles),
+        "classes": classes.to_json() if classes is not None else None,
+        **sources,
+    }
+
+
+def tile_slide(
+    slide: Slide,
+    grid: Grid,
+    tiles: Sequence[Tile],
+    out: Path,
+    *,
+    classes: ClassMap | None = None,
+    regions: Sequence[LabelledPolygon] = (),
+    sources: dict[str, Any] | None = None,
+    pixels: str = ZSTD,
+    workers: int = 1,
+    overwrite: bool = False,
+    progress: Progress = no_progress,
+) -> TileStore:
+    """Read tiles of a slide into a TileStore; an interrupted store is continued.
+
+    Args:
+        slide: where the pixels come from
+        grid: at the µm/px to store
+        tiles: which tiles, in grid order (see `select_tiles`)
+        out: the store's folder
+        classes: store label rasters of these classes too
+        regions: outlines in level-0 pixels, for the label rasters
+        sources: what else the result depends on (hash of the outline file, …), kept in the manifest
+        pixels: how the pixels are kept, one of `wsiseg.stores.tiles.PIXELS`
+        workers: threads that read
+        overwrite: replace a store that was made from something else
+        progress: told (tiles done, all tiles)
+
+    Raises:
+        MismatchError, BusyError, OutputError, SlideError
+        StoreError: the slide's own JPEG is wanted and the grid is not that of its tiles
+    """
+    kept = {} if pixels == ZSTD else {"pixels": pixels}
+    manifest = tile_manifest(slide, grid, tiles, classes, {**(sources or {}), **kept})
+    if pixels == SLIDE:
+        _check_own_jpeg(slide, grid, tiles)
+    raster = Rasteriser(regions, classes, grid.frame, slide.frame) if classes is not None else None
+    with reserve(out, manifest, overwrite=overwrite) as folder:
+        if folder is not None:
+            writer = TileWriter(folder, manifest, tiles)
+            if pixels == REFERENCE:
+                refer(folder, slide)
+            load = partial(_load, slide, grid, pixels)
+            with ThreadPoolExecutor(workers) as pool:
+                done = 0
+                for shard in writer.shards():
+                    if not writer.done(shard):
+                        boxes = [tiles[i].read for i in shard]
+                        images = None if pixels == REFERENCE else list(pool.map(load, boxes))
+                        labels = np.stack([raster.read(box) for box in boxes]) if raster is not None else None
+                        writer.write(shard, images, labels)
+                    done += len(shard)
+                    progress(done, len(tiles))
+            writer.finish()
+    return TileStore(out)
+
+
+def _load(slide: Slide, grid: Grid, pixels: str, box: Box) -> np.ndarray | bytes:
+    """A tile as it is to be stored: its pixels, or its JPEG file."""
+    if pixels == SLIDE:
+        own = slide.jpeg(box, grid.frame)
+        if own:
+            return own
+    image = slide.read(box, grid.frame)
+    return image if pixels == ZSTD else compress(image)  # here, in the threads that read
+
+
+def _check_own_jpeg(slide: Slide, grid: Grid, tiles: Sequence[Tile]) -> None:
+    """StoreError unless the tiles of the grid are the slide's own."""
+    if any(slide.jpeg(tile.read, grid.frame) is None for tile in (tiles[0], tiles[-1])):
+        finest = ", ".join(f"{slide.frame.mpp * scale:g}" for scale, _ in slide.downsamples)
+        raise StoreError(
+            f"The own JPEG of {slide.name} cannot be kept: that takes JPEG tiles, no overlap, the width of the slide's "
+            f"tiles as --size and the µm/px of one of its levels as --mpp ({finest})."
+        )

@@ -1,0 +1,1 @@
+"""Our own reader of tiled TIFF."""
