@@ -28,6 +28,7 @@ from wsiseg.errors import BundleError
 from wsiseg.nets.segmentation import Architecture, SegmentationNet
 
 FORMAT = 1
+RENAMED = {"object_above": "foreground_threshold", "separate_um": "split_distance_um"}  # keys of version 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +133,7 @@ def load_bundle(path: Path) -> ModelBundle:
         return ModelBundle(
             name=value["name"],
             classes=ClassMap.from_json(value["classes"]),
-            usage=Usage(**value["usage"]),
+            usage=Usage(**{RENAMED.get(key, key): known for key, known in value["usage"].items()}),
             architecture=Architecture.from_json(value["architecture"]),
             weights_sha256=value["weights_sha256"],
             provenance=value["provenance"],

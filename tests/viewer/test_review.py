@@ -23,7 +23,7 @@ from wsiseg.viewer.scene import Scene, open_scene
 LAYER = 1
 
 
-def to_labels(client: TestClient, number: int, state: str, label: str | None = None) -> dict:
+def decide(client: TestClient, number: int, state: str, label: str | None = None) -> dict:
     answer = client.post(f"/api/layers/{LAYER}/objects/{number}", json={"state": state, "label": label})
     assert answer.status_code == 200, answer.text
     return answer.json()
@@ -46,9 +46,9 @@ def test_a_review_becomes_annotations(client: TestClient, scene: Scene) -> None:
     source, path = scene.reviews[LAYER].source, scene.reviews[LAYER].path
     before = hashlib.sha256(source.read_bytes()).digest()
     assert not path.exists(), "nothing is written before anybody decides"
-    assert to_labels(client, 0, "accepted")["state"] == "accepted"
-    assert to_labels(client, 1, "accepted", "Sclerotic glomerulus")["label"] == "Sclerotic glomerulus"
-    assert not to_labels(client, 2, "rejected")["unsaved"]
+    assert decide(client, 0, "accepted")["state"] == "accepted"
+    assert decide(client, 1, "accepted", "Sclerotic glomerulus")["label"] == "Sclerotic glomerulus"
+    assert not decide(client, 2, "rejected")["unsaved"]
     assert hashlib.sha256(source.read_bytes()).digest() == before, "the original is never touched"
 
     original, found = read_annotations(source).regions, read_annotations(path).regions
@@ -72,18 +72,18 @@ def test_a_review_becomes_annotations(client: TestClient, scene: Scene) -> None:
 
 
 def test_all_others_can_be_accepted(client: TestClient, scene: Scene) -> None:
-    to_labels(client, 4, "rejected")
+    decide(client, 4, "rejected")
     answer = client.post(f"/api/layers/{LAYER}/accept", json={}).json()
     assert answer["accepted"] == len(outlines()) - 1
     found = read_annotations(scene.reviews[LAYER].path).regions
     assert [r.label for r in found] == [r.label for n, r in enumerate(outlines()) if n != 4]
-    to_labels(client, 4, "unreviewed")
+    decide(client, 4, "unreviewed")
     assert len(read_annotations(scene.reviews[LAYER].path).regions) == len(outlines())
 
 
 def test_the_next_session_goes_on(scene: Scene, client: TestClient) -> None:
-    to_labels(client, 3, "rejected")
-    to_labels(client, 5, "accepted", "Glomerulus")
+    decide(client, 3, "rejected")
+    decide(client, 5, "accepted", "Glomerulus")
     again = open_scene(small_slide(), [scene.reviews[LAYER].source])
     layer = again.layers[LAYER]
     assert np.array_equal(layer.state, scene.layers[LAYER].state)  # type: ignore[attr-defined]
@@ -95,7 +95,7 @@ def test_the_next_session_goes_on(scene: Scene, client: TestClient) -> None:
 
 
 def test_a_class_of_an_earlier_session_is_asked_for(scene: Scene, client: TestClient) -> None:
-    to_labels(client, 5, "accepted", "Sclerotic glomerulus")
+    decide(client, 5, "accepted", "Sclerotic glomerulus")
     with pytest.raises(MismatchError, match="--classes"):
         open_scene(small_slide(), [scene.reviews[LAYER].source])
 
@@ -110,7 +110,7 @@ def test_a_file_in_the_way_is_not_overwritten(tmp_path: Path) -> None:
 
 
 def test_a_review_of_another_version_is_refused(scene: Scene, client: TestClient) -> None:
-    to_labels(client, 0, "accepted")
+    decide(client, 0, "accepted")
     write(scene.reviews[LAYER].source, outlines()[:5])
     with pytest.raises(MismatchError, match="another version"):
         open_scene(small_slide(), [scene.reviews[LAYER].source])
@@ -134,7 +134,7 @@ def test_large_files_are_saved_a_little_later(scene: Scene, monkeypatch: pytest.
     monkeypatch.setattr(module, "SAVE_AT_ONCE", 3)
     monkeypatch.setattr(module, "SAVE_AFTER", 60.0)
     with TestClient(make_app(scene), base_url=HOST) as client:
-        assert to_labels(client, 0, "accepted")["unsaved"]
+        assert decide(client, 0, "accepted")["unsaved"]
         assert not scene.reviews[LAYER].path.exists()
     scene.close()
     assert read_annotations(scene.reviews[LAYER].path).regions[0].label == "Glomerulus", "ending the viewer saves"
@@ -150,5 +150,5 @@ def test_a_place_that_cannot_be_written_is_told_and_kept_in_mind(client: TestCli
     with pytest.raises(OutputError):
         scene.reviews[LAYER].save()
     path.rmdir()
-    to_labels(client, 1, "accepted")
+    decide(client, 1, "accepted")
     assert [r.label for r in read_annotations(path).regions][:2] == ["Glomerulus", "Glomerulus"]

@@ -142,7 +142,7 @@ class _Views:
         found = await self.tiles.run(lambda: layer.shapes.at(x, y))
         return JSONResponse(None if found is None else layer.row(found))
 
-    async def to_labels(self, request: Request) -> Response:
+    async def decide(self, request: Request) -> Response:
         review, body = self.review(request), await _json(request)
         number, state, label = request.path_params["number"], body.get("state"), body.get("label")
         if not isinstance(state, str) or not (label is None or isinstance(label, str)):

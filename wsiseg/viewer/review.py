@@ -72,7 +72,7 @@ class Review:
         """Whether there are decisions that the file does not have yet."""
         return self._unsaved
 
-    def to_labels(self, number: int, state: str, label: str | None) -> bool:
+    def decide(self, number: int, state: str, label: str | None) -> bool:
         """Decide on one object; `save` writes it down.
 
         Args:
