@@ -30,7 +30,7 @@ def tile(folder: Path) -> None:
     regions = [LabelledPolygon(rectangle(100, 100, 400, 300), "A")]
     tile_slide(
         slide, grid, list(grid), folder / "out.zarr", classes=CLASSES, regions=regions,
-        progress=lambda done, total: time.sleep(PAUSE),
+        report=lambda progress: time.sleep(PAUSE),
     )  # fmt: skip
 
 

@@ -10,7 +10,7 @@ class Lopsided:
 
     identity: dict = {}  # noqa: RUF012
 
-    lanes = 1
+    streams = 1
 
     def __init__(self) -> None:
         self.seen = 0

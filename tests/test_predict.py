@@ -41,7 +41,7 @@ class ColourRule:
     """Green below 60 is class A, red below 60 is class B; sure of it by 90 %."""
 
     identity: dict[str, Any] = {"name": "colour rule"}  # noqa: RUF012
-    lanes = 1
+    streams = 1
 
     def __init__(self, before: Callable[[int], None] = lambda call: None) -> None:
         self.calls, self.before = 0, before
@@ -134,7 +134,7 @@ def test_interrupted_and_run_again_it_goes_on_to_the_same_bytes(slide: Slide, tm
 def test_batches_that_overtake_each_other_give_the_same_bytes(slide: Slide, tmp_path: Path) -> None:
     delays = np.random.default_rng(0).uniform(0, 0.02, 1000)
     several = ColourRule(lambda call: time.sleep(delays[call]))
-    several.lanes = 3
+    several.streams = 3
     for name, engine in (("one", ColourRule()), ("several", several)):
         (tmp_path / name).mkdir()
         predict_slide(

@@ -39,7 +39,7 @@ ISLAND, DOT, TISSUE = (190, 60, 160), (30, 130, 160), (200, 140, 170)
 class Rule:
     """A class for what is darker than a limit in green or in red."""
 
-    lanes = 1
+    streams = 1
 
     def __init__(self, name: str, channel: int, below: int, before: Callable[[int], None] = lambda call: None) -> None:
         self.identity: dict[str, Any] = {"name": name}

@@ -23,7 +23,7 @@ from wsiseg.inference.predict import PredictOptions
 from wsiseg.measure.files import Wanted
 from wsiseg.models import DEMONSTRATION
 from wsiseg.pictures import draw_outlines, save_picture
-from wsiseg.selection.tiling import Progress
+from wsiseg.progress import Report
 from wsiseg.slides.open import open_slide
 from wsiseg.slides.slide import Slide
 from wsiseg.synthetic import CLASSES, SlideSpec, SyntheticSlide, generate, write_slide
@@ -37,7 +37,7 @@ TRUTH_COLOUR = (0, 0, 0)
 COLOURS = {"Glomerulus": (0, 200, 80), "Sclerotic glomerulus": (213, 94, 0), "Podocyte": (255, 220, 0)}
 
 
-def run_demo(out: Path, *, device: str, engine: str, say: Callable[[str], None], progress: Progress) -> None:
+def run_demo(out: Path, *, device: str, engine: str, say: Callable[[str], None], report: Report) -> None:
     """Make a slide, predict it with the bundled models, write outlines and pictures, compare with the truth.
 
     Args:
@@ -45,7 +45,7 @@ def run_demo(out: Path, *, device: str, engine: str, say: Callable[[str], None],
             glomerulus.png and evaluation.json
         device, engine: where the networks run, and what runs them
         say: told each step's result, a line at a time
-        progress: told (tiles done, all tiles) of the coarse model, then of the fine one
+        report: told how many tiles are done, by the coarse model and then by the fine one
     """
     with translate_os_errors(out):
         out.mkdir(parents=True, exist_ok=True)
@@ -61,9 +61,7 @@ def run_demo(out: Path, *, device: str, engine: str, say: Callable[[str], None],
     say(f"{slide_path}: generated, {made.frame.width} × {made.frame.height} px at {made.frame.mpp:g} µm/px")
     with open_slide(slide_path) as slide:
         pair = (coarse, make_engine(coarse, engine, device)), (fine, make_engine(fine, engine, device))
-        result = predict_within(
-            slide, *pair, PredictOptions(prediction_path, overwrite=True), progress=(progress, progress)
-        )
+        result = predict_within(slide, *pair, PredictOptions(prediction_path, overwrite=True), report=report)
         said = read_annotations(prediction_path).regions
         found = evaluate_slide(slide.name, truth, said, CLASSES, slide.frame, slide.frame, match_um=MATCH_UM)
         figures = summary([found], CLASSES, MATCH_UM)

@@ -58,7 +58,7 @@ def test_no_picture_is_left_over() -> None:
 
 def prepare(folder: Path) -> None:
     """What a person has after `wsiseg demo`, with a label map of the glomeruli, measurements and flags besides."""
-    run_demo(folder, device="cpu", engine="torch", say=print, progress=lambda done, total: None)
+    run_demo(folder, device="cpu", engine="torch", say=print, report=lambda progress: None)
     slide, outlines, labels = (folder / name for name in ("slide.svs", "prediction.geojson", "labels.zarr"))
     judged = ["--truth", folder / "truth.geojson", "--measurements", folder / "tables", "--qc", folder / "quality"]
     for words in (

@@ -40,13 +40,17 @@ def train(
     loaded = load_recipe(recipe, overrides)
     out = out or Path("runs") / loaded.name
 
+    from wsiseg.progress import Progress
     from wsiseg.training.run import Reporter
     from wsiseg.training.run import train as run
 
     # Where several devices train, each has a process of its own that runs this very command; the first one speaks.
     first = os.environ.get("LOCAL_RANK", "0") == os.environ.get("NODE_RANK", "0") == "0"
     with progress_bar("Training", "steps", quiet or not first, log_json if first else None) as bar:
-        report = Reporter(lambda line: click.echo(line, err=True), lambda done, total, _: bar(done, total))
+        report = Reporter(
+            lambda line: click.echo(line, err=True),
+            lambda done, total, metrics: bar(Progress(done, total, metrics=metrics)),
+        )
         bundle = run(loaded, out, device=device, resume=resume, overwrite=overwrite, report=report)
     if bundle is None:
         return  # the first process says it

@@ -77,7 +77,7 @@ def predict(
     first = load_bundle(within_model) if within_model is not None else bundle.within
     scaled = bundle.usage.scaled_decoding and not full_decoding
     opening = open_slide(slide, mpp=slide_mpp, scaled_decoding=scaled)
-    with opening as opened, progress_bar("Predicting", "tiles", quiet, log_json) as progress:
+    with opening as opened, progress_bar("Predicting", "tiles", quiet, log_json) as report:
         if max_ram is not None:
             batch = fitting_batch(opened, [b.identity for b in (bundle, first) if b is not None], max_ram)
             if batch < bundle.usage.batch:
@@ -85,10 +85,10 @@ def predict(
             bundle, first = bundle.with_batch(batch), first and first.with_batch(batch)
         fine = make_engine(bundle, engine, device)
         if first is None:
-            result = predict_slide(opened, bundle, fine, job, progress=progress)
+            result = predict_slide(opened, bundle, fine, job, report=report)
         else:
             pair = (first, make_engine(first, engine, device)), (bundle, fine)
-            result = predict_within(opened, *pair, job, progress=(progress, progress))
+            result = predict_within(opened, *pair, job, report=report)
             click.echo(f"{regions_file(job.out)}: what {first.name!r} found", err=True)
     kept = f", label map in {labels}" if labels is not None else ""
     click.echo(f"{job.out}: {result.objects} outlines{kept}" + (" (already there)" if result.already else ""))
@@ -107,7 +107,7 @@ def demo(out: Path, device: str, engine: str, log_json: Path | None, quiet: bool
     """The main job on a generated slide: predict, write outlines and a picture, compare with the truth."""
     from wsiseg.demo import run_demo
 
-    with progress_bar("Predicting", "tiles", quiet, log_json) as progress:
-        run_demo(out, device=device, engine=engine, say=click.echo, progress=progress)
+    with progress_bar("Predicting", "tiles", quiet, log_json) as report:
+        run_demo(out, device=device, engine=engine, say=click.echo, report=report)
     slide, outlines, truth = (out / name for name in ("slide.svs", "prediction.geojson", "truth.geojson"))
     say_next("demo", quiet=quiet, slide=slide, outlines=outlines, truth=truth)

@@ -42,8 +42,8 @@ def qc(
     out = out or Path(f"{slide.stem}-qc")
     check_folder(out, overwrite=overwrite)
     with open_slide(slide, mpp=slide_mpp, scaled_decoding=not full_decoding) as opened:
-        with progress_bar("Looking", "blocks", quiet, log_json) as progress:
-            quality = examine(opened, progress)
+        with progress_bar("Looking", "blocks", quiet, log_json) as report:
+            quality = examine(opened, report)
         write_quality(out, opened, quality)
         if as_json:
             click.echo(json.dumps(facts(opened, quality), indent=1, ensure_ascii=False))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from functools import partial
@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from wsiseg.process_memory import peak_mib
+from wsiseg.progress import Progress as Event
+from wsiseg.progress import Report
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -76,8 +78,8 @@ log_option = click.option(
 
 
 @contextmanager
-def progress_bar(title: str, unit: str, quiet: bool, log: Path | None = None) -> Iterator[Callable[[int, int], None]]:
-    """A bar with rate, time left and peak memory on the error stream; yields `report(done, all)`.
+def progress_bar(title: str, unit: str, quiet: bool, log: Path | None = None) -> Iterator[Report]:
+    """A bar with rate, time left and peak memory on the error stream; yields what takes the events.
 
     Args:
         title: what is going on
@@ -93,9 +95,9 @@ def progress_bar(title: str, unit: str, quiet: bool, log: Path | None = None) ->
         if not quiet:
             tellers.append(_on_bar(title, unit, stack))
 
-        def report(done: int, total: int) -> None:
+        def report(now: Event) -> None:
             for tell in tellers:
-                tell(done, total)
+                tell(now)
 
         yield report
 
@@ -134,17 +136,19 @@ class JsonLines:
         self._file.close()
 
 
-def _on_bar(title: str, unit: str, stack: ExitStack) -> Callable[[int, int], None]:
+def _on_bar(title: str, unit: str, stack: ExitStack) -> Report:
     from rich.console import Console
 
     progress = stack.enter_context(bar(Console(stderr=True)))
     task = progress.add_task(title, total=None, rate="", memory="")
     pace = _Pace()
 
-    def report(done: int, total: int) -> None:
-        rate = pace.rate(done)
+    def report(now: Event) -> None:
+        rate = pace.rate(now.done)
         shown = f"{rate:.1f} {unit}/s" if rate else ""
-        progress.update(task, completed=done, total=total, rate=shown, memory=peak_text(peak_mib()))
+        named = f"{title}: {now.task}" if now.task else title
+        memory = peak_text(peak_mib())
+        progress.update(task, description=named, completed=now.done, total=now.total, rate=shown, memory=memory)
 
     return report
 
@@ -154,7 +158,7 @@ def peak_text(mib: float) -> str:
     return f"{mib:.0f} MiB" if mib else ""
 
 
-def _in_lines(title: str, unit: str, log: Path, stack: ExitStack) -> Callable[[int, int], None]:
+def _in_lines(title: str, unit: str, log: Path, stack: ExitStack) -> Report:
     lines = JsonLines(log)
     stack.callback(lines.close)
     pace, last = _Pace(), 0.0
@@ -163,8 +167,9 @@ def _in_lines(title: str, unit: str, log: Path, stack: ExitStack) -> Callable[[i
         event = "end" if kind is None else "failed"
         lines.write({"event": event, "title": title, "peak_mib": round(peak_mib(), 1)})
 
-    def report(done: int, total: int) -> None:
+    def report(now: Event) -> None:
         nonlocal last
+        done, total = now.done, now.total
         rate = pace.rate(done)
         if done == total or time.monotonic() - last >= 1:
             last = time.monotonic()

@@ -202,7 +202,7 @@ def tile(
     if within is not None:
         sources["within"] = file_hash(within)
     opening = open_slide(slide, mpp=slide_mpp, scaled_decoding=not full_decoding)
-    with opening as opened, progress_bar("Tiling", "tiles", quiet, log_json) as progress:
+    with opening as opened, progress_bar("Tiling", "tiles", quiet, log_json) as report:
         grid, drawn = Grid(opened.frame.at(mpp), size, overlap), regions
         kept = codec if store == "copy" else store
         if max_ram is not None:
@@ -221,7 +221,7 @@ def tile(
         tiles = select_tiles(grid, mask, within=region_file, level0=opened.frame, also=drawn)
         tile_slide(
             opened, grid, tiles, out, classes=class_map, regions=regions, sources=sources,
-            pixels=kept, workers=workers, overwrite=overwrite, progress=progress,
+            pixels=kept, workers=workers, overwrite=overwrite, report=report,
         )  # fmt: skip
     click.echo(describe(out))
     say_next("tile", quiet=quiet)

@@ -97,8 +97,8 @@ def synth(
     spec = SlideSpec(seed, 1000 * size_mm[0], 1000 * size_mm[1], stain, mpp, chosen, thickness_um)
     person = Annotator(jitter_um, missed, false_, seed)
     made = generate(spec)
-    with progress_bar("Drawing", "tiles", quiet, log_json) as progress:
-        write_slide(made, out, quality, progress=progress)
+    with progress_bar("Drawing", "tiles", quiet, log_json) as report:
+        write_slide(made, out, quality, report=report)
     regions = person.annotate(made.truth if no_nuclei else chain(made.truth, made.nuclei()), made.frame)
     origin = {"slide": out.name, "origin": "generated", "seed": seed, "stain": stain, "thickness_um": thickness_um}
     written = write_annotations(truth, regions, classes=CLASSES, properties=origin, frame=made.frame)

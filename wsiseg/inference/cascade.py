@@ -13,7 +13,7 @@ from pathlib import Path
 from wsiseg.bundle import ModelBundle
 from wsiseg.inference.engines.engine import Engine
 from wsiseg.inference.predict import Prediction, PredictOptions, check_fit, predict_slide
-from wsiseg.selection.tiling import Progress, no_progress
+from wsiseg.progress import Report, silent
 from wsiseg.slides.slide import Slide
 
 
@@ -28,7 +28,7 @@ def predict_within(
     fine: tuple[ModelBundle, Engine],
     job: PredictOptions,
     *,
-    progress: tuple[Progress, Progress] = (no_progress, no_progress),
+    report: Report = silent,
 ) -> Prediction:
     """Predict a slide with the coarse model, and inside what it finds with the fine one.
 
@@ -36,13 +36,13 @@ def predict_within(
         slide: the slide
         coarse, fine: each model and what runs it
         job: of the whole; `within` restricts the coarse model, a label map is kept of the fine one
-        progress: told (tiles done, all tiles) of the coarse and of the fine model
+        report: told how many tiles are done, by the coarse model and then by the fine one
 
     Raises:
         as `predict_slide` for either model, and ClassError where both models have a class of the same name
     """
     check_fit(slide, fine[0])  # before the first model works in vain
     between = regions_file(job.out)
-    predict_slide(slide, *coarse, replace(job, out=between, labels=None), progress=progress[0])
+    predict_slide(slide, *coarse, replace(job, out=between, labels=None), report=report)
     inner = replace(job, within=between, margin_um=fine[0].usage.within_margin_um, with_regions=True, tissue=False)
-    return predict_slide(slide, *fine, inner, progress=progress[1])
+    return predict_slide(slide, *fine, inner, report=report)

@@ -26,8 +26,9 @@ from wsiseg.geometry import Box
 from wsiseg.grid import Grid, Tile
 from wsiseg.inference.blend import Blender
 from wsiseg.inference.engines.engine import Engine, averaged
+from wsiseg.progress import Progress, Report, silent
 from wsiseg.qc.examine import RULES, examine
-from wsiseg.selection.tiling import Progress, no_progress, select_tiles
+from wsiseg.selection.tiling import select_tiles
 from wsiseg.selection.tissue import tissue_of
 from wsiseg.slides.slide import Slide
 from wsiseg.stores.labels import FORMAT, LabelMap, LabelWriter, row_box
@@ -75,7 +76,7 @@ def predict_labels(
     within: Rasteriser | None = None,
     without: Rasteriser | None = None,
     overwrite: bool = False,
-    progress: Progress = no_progress,
+    report: Report = silent,
 ) -> LabelMap:
     """Predict tiles and blend them into a label map; an interrupted one is continued.
 
@@ -88,7 +89,7 @@ def predict_labels(
         within: labels outside its outlines are set to background
         without: labels inside its outlines are set to background
         overwrite: replace a label map that was made from something else
-        progress: told (tiles done, all tiles)
+        report: told how many tiles are done
 
     Raises:
         MismatchError, BusyError, OutputError, SlideError
@@ -120,7 +121,7 @@ def predict_labels(
                     if tile.row >= writer.rows_done - 1:
                         store(before=tile.row)
                         blender.add(tile, values)
-                progress(min(i + batch, len(tiles)), len(tiles))
+                report(Progress(min(i + batch, len(tiles)), len(tiles)))
             store(before=grid.shape[0])
             writer.finish()
     return LabelMap(out)
@@ -195,7 +196,7 @@ class Prediction:
 
 
 def predict_slide(
-    slide: Slide, bundle: ModelBundle, engine: Engine, job: PredictOptions, *, progress: Progress = no_progress
+    slide: Slide, bundle: ModelBundle, engine: Engine, job: PredictOptions, *, report: Report = silent
 ) -> Prediction:
     """Tissue, tiles, network, blending, label map, outlines: the whole of `wsiseg predict`.
 
@@ -234,7 +235,7 @@ def predict_slide(
     inside, outside = (None if r is None else _inside(r, grid, slide) for r in (regions, damage or None))
     labels = predict_labels(
         lambda box: slide.read(box, grid.frame), tiles, engine, kept, manifest,
-        within=inside, without=outside, overwrite=job.overwrite, progress=progress,
+        within=inside, without=outside, overwrite=job.overwrite, report=report,
     )  # fmt: skip
     count = write_prediction(labels, job.out, given if job.with_regions else None)
     if job.labels is None:

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from wsiseg.geometry import Box, Frame
+from wsiseg.progress import Progress, Report, silent
 from wsiseg.selection.masks import Mask
-from wsiseg.selection.tiling import Progress, no_progress
 from wsiseg.selection.tissue import Readable
 
 STEP_UM = 1.0  # the pixels that sharpness is measured on
@@ -34,14 +34,14 @@ DARKEST = 8.0  # grey level below which nothing gets darker
 Numbers = NDArray[np.float32]
 
 
-def sharpness(slide: Readable, tissue: Mask, frame: Frame, progress: Progress = no_progress) -> Numbers | None:
+def sharpness(slide: Readable, tissue: Mask, frame: Frame, report: Report = silent) -> Numbers | None:
     """How sharp the tissue is, read block by block.
 
     Args:
         slide: where the pixels come from
         tissue: bool (h, w), the pixels of `frame`
         frame: a coarse plane, about 8 µm/px
-        progress: told (blocks looked at, all of them)
+        report: told how many blocks are done
 
     Returns:
         float32 (h, w), the pixels of `frame`, NaN where there is no tissue; None where the slide's own pixels are
@@ -61,9 +61,9 @@ def sharpness(slide: Readable, tissue: Mask, frame: Frame, progress: Progress = 
     blocks = [Box(x, y, BLOCK, BLOCK).overlap(cells.box) for x, y in corners]
     blocks = [block for block in blocks if inside[block.slices].any()]
     for done, block in enumerate(blocks):
-        progress(done, len(blocks))
+        report(Progress(done, len(blocks)))
         fine_sum[block.slices], coarse_sum[block.slices] = _energies(slide, block, fine)
-    progress(len(blocks), len(blocks))
+    report(Progress(len(blocks), len(blocks)))
     weight = AROUND_UM / cells.mpp
     parts = [ndimage.gaussian_filter(np.where(inside, s, 0), weight, truncate=3) for s in (fine_sum, coarse_sum)]
     measured = np.log2((parts[0] + 1e-9) / (parts[1] + 1e-7))

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from wsiseg.annotations.polygon import LabelledPolygon
 from wsiseg.annotations.trace import trace
 from wsiseg.geometry import Frame
+from wsiseg.progress import Report, silent
 from wsiseg.qc import artefacts, bubbles, flags
 from wsiseg.qc.blur import sharpness
 from wsiseg.qc.flags import Flag
 from wsiseg.selection.masks import Mask
-from wsiseg.selection.tiling import Progress, no_progress
 from wsiseg.selection.tissue import PEN_MOSTLY, TissueMask, find_tissue, is_dark, transmittance
 from wsiseg.slides.slide import Slide
 
@@ -71,12 +71,12 @@ class Quality:
         return TissueMask(tissue.mask & clean, self.frame)
 
 
-def examine(slide: Slide, progress: Progress = no_progress) -> Quality:
+def examine(slide: Slide, report: Report = silent) -> Quality:
     """Look for artefacts on a slide, which is read once as a whole at 8 µm/px, and its tissue block by block at 1.
 
     Args:
         slide: the slide
-        progress: told (blocks of tissue looked at, all of them)
+        report: told how many blocks of tissue are done
 
     Raises:
         SlideError: pixels cannot be read
@@ -95,7 +95,7 @@ def examine(slide: Slide, progress: Progress = no_progress) -> Quality:
         air = bubbles.bubbles(light, um)
         tissue = tissue & ~ink & ~air
         if tissue.any():
-            labels, blurred, folded = _damage(slide, light, tissue, frame, progress)
+            labels, blurred, folded = _damage(slide, light, tissue, frame, report)
             sound = tissue & (labels == 0)
             depth = float(np.median(_density(light)[sound])) if sound.any() else None
         labels[air] = artefacts.BUBBLE
@@ -120,14 +120,14 @@ def _pen(light: NDArray[np.float32], tissue: Mask, um: tuple[float, float]) -> M
 
 
 def _damage(
-    slide: Slide, light: NDArray[np.float32], tissue: Mask, frame: Frame, progress: Progress
+    slide: Slide, light: NDArray[np.float32], tissue: Mask, frame: Frame, report: Report
 ) -> tuple[NDArray[np.uint8], float | None, float]:
     """Labels of blur and folds, and which parts of the tissue they are."""
     um = (frame.mpp_y, frame.mpp)
     labels = np.zeros(tissue.shape, np.uint8)
     folds = artefacts.folds(light, tissue, um)
     labels[folds] = artefacts.FOLD
-    focus = sharpness(slide, tissue, frame, progress)
+    focus = sharpness(slide, tissue, frame, report)
     blurred = None
     if focus is not None:
         mask = artefacts.blur(focus, um)

@@ -24,11 +24,11 @@ from wsiseg.inference.engines.engine import Engine
 from wsiseg.inference.predict import PredictOptions, predict_slide
 from wsiseg.measure.files import Wanted, measure_files
 from wsiseg.measure.tables import write_tables
+from wsiseg.progress import Progress, Report
 from wsiseg.qc.examine import examine
 from wsiseg.qc.files import write_quality
 from wsiseg.report.slide import Sources, slide_report
 from wsiseg.run.job import Facts, Plan, Unit, identity_of
-from wsiseg.selection.tiling import Progress
 from wsiseg.slides.slide import Slide
 
 OUTLINES = "outlines.geojson"
@@ -42,14 +42,14 @@ class Work:
         slide: open
         unit, plan: see `wsiseg.run.job`
         folder: where results go
-        progress: told (tiles done, all tiles)
+        report: told how many tiles are done
     """
 
     slide: Slide
     unit: Unit
     plan: Plan
     folder: Path
-    progress: Progress
+    report: Report
 
 
 @lru_cache(maxsize=1)
@@ -95,15 +95,15 @@ def predict(work: Work) -> Facts:
     labels = work.folder / "labels.zarr" if work.plan.recipe.run.labels else None
     tiles, job = 0, PredictOptions(work.folder / OUTLINES, labels)
 
-    def progress(done: int, total: int) -> None:
+    def report(progress: Progress) -> None:
         nonlocal tiles
-        tiles = total
-        work.progress(done, total)
+        tiles = progress.total
+        work.report(progress)
 
     if coarse:
-        result = predict_within(work.slide, coarse[0], fine, job, progress=(progress, progress))
+        result = predict_within(work.slide, coarse[0], fine, job, report=report)
     else:
-        result = predict_slide(work.slide, *fine, job, progress=progress)
+        result = predict_slide(work.slide, *fine, job, report=report)
     return {"objects": result.objects, "tiles": tiles}
 
 

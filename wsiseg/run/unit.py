@@ -19,11 +19,11 @@ from wsiseg.atomic import atomic_write
 from wsiseg.errors import BusyError, MismatchError, OutputError, WsisegError
 from wsiseg.memory import estimate
 from wsiseg.process_memory import peak_mib
+from wsiseg.progress import Report
 from wsiseg.run.job import FORMAT, Facts, Plan, Tell, Unit, made_from
 from wsiseg.run.memory import budget
 from wsiseg.run.results import RECORD, Results
 from wsiseg.run.stages import STAGES, Work, engines_of
-from wsiseg.selection.tiling import Progress
 from wsiseg.slides.open import open_slide
 from wsiseg.stores.reservation import RESERVATION, differences, reserve
 
@@ -132,8 +132,8 @@ def _only_ours(folder: Path) -> None:
         )
 
 
-def _teller(unit: Unit, tell: Tell) -> Progress:
-    return lambda done, total: tell({"event": "tiles", "name": unit.name, "done": done, "all": total})
+def _teller(unit: Unit, tell: Tell) -> Report:
+    return lambda now: tell({"event": "tiles", "name": unit.name, "done": now.done, "all": now.total})
 
 
 def _run_stages(work: Work, made: Facts) -> None:

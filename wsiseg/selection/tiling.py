@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -18,18 +18,13 @@ from wsiseg.classes import ClassMap
 from wsiseg.errors import StoreError, TissueError
 from wsiseg.geometry import Box, Frame
 from wsiseg.grid import Grid, Tile
+from wsiseg.progress import Progress, Report, silent
 from wsiseg.selection.tissue import TissueMask
 from wsiseg.slides.slide import Slide
 from wsiseg.stores.jpeg import compress
 from wsiseg.stores.reference import refer
 from wsiseg.stores.reservation import Manifest, reserve
 from wsiseg.stores.tiles import FORMAT, REFERENCE, SLIDE, ZSTD, TileStore, TileWriter
-
-Progress = Callable[[int, int], None]  # (done, all)
-
-
-def no_progress(done: int, total: int) -> None:
-    """Report nothing."""
 
 
 def select_tiles(
@@ -117,7 +112,7 @@ def tile_slide(
     pixels: str = ZSTD,
     workers: int = 1,
     overwrite: bool = False,
-    progress: Progress = no_progress,
+    report: Report = silent,
 ) -> TileStore:
     """Read tiles of a slide into a TileStore; an interrupted store is continued.
 
@@ -132,7 +127,7 @@ def tile_slide(
         pixels: how the pixels are kept, one of `wsiseg.stores.tiles.PIXELS`
         workers: threads that read
         overwrite: replace a store that was made from something else
-        progress: told (tiles done, all tiles)
+        report: told how many tiles are done
 
     Raises:
         MismatchError, BusyError, OutputError, SlideError
@@ -158,7 +153,7 @@ def tile_slide(
                         labels = np.stack([raster.read(box) for box in boxes]) if raster is not None else None
                         writer.write(shard, images, labels)
                     done += len(shard)
-                    progress(done, len(tiles))
+                    report(Progress(done, len(tiles)))
             writer.finish()
     return TileStore(out)
 

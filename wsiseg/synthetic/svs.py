@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from tifffile import TiffWriter
 from wsiseg.atomic import translate_os_errors
 from wsiseg.errors import OutputError
 from wsiseg.geometry import Box
+from wsiseg.progress import Progress, Report, silent
 from wsiseg.synthetic.slide import SyntheticSlide
 
 TILE = 512  # px
@@ -38,7 +39,7 @@ def write_slide(
     path: Path,
     quality: int = 80,
     workers: int | None = None,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    report: Report = silent,
 ) -> None:
     """Writes a slide as a pyramidal TIFF with levels 1, 4 and 16.
 
@@ -48,7 +49,7 @@ def write_slide(
             `.svs`; it appears when it is complete, and replaces one that is there
         quality: of the JPEG tiles, 1 to 100
         workers: threads that draw and encode; None takes all cores
-        progress: told (tiles done, all tiles) of level 0
+        report: told how many tiles of level 0 are done
 
     Raises:
         OutputError: the place cannot be written, or the quality is impossible
@@ -64,7 +65,7 @@ def write_slide(
     write = _write_ome if path.name.lower().endswith((".ome.tif", ".ome.tiff")) else _write_aperio
     with translate_os_errors(path):
         try:
-            write(partial, slide, coarse, _tiles(slide, coarse[0], quality, workers or os.cpu_count() or 1, progress))
+            write(partial, slide, coarse, _tiles(slide, coarse[0], quality, workers or os.cpu_count() or 1, report))
             os.replace(partial, path)
         finally:
             partial.unlink(missing_ok=True)
@@ -127,9 +128,7 @@ def _magnification(mpp: float) -> float:
     return 10 / mpp
 
 
-def _tiles(
-    slide: SyntheticSlide, above: _Level, quality: int, workers: int, progress: Callable[[int, int], None]
-) -> Iterator[bytes]:
+def _tiles(slide: SyntheticSlide, above: _Level, quality: int, workers: int, report: Report) -> Iterator[bytes]:
     """The encoded tiles of level 0 in file order; shrunken copies go to the level above on the way."""
     rows, cols = -(-slide.frame.height // TILE), -(-slide.frame.width // TILE)
 
@@ -148,7 +147,7 @@ def _tiles(
                 row, col, code, small = waiting.popleft().result()
                 above.put(row, col, small)
                 yield code
-                progress(row * cols + col + 1, rows * cols)
+                report(Progress(row * cols + col + 1, rows * cols))
 
 
 class _Level:
