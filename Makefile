@@ -31,7 +31,7 @@ demo: setup ## make a slide, segment it with the bundled models, compare with th
 test: setup ## run all tests (WSISEG_TEST_DATA names the folder of real slides; without it their tests are skipped)
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-lint: setup ## run ruff, mypy and import-linter (make test does so too)
+lint: setup ## run ruff, mypy and import-linter
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
@@ -41,7 +41,7 @@ bench: .venv/installed-bench ## run every program in benchmarks/, one after the 
 	@set -e; for program in $(sort $(wildcard benchmarks/*.py)); do echo "== $$program"; $(BIN)/python "$$program"; done
 
 docs: setup ## build the documentation as a site in site/; a link that leads nowhere is an error
-	$(BIN)/python tools/build_site.py site
+	$(BIN)/python -m tools.build_site site
 
 clean: ## remove caches, builds and the demo's results, but not .venv
 	rm -rf demo site build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

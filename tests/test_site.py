@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
 import re
 import shutil
 import tomllib
@@ -10,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tools.build_site import ROOT, build, linked_files, pages
+from tools.build_site import API, ROOT, build, linked_files, pages
+from tools.document_api import MODULES
 
 pytest.importorskip("zensical", reason="the site's builder is not installed: pip install 'wsiseg[docs]'")
 
@@ -33,6 +36,7 @@ def html_of(page: Path) -> Path:
 
 
 def test_every_page_is_there_with_its_pictures(site: Path) -> None:
+    assert (site / html_of(API)).is_file()
     for page in pages():
         assert (site / html_of(page)).is_file(), page
         for file in linked_files(ROOT, page):
@@ -52,6 +56,18 @@ def test_the_search_knows_every_page(site: Path) -> None:
     assert [page for page in pages() if str(html_of(page)).replace("index.html", "") not in index] == []
 
 
+@pytest.mark.parametrize("name", MODULES)
+def test_every_public_name_is_documented(name: str, site: Path) -> None:
+    shown = (site / html_of(API)).read_text(encoding="utf-8")
+    module = importlib.import_module(f"wsiseg.{name}")
+    for key, value in vars(module).items():
+        if key.startswith("_") or getattr(value, "__module__", "") != module.__name__:
+            continue
+        if inspect.isclass(value) or inspect.isfunction(value):
+            assert value.__doc__, f"{name}.{key} has no docstring"
+            assert re.search(rf"<h3[^>]*>{key}<", shown), f"{name}.{key} is not on the page"
+
+
 def listed(nav: list[object]) -> Iterator[str]:
     """The pages of a navigation, in order."""
     for entry in nav:
@@ -61,7 +77,7 @@ def listed(nav: list[object]) -> Iterator[str]:
 
 def test_every_page_is_in_the_navigation() -> None:
     nav = tomllib.loads((ROOT / "zensical.toml").read_text(encoding="utf-8"))["project"]["nav"]
-    assert sorted(listed(nav)) == sorted(map(str, pages())), "add a new page to `nav` in zensical.toml"
+    assert sorted(listed(nav)) == sorted(map(str, [*pages(), API])), "add a new page to `nav` in zensical.toml"
 
 
 @pytest.mark.parametrize("link", ["none.md", "commands.md#no-such-heading", "#no-such-heading"])

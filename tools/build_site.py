@@ -1,4 +1,4 @@
-"""The documentation as a site: `make docs`, or `python tools/build_site.py [FOLDER]` (`site` by default).
+"""The documentation as a site: `make docs`, or `python -m tools.build_site [FOLDER]` (`site` by default).
 
 The pages are read in two places, in the repository and on the site, and their links must work in both. So the site is
 built from a copy of all pages at their places in the repository, with the files that they link to: README.md is its
@@ -16,7 +16,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from urllib.parse import unquote
 
+from tools.document_api import page as api_page
+
 ROOT = Path(__file__).resolve().parent.parent
+API = Path("docs/api.md")  # made here from the docstrings, and not kept in the repository
 PAGES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/**/*.md", "pipelines/**/*.md")
 LINK = re.compile(r"""\]\(\s*<?([^)\s>#]+)|\b(?:src|href)\s*=\s*["']([^"'#]+)""")
 CODE = re.compile(r"^```.*?^```\s*$", re.MULTILINE | re.DOTALL)
@@ -36,11 +39,13 @@ def linked_files(root: Path, page: Path) -> set[Path]:
 
 
 def stage(root: Path, source: Path) -> None:
-    """Copy the pages and what they link to into a new folder, at their places in the repository."""
+    """Copy the pages and the files that they link to into a new folder; add the page of public names."""
     found = pages(root)
     for path in set(found).union(*(linked_files(root, page) for page in found)):
         (source / path).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(root / path, source / path)
+    if (root / "wsiseg").is_dir():
+        (source / API).write_text(api_page(root), encoding="utf-8")
 
 
 def build(folder: Path, root: Path = ROOT) -> subprocess.CompletedProcess[str]:

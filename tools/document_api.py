@@ -1,4 +1,4 @@
-"""The page of all public names, made from the docstrings: `python tools/document_api.py > docs/api.md`.
+"""The page of all public names, docs/api.md of the site, made from the docstrings.
 
 The source is read, never imported, so the page does not depend on what is installed.
 """
@@ -12,19 +12,20 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# What people build on. Rooms that are left out (cli, viewer, training's insides …) change without a word.
+# What people build on. Everything else (cli, viewer, the inside of training, …) may change without notice.
 MODULES = (
-    "errors", "geometry", "grid", "classes", "slides.open", "slides.slide", "slides.backend", "tissue", "tiling",
-    "regions.region", "regions.formats", "regions.geojson_write", "regions.trace", "regions.rasterise",
-    "stores.tiles", "stores.labels", "bundle", "engines", "engines.engine", "predict", "outlines", "stages", "export",
-    "compare", "evaluate", "agreement", "measure.files", "measure.slide", "measure.tables", "methods.method",
-    "synthetic.slide", "synthetic.svs", "synthetic.annotator", "recipe.load",
+    "errors", "geometry", "grid", "classes", "slides.open", "slides.slide", "slides.backend", "selection.tissue",
+    "selection.tiling", "annotations.polygon", "annotations.formats", "annotations.geojson_write", "annotations.trace",
+    "annotations.rasterise", "stores.tiles", "stores.labels", "stores.objects", "bundle", "inference.engines",
+    "inference.engines.engine", "inference.predict", "inference.cascade", "export", "evaluation.compare",
+    "evaluation.evaluate", "evaluation.agreement", "measure.files", "measure.slide", "measure.tables",
+    "methods.method", "synthetic.slide", "synthetic.svs", "synthetic.annotator", "recipe.load",
 )  # fmt: skip
 
 HEAD = """# Public names
 
-Made from the docstrings by `python tools/document_api.py`; a test keeps it so. [From Python](python.md) shows how the
-names are used together. Functions and classes that begin with `_` are nobody else's business.
+Every public function and class, with its docstring. [From Python](python.md) shows how they work together. Names that
+begin with `_` are private.
 """
 
 DRAWN = set("─│┌└├")  # lines of a drawing, which must stay under one another
@@ -140,7 +141,3 @@ def _list(lines: list[str]) -> str:
             names, colon, meaning = line.partition(": ")
             items.append(f"`{names}`: {meaning}" if colon else line)
     return "\n".join(f"- {item}" for item in items).replace("<", "&lt;")
-
-
-if __name__ == "__main__":
-    print(page(), end="")
