@@ -224,16 +224,19 @@ def _channels(colours: NDArray[Any]) -> list[NDArray[Any]]:
 
 
 def most(colours: NDArray[Any]) -> NDArray[Any]:
+    """(h, w) the largest of the three channels of (h, w, 3) colours."""
     red, green, blue = _channels(colours)
     return np.maximum(np.maximum(red, green), blue)
 
 
 def least(colours: NDArray[Any]) -> NDArray[Any]:
+    """(h, w) the smallest of the three channels of (h, w, 3) colours."""
     red, green, blue = _channels(colours)
     return np.minimum(np.minimum(red, green), blue)
 
 
 def spread(colours: Colours) -> NDArray[np.float32]:
+    """(h, w) the difference between the largest and the smallest channel; 0 where there is no colour."""
     return most(colours) - least(colours)
 
 
