@@ -153,7 +153,7 @@ def mask(args: argparse.Namespace, program: str, network: str, frame: Frame, lev
         found = np.load(out / "labels.npy", mmap_mode="r")[: frame.height, : frame.width]
         labels[: found.shape[0], : found.shape[1]] = found
         return labels
-    regions = read_annotations(out / "outlines.geojson").regions
+    regions = read_annotations(out / "outlines.geojson").polygons
     return Rasteriser(regions, load_bundle(args.bundle).classes, frame, level0).read(frame.box)
 
 

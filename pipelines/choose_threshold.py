@@ -61,7 +61,7 @@ def score(row: SlideRow, bundle: ModelBundle, engine: Engine, flips: bool) -> Sc
     inner = grid.frame.box.shift(grid.size, grid.size).slices
     scores = total[(slice(None), *inner)] / np.maximum(weights[inner], 1e-9)
     scores[0][weights[inner] == 0] = 1
-    truth = tuple(r for r in read_annotations(row.annotations).regions if r.label is not None)
+    truth = tuple(r for r in read_annotations(row.annotations).polygons if r.label is not None)
     return Scored(truth, scores, grid.frame, level0)
 
 

@@ -75,7 +75,7 @@ def main() -> None:
     for row in read_slides(args.slides, args.root):
         if row.annotations is None:
             continue
-        regions = [r for r in read_annotations(row.annotations).regions if r.label is not None]
+        regions = [r for r in read_annotations(row.annotations).polygons if r.label is not None]
         with open_slide(row.slide, mpp=row.mpp) as slide:
             for region in regions:
                 strips = [s for s in strips_behind(region, args.tile) if is_tissue(slide, s)]
@@ -87,7 +87,7 @@ def main() -> None:
                 found[row.split, "halved"] += halved
             cut = [r for r in regions if any(is_tissue(slide, s) for s in strips_behind(r, args.tile))]
         if args.predictions and (args.predictions / f"{row.name}.geojson").exists():
-            said = read_annotations(args.predictions / f"{row.name}.geojson").regions
+            said = read_annotations(args.predictions / f"{row.name}.geojson").polygons
             fate.update(fates(cut, regions, said))
     print("| split | outlines | cut, tissue goes on | halved: no outline goes on |\n|---|---|---|---|")
     for split in sorted({s for s, _ in found}):

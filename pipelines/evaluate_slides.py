@@ -102,8 +102,8 @@ def judge(rows: Sequence[SlideRow], model: Path, out: Path, device: str) -> Iter
             f"{len(any_object.unmatched)} unmatched",
             file=sys.stderr,
         )
-        named = tuple(r for r in read_annotations(row.annotations).regions if r.label is not None)
-        yield Judged(row, named, read_annotations(prediction).regions, found)
+        named = tuple(r for r in read_annotations(row.annotations).polygons if r.label is not None)
+        yield Judged(row, named, read_annotations(prediction).polygons, found)
 
 
 def tables(result: dict, slides: Sequence[SlideEvaluation], classes: ClassMap) -> str:

@@ -94,7 +94,7 @@ def _bands(starts: NDArray[np.int64], ends: NDArray[np.int64], turned: Frame) ->
 
 def outlines_of_features(path: Path) -> list[LabelledPolygon]:
     """The glomeruli of a file of features."""
-    found = read_annotations(path).regions
+    found = read_annotations(path).polygons
     return [replace(r, label="Glomerulus") for r in found if (r.label or "").lower() == "glomerulus"]
 
 

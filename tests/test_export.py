@@ -29,7 +29,7 @@ def test_equal_area_per_class_in_every_format(labels: Path, tmp_path: Path, pict
     truth = {name: int((label_of(picture) == i).sum()) for i, name in enumerate(CLASSES) if i}
     for name in ("a.geojson", "a.geojson.gz", "a.xml"):
         export(labels, tmp_path / name, Tracing())
-        found = read_annotations(tmp_path / name).regions
+        found = read_annotations(tmp_path / name).polygons
         assert {n: sum(r.polygon.area for r in found if r.label == n) for n in truth} == pytest.approx(truth)
     export(labels, tmp_path / "a.csv", Tracing())
     with (tmp_path / "a.csv").open() as file:
@@ -47,16 +47,16 @@ def test_equal_area_per_class_in_every_format(labels: Path, tmp_path: Path, pict
 
 def test_sizes_are_in_micrometres(labels: Path, tmp_path: Path) -> None:
     export(labels, tmp_path / "all.geojson", Tracing())
-    areas = [r.polygon.area for r in read_annotations(tmp_path / "all.geojson").regions]
+    areas = [r.polygon.area for r in read_annotations(tmp_path / "all.geojson").polygons]
     limit = float(np.median(areas))
     export(labels, tmp_path / "large.geojson", Tracing(min_object_um2=limit))
-    assert [r.polygon.area for r in read_annotations(tmp_path / "large.geojson").regions] == [
+    assert [r.polygon.area for r in read_annotations(tmp_path / "large.geojson").polygons] == [
         a for a in areas if a >= limit
     ]
     export(labels, tmp_path / "filled.geojson", Tracing(min_hole_um2=1e9))
-    filled = read_annotations(tmp_path / "filled.geojson").regions
+    filled = read_annotations(tmp_path / "filled.geojson").polygons
     holes = sum(len(p.interiors) for r in filled for p in getattr(r.polygon, "geoms", [r.polygon]))
-    before = read_annotations(tmp_path / "all.geojson").regions
+    before = read_annotations(tmp_path / "all.geojson").polygons
     assert holes < sum(len(p.interiors) for r in before for p in getattr(r.polygon, "geoms", [r.polygon]))
 
 

@@ -37,7 +37,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_example(folder)
     with open_slide(folder / "slide.svs") as slide:
         grid = Grid(slide.frame.at(4.0), 128, 32)
-        regions = read_annotations(folder / "slide-truth.geojson").regions
+        regions = read_annotations(folder / "slide-truth.geojson").polygons
         tile_slide(slide, grid, list(grid), folder / "slide.zarr", classes=CLASSES, regions=regions)
         tile_slide(slide, grid, list(grid), folder / "jpeg.zarr", pixels=JPEG)
         bundle = load_bundle(GLOMERULI)
@@ -85,7 +85,7 @@ def test_the_bundle(folder: Path) -> None:
 
 def test_the_outlines(folder: Path) -> None:
     told = run_python(program("slide.geojson"), folder, without="wsiseg").splitlines()
-    found = read_annotations(folder / "slide.geojson").regions
+    found = read_annotations(folder / "slide.geojson").polygons
     outer = [abs(type(r.polygon)(r.polygon.exterior).area) for r in found]  # the demonstration gives no MultiPolygon
     assert told == [f"{r.label} {area:.0f} px² {r.score}" for r, area in zip(found, outer, strict=True)]
 

@@ -97,10 +97,10 @@ def test_every_pixel_is_in_its_place(slide: Slide, picture: np.ndarray, tmp_path
     assert set(np.unique(score[truth > 0])) <= {229, 230}
     assert not score[truth == 0].any()
     found = read_annotations(job.out)
-    assert len(found.regions) == result.objects > 10
-    assert any(r.polygon.interiors for r in found.regions)
-    assert all(r.score == pytest.approx(0.9, abs=0.005) for r in found.regions)
-    level0 = rasterise(found.regions, CLASSES, slide.frame.box, slide.frame, slide.frame)
+    assert len(found.polygons) == result.objects > 10
+    assert any(r.polygon.interiors for r in found.polygons)
+    assert all(r.score == pytest.approx(0.9, abs=0.005) for r in found.polygons)
+    level0 = rasterise(found.polygons, CLASSES, slide.frame.box, slide.frame, slide.frame)
     assert (level0 == label_of(picture)).all()
     assert found.properties["wsiseg"]["slide"] == dict(slide.identity)
 
@@ -226,7 +226,7 @@ def test_whole_objects_have_the_class_of_most_of_their_pixels(slide: Slide, tmp_
     predict_slide(slide, whole, ColourRule(), PredictOptions(tmp_path / "whole.geojson", tmp_path / "labels.zarr"))
     labels = LabelMap(tmp_path / "labels.zarr")
     pixels = labels.read(labels.frame.box)
-    regions = read_annotations(tmp_path / "whole.geojson").regions
+    regions = read_annotations(tmp_path / "whole.geojson").polygons
     parts, count = ndimage.label(pixels > 0)  # neighbours along rows and columns
     assert len(regions) == count
     assert count < sum(ndimage.label(pixels == c)[1] for c in (1, 2)), "some objects touch, or this shows nothing"

@@ -57,7 +57,7 @@ def run_lengths(mask: np.ndarray) -> str:
 
 
 def painted(path: Path, frame: Frame) -> np.ndarray:
-    return rasterise(read_annotations(path).regions, CLASSES, frame.box, frame, frame)
+    return rasterise(read_annotations(path).polygons, CLASSES, frame.box, frame, frame)
 
 
 def test_run_lengths_as_the_competition_writes_them() -> None:
@@ -117,11 +117,11 @@ def test_hubmap(hubmap: Path, tmp_path: Path) -> None:
             assert row.annotations is not None
             if row.name != "1bbb":
                 assert np.array_equal(painted(row.annotations, slide.frame), mask)
-    (drawn,) = read_annotations(tmp_path / "out" / "1bbb.geojson").regions
+    (drawn,) = read_annotations(tmp_path / "out" / "1bbb.geojson").polygons
     assert (drawn.label, drawn.polygon.bounds) == ("Glomerulus", (100, 60, 300, 240))
     again = script("prepare_hubmap.py", hubmap, "--out", tmp_path / "out", "--mpp", 0.5, "--from", "json")
     assert again.returncode == 0, again.stderr
-    assert read_annotations(tmp_path / "out" / "0aaa.geojson").regions[0].polygon.bounds == (100, 60, 300, 240)
+    assert read_annotations(tmp_path / "out" / "0aaa.geojson").polygons[0].polygon.bounds == (100, 60, 300, 240)
 
 
 def test_a_mask_of_another_slide_is_refused(hubmap: Path, tmp_path: Path) -> None:

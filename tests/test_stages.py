@@ -78,12 +78,12 @@ def test_dots_are_found_on_islands_alone(slide: Slide, tmp_path: Path) -> None:
     fine = dots()
     result = predict_within(slide, (COARSE, islands()), (FINE, fine), job)
     found = read_annotations(job.out)
-    assert Counter(r.label for r in found.regions) == {"Dot": 3, "Island": 2}
+    assert Counter(r.label for r in found.polygons) == {"Dot": 3, "Island": 2}
     assert result.objects == 5
-    shape = union_all([r.polygon for r in found.regions if r.label == "Island"])
-    assert all(shape.contains(r.polygon) for r in found.regions if r.label == "Dot")
+    shape = union_all([r.polygon for r in found.polygons if r.label == "Island"])
+    assert all(shape.contains(r.polygon) for r in found.polygons if r.label == "Dot")
     assert found.properties["wsiseg"]["first"]["model"]["name"] == "islands"
-    assert Counter(r.label for r in read_annotations(regions_file(job.out)).regions) == {"Island": 2}
+    assert Counter(r.label for r in read_annotations(regions_file(job.out)).polygons) == {"Island": 2}
     predict_slide(slide, FINE, everywhere, PredictOptions(tmp_path / "all.geojson"))
     assert fine.pixels < 0.5 * everywhere.pixels
     again = predict_within(slide, (COARSE, islands()), (FINE, dots()), job)
@@ -98,7 +98,7 @@ def test_the_file_of_two_models_knows_the_classes_of_both(slide: Slide, tmp_path
     assert classes.names == ("Background", "Island", "Dot")
     assert (len(found.any_object.found), found.any_object.missed, found.any_object.unmatched) == (5, (), ())
     export(out, tmp_path / "again.geojson", Tracing())
-    assert Counter(r.label for r in read_annotations(tmp_path / "again.geojson").regions) == {"Dot": 3, "Island": 2}
+    assert Counter(r.label for r in read_annotations(tmp_path / "again.geojson").polygons) == {"Dot": 3, "Island": 2}
     layer = next(layer for layer in open_scene(slide, [out]).layers if isinstance(layer, OutlineLayer))
     colours = dict(zip(layer.palette.names, layer.palette.colours, strict=True))
     both = joined(COARSE.classes, FINE.classes)
@@ -129,7 +129,7 @@ def test_where_nothing_is_found_first_the_result_is_empty(slide: Slide, tmp_path
         slide, (COARSE, Rule("islands", 1, 0)), (FINE, fine), PredictOptions(tmp_path / "out.geojson")
     )
     assert (result.objects, fine.calls) == (0, 0)
-    assert not read_annotations(tmp_path / "out.geojson").regions
+    assert not read_annotations(tmp_path / "out.geojson").polygons
 
 
 def test_two_models_may_not_name_a_class_alike(slide: Slide, tmp_path: Path) -> None:

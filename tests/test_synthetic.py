@@ -469,8 +469,8 @@ def test_the_command_writes_a_slide_and_its_truth(tmp_path: Path) -> None:
     assert done.exit_code == 0, done.output
     made = generate(SlideSpec(7, 1600, 1200, "pas", 1.0, ()))
     found = read_annotations(truth)
-    assert Counter(r.label for r in found.regions) == Counter(r.label for r in (*made.truth, *made.nuclei()))
-    assert found.regions[0].measurements == made.truth[0].measurements
+    assert Counter(r.label for r in found.polygons) == Counter(r.label for r in (*made.truth, *made.nuclei()))
+    assert found.polygons[0].measurements == made.truth[0].measurements
     assert found.properties["thickness_um"] == 3
     with openslide.OpenSlide(out) as file:
         assert file.dimensions == (1600, 1200)
@@ -504,6 +504,6 @@ def test_the_script_makes_slides_for_training(tmp_path: Path) -> None:
             assert slide_file.dimensions == (1600, 1200)
         outlines = read_annotations(tmp_path / row["annotations"])
         truth = generate(SlideSpec(seed, 1600, 1200, ("he", "pas", "he")[seed - 7], 1.0)).truth
-        assert [r.label for r in outlines.regions] == [r.label for r in truth]
-        for one, other in zip(outlines.regions, truth, strict=True):
+        assert [r.label for r in outlines.polygons] == [r.label for r in truth]
+        for one, other in zip(outlines.polygons, truth, strict=True):
             assert one.polygon.symmetric_difference(other.polygon).area < 0.01 * other.polygon.area

@@ -62,7 +62,7 @@ def run_demo(out: Path, *, device: str, engine: str, say: Callable[[str], None],
     with open_slide(slide_path) as slide:
         pair = (coarse, make_engine(coarse, engine, device)), (fine, make_engine(fine, engine, device))
         result = predict_within(slide, *pair, PredictOptions(prediction_path, overwrite=True), report=report)
-        said = read_annotations(prediction_path).regions
+        said = read_annotations(prediction_path).polygons
         found = evaluate_slide(slide.name, truth, said, CLASSES, slide.frame, slide.frame, match_um=MATCH_UM)
         figures = summary([found], CLASSES, MATCH_UM)
         measured = measure_pair(slide, truth_path, prediction_path, Wanted(thickness_um=SPEC.thickness_um))

@@ -52,23 +52,23 @@ def export(source: Path, out: Path, tracing: Tracing, *, frame: Frame | None = N
         StoreError: the label map is damaged
         OutputError: the place cannot be written
     """
-    regions: Iterable[LabelledPolygon]
+    polygons: Iterable[LabelledPolygon]
     if source.suffix == ".zarr":
         labels = LabelMap(source)
         manifest, classes, frame = labels.manifest, labels.classes, labels.level0
         sizes = {key: getattr(tracing, key) for key in tracing.__slots__}
-        regions = objects_of(labels, **sizes)
+        polygons = objects_of(labels, **sizes)
     else:
         if tracing != Tracing():
             raise AnnotationError(f"{source} holds outlines: only those of a label map can be sifted and simplified.")
         found = read_annotations(source)
-        regions, manifest = found.regions, found.properties.get("wsiseg", {})
-        classes = found.classes or _named(found.regions)
+        polygons, manifest = found.polygons, found.properties.get("wsiseg", {})
+        classes = found.classes or _named(found.polygons)
         frame = Frame.from_json(manifest["level0"]) if "level0" in manifest else frame
     properties = {"wsiseg": manifest, "slide": manifest.get("slide", {}).get("name", "")} if manifest else None
-    return write_annotations(out, regions, classes=classes, properties=properties, frame=frame, **options)
+    return write_annotations(out, polygons, classes=classes, properties=properties, frame=frame, **options)
 
 
-def _named(regions: Iterable[LabelledPolygon]) -> ClassMap:
-    names = {r.label for r in regions if r.label} - {"Background", "Ignore", "Ignore*"}
+def _named(polygons: Iterable[LabelledPolygon]) -> ClassMap:
+    names = {r.label for r in polygons if r.label} - {"Background", "Ignore", "Ignore*"}
     return ClassMap(("Background", *sorted(names or {"Object"})))

@@ -90,8 +90,8 @@ def judge(row: SlideRow, out: Path, bundle: Any, engine: Any) -> SlideEvaluation
     with open_slide(row.slide) as slide:
         predict_slide(slide, bundle, engine, PredictOptions(out, overwrite=True))
         frame = grid_for(slide, bundle).frame
-        truth = [r for r in read_annotations(row.annotations).regions if r.label is not None]
-        said = list(read_annotations(out).regions)
+        truth = [r for r in read_annotations(row.annotations).polygons if r.label is not None]
+        said = list(read_annotations(out).polygons)
         return evaluate_slide(row.name, truth, said, bundle.classes, frame, slide.frame)
 
 

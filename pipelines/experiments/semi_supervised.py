@@ -118,7 +118,7 @@ def split_of(rows: Sequence[SlideRow], seed: int, labelled: int, *, tuning: bool
 def labels_of(row: SlideRow) -> set[str | None]:
     """The classes outlined on a slide."""
     assert row.annotations is not None
-    return {r.label for r in read_annotations(row.annotations).regions}
+    return {r.label for r in read_annotations(row.annotations).polygons}
 
 
 def run_one(out: Path, arm: str, seed: int, labelled: int, extra: tuple[str, ...] = (), name: str = "") -> None:
@@ -229,7 +229,7 @@ def judge(row: SlideRow, store: TileStore, recipe: Recipe, engine: TorchEngine) 
     sizes = {"min_area_um2": usage.min_object_um2, "min_hole_um2": usage.min_hole_um2}
     said: list[LabelledPolygon] = list(trace(iter([labels]), classes, grid.frame, level0, **sizes))
     assert row.annotations is not None
-    truth = [r for r in read_annotations(row.annotations).regions if r.label is not None]
+    truth = [r for r in read_annotations(row.annotations).polygons if r.label is not None]
 
     def read(box: Box) -> np.ndarray:
         return labels[box.slices]

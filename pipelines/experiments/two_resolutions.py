@@ -177,7 +177,7 @@ def main() -> None:
     for row in read_slides(args.slides):
         if row.split != "test" or row.annotations is None:
             continue
-        truth = one_name(read_annotations(row.annotations).regions)
+        truth = one_name(read_annotations(row.annotations).polygons)
         with open_slide(row.slide) as slide:
             said = {}
             for way in WAYS:
@@ -186,7 +186,7 @@ def main() -> None:
                     pair = (coarse, engines[coarse.name]), (fine, engines[fine.name])
                     seconds = timed(job.out, lambda: predict_within(slide, *pair, job))  # noqa: B023
                     regions = buffer(
-                        read_annotations(regions_file(job.out)).regions, fine.usage.within_margin_um, slide.frame
+                        read_annotations(regions_file(job.out)).polygons, fine.usage.within_margin_um, slide.frame
                     )
                     px = inferred(slide, coarse, None) + inferred(slide, fine, regions)
                 else:
@@ -194,7 +194,7 @@ def main() -> None:
                     px = inferred(slide, single, None)
                 cost[way]["seconds"] += seconds
                 cost[way]["px"] += px
-                said[way] = one_name(read_annotations(job.out).regions)
+                said[way] = one_name(read_annotations(job.out).polygons)
                 for where, one in compare(slide, truth, said[way]).items():
                     found.setdefault(way, {}).setdefault(where, []).append(one)
             save_picture(RESULTS / f"{row.name}.png", picture(slide, truth, [said[way] for way in WAYS]))

@@ -27,7 +27,7 @@ SAMPLE = [
 def areas(found: Annotations | list[LabelledPolygon]) -> dict[str | None, float]:
     """px² per class."""
     total: Counter[str | None] = Counter()
-    for region in found if isinstance(found, list) else found.regions:
+    for region in found if isinstance(found, list) else found.polygons:
         total[region.label] += region.polygon.area
     return dict(total)
 

@@ -31,7 +31,7 @@ def test_real_outlines_have_the_same_area_everywhere(annotations: Path, tmp_path
     found = [
         LabelledPolygon(r.polygon, {"Normal": "Glomerulus", "Sclerotic": "Sclerotic glomerulus"}[r.label])
         for path in (annotations / "qupath-kidney").glob("*.geojson")
-        for r in read_annotations(path).regions
+        for r in read_annotations(path).polygons
         if r.label is not None
     ]
     write_annotations(tmp_path / name, found, classes=CLASSES, frame=FRAME)
@@ -102,7 +102,7 @@ def test_a_document_type_cannot_hide_in_utf_16(tmp_path: Path) -> None:
     with pytest.raises(AnnotationError, match="document type"):
         read_annotations(tmp_path / "a.xml")
     (tmp_path / "a.xml").write_bytes('<?xml version="1.0" encoding="utf-16"?><Annotations/>'.encode("utf-16"))
-    assert read_annotations(tmp_path / "a.xml").regions == ()
+    assert read_annotations(tmp_path / "a.xml").polygons == ()
 
 
 def test_missing_files(tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ def collection(*features: Any) -> dict[str, Any]:
 
 
 def only(found: Annotations) -> LabelledPolygon:
-    (region,) = found.regions
+    (region,) = found.polygons
     return region
 
 
@@ -69,33 +69,33 @@ def test_there_is_a_line_for_every_variant(annotations: Path) -> None:
 @pytest.mark.parametrize("name", VARIANTS)
 def test_a_variant(annotations: Path, name: str) -> None:
     found = read_geojson(annotations / "qupath-variants" / name)
-    assert (len(found.regions), dict(found.skipped), {r.label for r in found.regions}) == VARIANTS[name]
+    assert (len(found.polygons), dict(found.skipped), {r.label for r in found.polygons}) == VARIANTS[name]
     assert found.repaired == 0
-    assert all(r.polygon.is_valid and r.polygon.area > 0 for r in found.regions)
+    assert all(r.polygon.is_valid and r.polygon.area > 0 for r in found.polygons)
 
 
 def test_variants_are_where_their_files_say(annotations: Path) -> None:
     folder = annotations / "qupath-variants"
     assert only(read_geojson(folder / "qupath-rectangle.json")).polygon.equals(box(26268, 15298, 26478, 15474))
-    with_ids = read_geojson(folder / "qupath05.geojson").regions
+    with_ids = read_geojson(folder / "qupath05.geojson").polygons
     assert with_ids[0].id == "6423a977-ffff-48db-affc-cd11632010f0"
     assert only(read_geojson(folder / "qupath-brush.json")).id is None, "PathAnnotationObject is no UUID"
 
 
 def test_kidney_exports(annotations: Path) -> None:
     found = [read_geojson(path) for path in sorted((annotations / "qupath-kidney").glob("*.geojson"))]
-    assert [len(f.regions) for f in found] == [17, 20, 42, 37, 39, 79, 77]
-    assert {r.label for f in found for r in f.regions} == {"Normal", "Sclerotic", None}
+    assert [len(f.polygons) for f in found] == [17, 20, 42, 37, 39, 79, 77]
+    assert {r.label for f in found for r in f.polygons} == {"Normal", "Sclerotic", None}
     assert sum(f.repaired for f in found) == 0
 
 
 def test_kidney_slides_come_back_byte_by_byte(kidney: Path, tmp_path: Path) -> None:
     classes = ClassMap(("Background", "Glomerulus", "Sclerotic glomerulus"))
     first, second = tmp_path / "1.geojson", tmp_path / "2.geojson"
-    found = [r for path in sorted(kidney.glob("*.geojson")) for r in read_geojson(path).regions]
+    found = [r for path in sorted(kidney.glob("*.geojson")) for r in read_geojson(path).polygons]
     assert len(found) == 691
     write_geojson(first, found, classes=classes)
-    back = read_geojson(first).regions
+    back = read_geojson(first).polygons
     assert back == tuple(found)
     write_geojson(second, back, classes=classes)
     assert first.read_bytes() == second.read_bytes()
@@ -122,13 +122,13 @@ def test_roots_and_suffixes(tmp_path: Path, root: Any, name: str) -> None:
 
 
 def test_empty_files_of_the_right_kind(tmp_path: Path) -> None:
-    assert read(tmp_path, collection()).regions == ()
-    assert read(tmp_path, []).regions == ()
+    assert read(tmp_path, collection()).polygons == ()
+    assert read(tmp_path, []).polygons == ()
 
 
 def test_a_byte_order_mark(tmp_path: Path) -> None:
-    assert len(read(tmp_path, "\ufeff" + json.dumps(SHAPE)).regions) == 1
-    assert len(read(tmp_path, "\ufeff" + json.dumps(feature(measurements={"a": math.nan}))).regions) == 1
+    assert len(read(tmp_path, "\ufeff" + json.dumps(SHAPE)).polygons) == 1
+    assert len(read(tmp_path, "\ufeff" + json.dumps(feature(measurements={"a": math.nan}))).polygons) == 1
 
 
 def test_origin_is_kept(tmp_path: Path) -> None:
@@ -207,7 +207,7 @@ def test_children_follow_their_parents(tmp_path: Path) -> None:
     child = feature(classification="B", childObjects=[grandchild])
     root = {"type": "Feature", "properties": {"objectType": "root", "childObjects": [child]}}
     found = read(tmp_path, collection(feature(classification="A"), root, feature(classification="D")))
-    assert [r.label for r in found.regions] == ["A", "B", "C", "D"]
+    assert [r.label for r in found.polygons] == ["A", "B", "C", "D"]
     assert found.skipped == {"without geometry": 1}
 
 
@@ -261,9 +261,9 @@ def test_an_ellipse_fills_its_box(tmp_path: Path, width: float, height: float) -
 )
 def test_the_invalid_is_repaired_and_counted(tmp_path: Path, geometry: Any, area: float) -> None:
     found = read(tmp_path, collection(feature(geometry), feature()))
-    assert (len(found.regions), found.repaired, found.skipped) == (2, 1, {})
-    assert found.regions[0].polygon.is_valid
-    assert found.regions[0].polygon.area == pytest.approx(area)
+    assert (len(found.polygons), found.repaired, found.skipped) == (2, 1, {})
+    assert found.polygons[0].polygon.is_valid
+    assert found.polygons[0].polygon.area == pytest.approx(area)
 
 
 @pytest.mark.parametrize(
@@ -283,7 +283,7 @@ def test_the_invalid_is_repaired_and_counted(tmp_path: Path, geometry: Any, area
 )
 def test_what_is_no_area_is_skipped_and_counted(tmp_path: Path, geometry: Any, skipped: dict[str, int]) -> None:
     found = read(tmp_path, collection(feature(), feature(geometry)))
-    assert (len(found.regions), found.skipped, found.repaired) == (1, skipped, 0)
+    assert (len(found.polygons), found.skipped, found.repaired) == (1, skipped, 0)
 
 
 def test_the_polygons_of_a_collection_are_one_object(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from shapely import MultiPolygon, Point, Polygon, box
 
 from tests.annotations.nasty import CLASSES, regions
 from tests.annotations.qupath_rules import check_file
-from wsiseg.annotations import canonical, geojson_write, region
+from wsiseg.annotations import canonical, geojson_write, polygon
 from wsiseg.annotations.geojson_read import read_geojson
 from wsiseg.annotations.geojson_write import MOST_ANNOTATIONS, write_geojson
 from wsiseg.annotations.polygon import LabelledPolygon
@@ -77,9 +77,9 @@ def test_anything_becomes_a_file_that_qupath_opens(tmp_path: Path, found: list[L
     assert len(features) == written.objects == len(found) - written.dropped
 
     back = read_geojson(first)
-    assert len(back.regions) == written.objects
+    assert len(back.polygons) == written.objects
     assert (back.repaired, back.skipped, back.properties) == (0, {}, ORIGIN)
-    write_geojson(second, back.regions, classes=CLASSES, properties=back.properties, legacy=legacy)
+    write_geojson(second, back.polygons, classes=CLASSES, properties=back.properties, legacy=legacy)
     assert second.read_bytes() == first.read_bytes()
 
 
@@ -89,7 +89,7 @@ def test_repair_keeps_the_area(tmp_path: Path, region: LabelledPolygon) -> None:
     path = tmp_path / "a.geojson"
     write_geojson(path, [region], classes=CLASSES)
     wanted = shapely.make_valid(region.polygon, method="structure", keep_collapsed=False)
-    got = shapely.union_all([r.polygon for r in read_geojson(path).regions])
+    got = shapely.union_all([r.polygon for r in read_geojson(path).polygons])
     # Rounding moves an edge by at most 0.71 of a hundredth, snapping to a vertex by as much again.
     assert abs(wanted.area - got.area) <= 0.02 * (wanted.length + got.length) + 0.001
     if not got.is_empty and not wanted.is_empty:
@@ -99,7 +99,7 @@ def test_repair_keeps_the_area(tmp_path: Path, region: LabelledPolygon) -> None:
 def test_scores_labels_ids_and_measurements_come_back(tmp_path: Path) -> None:
     path = tmp_path / "a.geojson"
     write_geojson(path, SAMPLE, classes=CLASSES)
-    back = read_geojson(path).regions
+    back = read_geojson(path).polygons
     assert [r.label for r in back] == [r.label for i, r in enumerate(SAMPLE) if i != 6]
     assert back[0].score == 0.875
     assert back[1].score is None
@@ -112,7 +112,7 @@ def test_scores_labels_ids_and_measurements_come_back(tmp_path: Path) -> None:
 def test_an_id_depends_on_class_and_outline_alone(tmp_path: Path) -> None:
     def ids(*found: LabelledPolygon) -> list[str]:
         write_geojson(tmp_path / "a.geojson", found, classes=CLASSES)
-        return [str(r.id) for r in read_geojson(tmp_path / "a.geojson").regions]
+        return [str(r.id) for r in read_geojson(tmp_path / "a.geojson").polygons]
 
     one, other = LabelledPolygon(HOLED, "Glomerulus"), LabelledPolygon(box(0, 0, 9, 9), "Glomerulus")
     assert ids(one, other) == ids(other, one)[::-1] == [*ids(one), *ids(other)]
@@ -126,7 +126,7 @@ def test_an_id_depends_on_class_and_outline_alone(tmp_path: Path) -> None:
     # Anybody can find the id again from the file.
     text = b"Glomerulus\n[[[50,10],[50,40],[10,40],[10,10],[50,10]],[[30,20],[30,30],[20,30],[20,20],[30,20]]]"
     assert ids(one) == [canonical.uuid5(text)]
-    space = uuid.uuid5(uuid.NAMESPACE_DNS, "wsiseg.stores.objects")
+    space = uuid.uuid5(uuid.NAMESPACE_DNS, "wsiseg.outlines")
     assert canonical.uuid5(text) == str(uuid.uuid5(space, text.decode()))
 
 
@@ -158,7 +158,7 @@ def test_many_objects_are_detections(tmp_path: Path, count: int) -> None:
 
 def test_batches_leave_no_trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_geojson(tmp_path / "a.geojson", SAMPLE, classes=CLASSES)
-    for module, name, value in ((canonical, "BATCH", 1), (region, "CORNERS", 9), (geojson_write, "HELD_BYTES", 50)):
+    for module, name, value in ((canonical, "BATCH", 1), (polygon, "CORNERS", 9), (geojson_write, "HELD_BYTES", 50)):
         with monkeypatch.context() as patched:
             patched.setattr(module, name, value)
             write_geojson(tmp_path / "b.geojson", iter(SAMPLE), classes=CLASSES)
@@ -191,7 +191,7 @@ def test_memory_does_not_grow_with_the_number_of_objects(tmp_path: Path) -> None
 
 def test_memory_does_not_grow_with_the_size_of_objects(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A few with very many corners, of which it is not known yet whether they are annotations."""
-    monkeypatch.setattr(region, "CORNERS", 2**15)
+    monkeypatch.setattr(polygon, "CORNERS", 2**15)
     monkeypatch.setattr(geojson_write, "HELD_BYTES", 2**18)
     around = np.linspace(0, 2 * np.pi, 10_000, endpoint=False)
     ring = np.stack([np.cos(around), np.sin(around)], 1) * 5000 + 6000

@@ -40,7 +40,7 @@ def test_the_table_in_numbers(tmp_path: Path) -> None:
     assert [last[f"centroid_{axis}_{unit}"] for unit in ("um", "px") for axis in "xy"] == ["1", "1", "4", "2"]
     assert float(rows[0]["perimeter_um"]) == 2 * (50 * 0.25 + 40 * 0.5) + 2 * (20 * 0.25 + 20 * 0.5)
     write_annotations(tmp_path / "a.geojson", found, classes=CLASSES)
-    assert [row["id"] for row in rows] == [r.id for r in read_annotations(tmp_path / "a.geojson").regions]
+    assert [row["id"] for row in rows] == [r.id for r in read_annotations(tmp_path / "a.geojson").polygons]
 
 
 def test_an_empty_table_has_a_head(tmp_path: Path) -> None:

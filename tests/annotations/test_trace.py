@@ -340,7 +340,7 @@ def test_a_label_without_a_name_is_refused():
 
 @pytest.mark.parametrize("mpp", [4.0, 7.3])
 def test_outlines_that_people_drew_survive_as_pixels(annotations, mpp):
-    outlines = read_annotations(annotations / "qupath-kidney" / "kidney-annotations-1.geojson").regions
+    outlines = read_annotations(annotations / "qupath-kidney" / "kidney-annotations-1.geojson").polygons
     labels = sorted({r.label for r in outlines if r.label})
     classes = ClassMap(("background", *labels))
     right, bottom = np.ceil(shapely.total_bounds([r.polygon for r in outlines]))[2:]

@@ -26,12 +26,12 @@ def test_imagescope_back_again(tmp_path: Path) -> None:
     back = read_annotations(path)
     assert back.properties == {"mpp": 0.25}
     assert (back.repaired, back.skipped) == (0, {})
-    assert [r.label for r in back.regions] == [
+    assert [r.label for r in back.polygons] == [
         "Glomerulus", "Glomerulus", "Sclerotic glomerulus", "Sclerotic glomerulus", "Immune: CD3", "Ignore*", None,
     ]  # fmt: skip
-    assert back.regions[0].polygon.equals(HOLED), "the hole is in the ring, not in the island inside it"
-    assert back.regions[1].polygon.equals(ISLAND)
-    write_annotations(again, back.regions, classes=CLASSES, frame=Frame(400, 300, 0.25))
+    assert back.polygons[0].polygon.equals(HOLED), "the hole is in the ring, not in the island inside it"
+    assert back.polygons[1].polygon.equals(ISLAND)
+    write_annotations(again, back.polygons, classes=CLASSES, frame=Frame(400, 300, 0.25))
     assert path.read_bytes() == again.read_bytes()
 
 
@@ -40,9 +40,9 @@ def test_imagescope_back_again(tmp_path: Path) -> None:
 def test_any_outline_survives_imagescope(tmp_path: Path, region: LabelledPolygon) -> None:
     write_annotations(tmp_path / "a.geojson", [region], classes=CLASSES)
     write_annotations(tmp_path / "a.xml", [region], classes=CLASSES)
-    wanted = [part for r in read_annotations(tmp_path / "a.geojson").regions for part in _parts(r.polygon)]
+    wanted = [part for r in read_annotations(tmp_path / "a.geojson").polygons for part in _parts(r.polygon)]
     back = read_annotations(tmp_path / "a.xml")
-    assert [normalize(r.polygon) for r in back.regions] == [normalize(part) for part in wanted]
+    assert [normalize(r.polygon) for r in back.polygons] == [normalize(part) for part in wanted]
     assert back.repaired == 0
 
 
@@ -83,7 +83,7 @@ def test_a_hole_drawn_by_hand_belongs_to_what_is_round_it(tmp_path: Path) -> Non
         region(*square(250, 50, 100), Id=8, NegativeROA=1, InputRegionId=0),  # across the border
         region(*square(500, 50, 100), Id=7, NegativeROA=1, InputRegionId=1),  # touches nothing
     )  # fmt: skip
-    assert [r.polygon.area for r in found.regions] == [10000, 1500, 7500]
+    assert [r.polygon.area for r in found.polygons] == [10000, 1500, 7500]
     assert found.repaired == 0
 
 
@@ -101,7 +101,7 @@ def test_shapes_of_imagescope(tmp_path: Path) -> None:
         region((0, 0), (10, 10), (10, 0), (0, 10), Type=0),
     )
     expected = pytest.approx([100, 200, np.pi * 50, 50], rel=5e-3)
-    assert [r.polygon.area for r in found.regions] == expected
+    assert [r.polygon.area for r in found.polygons] == expected
     assert found.skipped == {"Arrow": 1, "LineString": 1, "Point": 1, "empty": 1, "collapsed": 1}
     assert found.repaired == 1
 
@@ -115,11 +115,11 @@ def test_a_corner_without_numbers(tmp_path: Path) -> None:
 def test_a_real_file_of_imagescope(annotations: Path, tmp_path: Path) -> None:
     (path,) = (annotations / "imagescope").iterdir()
     found = read_annotations(path)
-    assert (len(found.regions), found.skipped, found.properties) == (357, {}, {"mpp": 0.252})
-    assert {r.label for r in found.regions} == {None}
+    assert (len(found.polygons), found.skipped, found.properties) == (357, {}, {"mpp": 0.252})
+    assert {r.label for r in found.polygons} == {None}
     stated = [float(text.split('"')[0]) for text in path.read_text().split(' Area="')[1:]]
-    assert [r.polygon.area for r in found.regions] == pytest.approx(stated, rel=0.03)
-    write_annotations(tmp_path / "a.xml", found.regions, classes=CLASSES, frame=Frame(1000, 1000, 0.252))
+    assert [r.polygon.area for r in found.polygons] == pytest.approx(stated, rel=0.03)
+    write_annotations(tmp_path / "a.xml", found.polygons, classes=CLASSES, frame=Frame(1000, 1000, 0.252))
     assert areas_in(tmp_path / "a.xml") == pytest.approx(areas(found), rel=1e-3)
 
 
@@ -129,8 +129,8 @@ def test_a_real_file_of_imagescope(annotations: Path, tmp_path: Path) -> None:
 )
 def test_real_files_of_asap(annotations: Path, name: str, outlines: int, skipped: dict[str, int]) -> None:
     found = read_annotations(annotations / "asap" / name)
-    assert (len(found.regions), found.skipped, found.repaired) == (outlines, skipped, 0)
-    assert all(r.label is None for r in found.regions)
+    assert (len(found.polygons), found.skipped, found.repaired) == (outlines, skipped, 0)
+    assert all(r.label is None for r in found.polygons)
 
 
 def test_groups_of_asap_are_classes(tmp_path: Path) -> None:
@@ -148,5 +148,5 @@ def test_groups_of_asap_are_classes(tmp_path: Path) -> None:
         + "</Annotations><AnnotationGroups><Group Name='Tumor'/></AnnotationGroups></ASAP_Annotations>"
     )
     found = read_annotations(tmp_path / "a.xml")
-    assert [(r.label, r.polygon.area) for r in found.regions] == [("Tumor", 50), (None, 100), ("Tumor", 400)]
+    assert [(r.label, r.polygon.area) for r in found.polygons] == [("Tumor", 50), (None, 100), ("Tumor", 400)]
     assert (found.repaired, found.skipped) == (1, {"collapsed": 1})

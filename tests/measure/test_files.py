@@ -85,7 +85,7 @@ def test_the_geojson_and_the_tables_tell_the_same(outlines: Path, tmp_path: Path
 
 
 def test_several_files_are_taken_together(outlines: Path, tmp_path: Path) -> None:
-    regions = read_annotations(outlines).regions
+    regions = read_annotations(outlines).polygons
     classes = ClassMap(("Background", "Glomerulus", "Sclerotic glomerulus", "Podocyte", "Artery"))
     for name, wanted in (("g", False), ("p", True)):
         some = [r for r in regions if (r.label == "Podocyte") == wanted]

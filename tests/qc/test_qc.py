@@ -261,7 +261,7 @@ def test_the_command_and_tiles_without_artefacts(spoilt: np.ndarray, tmp_path: P
     told = json.loads((out / "flags.json").read_text())
     assert {f["name"]: f["raised"] for f in told["flags"]}["blur"]
     found = read_annotations(out / "artefacts.geojson")
-    assert {r.label for r in found.regions} == {"Blur", "Pen"}
+    assert {r.label for r in found.polygons} == {"Blur", "Pen"}
     again = command("qc", path, "--mpp", 1.0, "--out", out)
     assert isinstance(again.exception, OutputError)
     assert command("qc", path, "--mpp", 1.0, "--out", out, "--overwrite", "--json").exit_code == 0
@@ -275,7 +275,7 @@ def test_the_command_and_tiles_without_artefacts(spoilt: np.ndarray, tmp_path: P
     assert done.exit_code == 0, done.output
     tiles = TileStore(store)
     slide = memory_slide(spoilt, 1.0)
-    damaged = rasterise(found.regions, artefacts.CLASSES, tiles.grid.frame.box, tiles.grid.frame, slide.frame) > 0
+    damaged = rasterise(found.polygons, artefacts.CLASSES, tiles.grid.frame.box, tiles.grid.frame, slide.frame) > 0
     assert 0 < len(tiles) < len(tiles.grid)
     for tile in (t for t in tiles.grid if (t.row, t.col) in tiles):
         labels = tiles.read_labels(tile.keep)

@@ -64,7 +64,7 @@ def test_the_slide_and_its_outlines_land_to_the_pixel(screen: Screen, served: tu
     inside = box.overlap(frame.box)
     part = inside.relative_to(box).slices
     slide, got = scene.slide.read(inside, frame).astype(int), got[part].astype(int)
-    labels = rasterise(read_annotations(scene.reviews[PREDICTION].source).regions, CLASSES, inside, frame, FRAME)
+    labels = rasterise(read_annotations(scene.reviews[PREDICTION].source).polygons, CLASSES, inside, frame, FRAME)
     assert 1000 < (labels > 0).sum() < 0.6 * labels.size
     bare = labels == 0
     assert np.abs(got - slide)[bare].mean() < 5
@@ -221,15 +221,15 @@ def test_a_review_by_keyboard_becomes_annotations(screen: Screen, served: tuple[
     assert done.inner_text().startswith("3 of 12 reviewed")
     assert "Rejected (1)" in screen.layer(PREDICTION).inner_text()
     path = source.with_name("prediction.reviewed.geojson")
-    found = {r.id: r.label for r in read_annotations(path).regions}
-    ids = [r.id for r in read_annotations(source).regions]
+    found = {r.id: r.label for r in read_annotations(path).polygons}
+    ids = [r.id for r in read_annotations(source).polygons]
     assert found[ids[order[0]]] == outlines()[order[0]].label
     assert ids[order[1]] not in found
     assert found[ids[order[2]]] == "Sclerotic glomerulus"
     assert sorted(found.values()).count("Ignore*") == len(ids) - 3
     page.click("#accept-rest")
     screen.told("#progress", "12 of 12")
-    assert "Ignore*" not in {r.label for r in read_annotations(path).regions}
+    assert "Ignore*" not in {r.label for r in read_annotations(path).polygons}
     page.select_option("#objects-state", "rejected")
     screen.listed(1)
 

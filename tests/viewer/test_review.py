@@ -51,7 +51,7 @@ def test_a_review_becomes_annotations(client: TestClient, scene: Scene) -> None:
     assert not decide(client, 2, "rejected")["unsaved"]
     assert hashlib.sha256(source.read_bytes()).digest() == before, "the original is never touched"
 
-    original, found = read_annotations(source).regions, read_annotations(path).regions
+    original, found = read_annotations(source).polygons, read_annotations(path).polygons
     assert len(found) == len(original) - 1
     assert [r.label for r in found] == ["Glomerulus", "Sclerotic glomerulus", *["Ignore*"] * (len(original) - 3)]
     kept = [r for n, r in enumerate(original) if n != 2]
@@ -75,10 +75,10 @@ def test_all_others_can_be_accepted(client: TestClient, scene: Scene) -> None:
     decide(client, 4, "rejected")
     answer = client.post(f"/api/layers/{LAYER}/accept", json={}).json()
     assert answer["accepted"] == len(outlines()) - 1
-    found = read_annotations(scene.reviews[LAYER].path).regions
+    found = read_annotations(scene.reviews[LAYER].path).polygons
     assert [r.label for r in found] == [r.label for n, r in enumerate(outlines()) if n != 4]
     decide(client, 4, "unreviewed")
-    assert len(read_annotations(scene.reviews[LAYER].path).regions) == len(outlines())
+    assert len(read_annotations(scene.reviews[LAYER].path).polygons) == len(outlines())
 
 
 def test_the_next_session_goes_on(scene: Scene, client: TestClient) -> None:
@@ -137,7 +137,7 @@ def test_large_files_are_saved_a_little_later(scene: Scene, monkeypatch: pytest.
         assert decide(client, 0, "accepted")["unsaved"]
         assert not scene.reviews[LAYER].path.exists()
     scene.close()
-    assert read_annotations(scene.reviews[LAYER].path).regions[0].label == "Glomerulus", "ending the viewer saves"
+    assert read_annotations(scene.reviews[LAYER].path).polygons[0].label == "Glomerulus", "ending the viewer saves"
 
 
 def test_a_place_that_cannot_be_written_is_told_and_kept_in_mind(client: TestClient, scene: Scene) -> None:
@@ -151,4 +151,4 @@ def test_a_place_that_cannot_be_written_is_told_and_kept_in_mind(client: TestCli
         scene.reviews[LAYER].save()
     path.rmdir()
     decide(client, 1, "accepted")
-    assert [r.label for r in read_annotations(path).regions][:2] == ["Glomerulus", "Glomerulus"]
+    assert [r.label for r in read_annotations(path).polygons][:2] == ["Glomerulus", "Glomerulus"]

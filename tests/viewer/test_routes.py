@@ -54,7 +54,7 @@ def whole(client: TestClient, scene: Scene, layer: int | str, level: int, query:
 
 def in_the_file(scene: Scene) -> list[LabelledPolygon]:
     """The prediction's outlines; files hold 0.01 px, which decides on a few pixels."""
-    return list(read_annotations(scene.reviews[PREDICTION].source).regions)
+    return list(read_annotations(scene.reviews[PREDICTION].source).polygons)
 
 
 def test_levels_are_halves_and_the_last_is_one_tile() -> None:

@@ -35,7 +35,7 @@ FARTHEST = 1e9
 # Regions in memory at once, at most.
 BATCH = 4096
 
-# Name space of the ids made here, itself the version 5 UUID of "wsiseg.stores.objects" in the DNS name space.
+# Name space of the ids made here, itself the version 5 UUID of "wsiseg.outlines" in the DNS name space.
 NAMESPACE = bytes.fromhex("75269ea84b6152b9b5439cef8404e9f0")
 
 # Where points begin per ring, rings per part, and parts per object: each one longer than what it counts.
@@ -47,7 +47,7 @@ class Batch:
     """Some objects of a file; all fields have the same length n.
 
     Attributes:
-        regions: as given; their `polygon` and `id` are replaced by the next two
+        polygons: as given; their `polygon` and `id` are replaced by the next two
         shapes: (n,) valid, not empty MultiPolygons whose coordinates are whole hundredths of a px
         ids: UUIDs, all different within one file
         coordinates: JSON of the `coordinates` of a GeoJSON Polygon, or of a MultiPolygon where `multiple`
@@ -55,7 +55,7 @@ class Batch:
         written: how many of this batch are there, repaired, and dropped
     """
 
-    regions: list[LabelledPolygon]
+    polygons: list[LabelledPolygon]
     shapes: NDArray[Any]
     ids: list[str]
     coordinates: list[bytes]
@@ -63,14 +63,14 @@ class Batch:
     written: Written
 
     def __len__(self) -> int:
-        return len(self.regions)
+        return len(self.polygons)
 
 
-def canonical(regions: Iterable[LabelledPolygon]) -> Iterator[Batch]:
+def canonical(polygons: Iterable[LabelledPolygon]) -> Iterator[Batch]:
     """Round, repair and number the outlines of one file, a few thousand at a time.
 
     Args:
-        regions: any number, also an iterator of unknown length
+        polygons: any number, also an iterator of unknown length
 
     Yields:
         batches in order; a batch may be empty if nothing in it had an area
@@ -81,7 +81,7 @@ def canonical(regions: Iterable[LabelledPolygon]) -> Iterator[Batch]:
     """
     seen, start = SeenIds(), 1
     names: set[str | None] = {None}
-    for chunk in batched(regions, BATCH):
+    for chunk in batched(polygons, BATCH):
         for label in dict.fromkeys(region.label for region in chunk if region.label not in names):
             _check_name(label)
             names.add(label)
@@ -94,14 +94,14 @@ def _batch(chunk: list[LabelledPolygon], start: int, seen: SeenIds) -> Batch:
     shapes[:] = [region.polygon for region in chunk]
     _check(shapes, start)
     shapes, grid, offsets, kept, repaired = _snap(shapes)
-    regions = [chunk[i] for i in kept]
+    polygons = [chunk[i] for i in kept]
     multiple = [bool(n > 1) for n in np.diff(offsets[2])]
     coordinates = _json(grid, offsets)
     ids = [
         seen.fresh(region.id.lower() if region.id and UUID.fullmatch(region.id) else None, region.label, text)
-        for region, text in zip(regions, coordinates, strict=True)
+        for region, text in zip(polygons, coordinates, strict=True)
     ]
-    return Batch(regions, shapes, ids, coordinates, multiple, Written(len(kept), repaired, len(chunk) - len(kept)))
+    return Batch(polygons, shapes, ids, coordinates, multiple, Written(len(kept), repaired, len(chunk) - len(kept)))
 
 
 def _check_name(label: str | None) -> None:

@@ -34,7 +34,7 @@ _ONE = ClassMap(("background", "object"))
 
 def write_coco(
     path: Path,
-    regions: Iterable[LabelledPolygon],
+    polygons: Iterable[LabelledPolygon],
     *,
     classes: ClassMap,
     frame: Frame,
@@ -44,7 +44,7 @@ def write_coco(
 
     Args:
         path: the JSON file
-        regions: in level-0 pixels; a score becomes `score`, an id `uuid`
+        polygons: in level-0 pixels; a score becomes `score`, an id `uuid`
         classes: the categories: label and name
         frame: level 0, for the image's width and height
         properties: goes into `info`; its `slide` (or `slide["name"]`) becomes the image's `file_name`
@@ -64,7 +64,7 @@ def write_coco(
             b'{"info":' + _json(dict(properties or {}), path) + b',"licenses":[],"images":[' + _json(image, path)
         )
         sink.write(b'],"annotations":[')
-        for batch in canonical(regions):
+        for batch in canonical(polygons):
             for number, row in enumerate(_rows(batch, classes, frame, written, used), written.objects + 1):
                 sink.write((b",\n" if number > 1 else b"\n") + _json({"id": number, **row}, path))
             written += batch.written
@@ -77,7 +77,7 @@ def _rows(
     batch: Batch, classes: ClassMap, frame: Frame, before: Written, used: dict[int, str]
 ) -> Iterable[dict[str, Any]]:
     bounds, areas = shapely.bounds(batch.shapes).tolist(), shapely.area(batch.shapes).tolist()
-    for i, region in enumerate(batch.regions):
+    for i, region in enumerate(batch.polygons):
         if region.label is None:
             number = before.objects + before.dropped + i + 1
             raise AnnotationError(

@@ -39,7 +39,7 @@ class Format:
     Attributes:
         suffixes: endings of file names, lower case
         read: from a path to outlines; None if the format is only written
-        write: path, regions and those of the keywords of `write_annotations` that it names; None if it is only read
+        write: path, polygons and those of the keywords of `write_annotations` that it names; None if it is only read
         root: of the formats that share .xml, the outermost element that tells this one
     """
 
@@ -84,7 +84,7 @@ def read_annotations(path: Path) -> Annotations:
 
 def write_annotations(
     path: Path,
-    regions: Iterable[LabelledPolygon],
+    polygons: Iterable[LabelledPolygon],
     *,
     classes: ClassMap,
     properties: Mapping[str, Any] | None = None,
@@ -96,7 +96,7 @@ def write_annotations(
 
     Args:
         path: the file, which appears only when it is complete
-        regions: in level-0 pixels; an iterator is never held in memory as a whole by GeoJSON and COCO
+        polygons: in level-0 pixels; an iterator is never held in memory as a whole by GeoJSON and COCO
         classes: labels, names and colours
         properties: where the outlines come from (slide, model, µm/px, version …)
         frame: level 0; tables and COCO need it
@@ -122,7 +122,7 @@ def write_annotations(
     offered = {"classes": classes, "properties": properties, "frame": frame}
     if frame is None and takes.get("frame") and takes["frame"].default is inspect.Parameter.empty:
         raise AnnotationError(f"The format {named[0]} needs the size and µm/px of the slide: give its level-0 frame.")
-    return write(path, regions, **{key: value for key, value in offered.items() if key in takes}, **options)
+    return write(path, polygons, **{key: value for key, value in offered.items() if key in takes}, **options)
 
 
 def file_hash(path: Path) -> str:

@@ -55,8 +55,8 @@ class Gathering:
         empty = shapely.is_empty(mended)
         skipped = self._skipped + Counter(collapsed=int(empty.sum()))
         repaired = (changed | np.array(self._patched, dtype=bool)) & ~empty
-        regions = tuple(LabelledPolygon(mended[i], *self._facts[i]) for i in np.flatnonzero(~empty))
-        return Annotations(regions, dict(skipped), int(repaired.sum()), properties or {})
+        polygons = tuple(LabelledPolygon(mended[i], *self._facts[i]) for i in np.flatnonzero(~empty))
+        return Annotations(polygons, dict(skipped), int(repaired.sum()), properties or {})
 
 
 def closed(points: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -55,7 +55,7 @@ def read_geojson(path: Path) -> Annotations:
 
 
 class _Reader:
-    """Walks one tree and gathers regions; holds what is needed to name the place of a fault."""
+    """Walks one tree and gathers polygons; holds what is needed to name the place of a fault."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

@@ -45,7 +45,7 @@ class _Takes(Protocol):
 
 def write_geojson(
     path: Path,
-    regions: Iterable[LabelledPolygon],
+    polygons: Iterable[LabelledPolygon],
     *,
     classes: ClassMap,
     properties: Mapping[str, Any] | None = None,
@@ -59,7 +59,7 @@ def write_geojson(
 
     Args:
         path: ends in one of `SUFFIXES`; with ".gz" it is compressed
-        regions: in level-0 pixels; a label of None is written without classification; a score becomes the
+        polygons: in level-0 pixels; a label of None is written without classification; a score becomes the
             measurement "score"; measurements that are not finite are left out
         classes: where the colours come from
         properties: where the outlines come from (slide, model, µm/px, version …); QuPath ignores it
@@ -87,7 +87,7 @@ def write_geojson(
     written = Written()
     with atomic_write(path) as sink, _packed(sink, path.name.lower().endswith(".gz")) as out:
         out.write(opening)
-        batches = canonical(regions)
+        batches = canonical(polygons)
         if kind == "auto":
             kind, written = _settle(batches, out, path, lambda kind: _Style(classes, kind, legacy))
         style = _Style(classes, kind, legacy)
@@ -149,7 +149,7 @@ class _Style:
 
     def features(self, batch: Batch, start: int) -> Iterator[bytes]:
         """One GeoJSON Feature for every object of the batch, the first of which is number `start` of the file."""
-        rows = zip(batch.regions, batch.ids, batch.coordinates, batch.multiple, strict=True)
+        rows = zip(batch.polygons, batch.ids, batch.coordinates, batch.multiple, strict=True)
         for number, (region, uuid, coordinates, multiple) in enumerate(rows, start):
             properties = self.head(region.label)
             if measurements := self.measurements(region, number):

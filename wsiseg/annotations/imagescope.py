@@ -47,7 +47,7 @@ def read_imagescope(path: Path) -> Annotations:
     """Read an ImageScope file.
 
     A hole is cut out of the region that its InputRegionId names (so it is in files written here), otherwise out of
-    the smallest region of its layer that covers it, otherwise out of all regions of its layer that it crosses.
+    the smallest region of its layer that covers it, otherwise out of all polygons of its layer that it crosses.
 
     Args:
         path: XML whose outermost element is `Annotations`
@@ -121,7 +121,7 @@ class _Layer:
         self.holes: list[tuple[str, Polygon]] = []
 
     def cut(self) -> list[tuple[Area, bool]]:
-        """The regions without their holes, and whether a region was invalid before that."""
+        """The polygons without their holes, and whether a region was invalid before that."""
         areas = [shape for _, shape in self.shapes]
         if not self.holes or not areas:
             return [(area, False) for area in areas]
@@ -159,7 +159,7 @@ def _valid(area: Polygon) -> Area:
 
 def write_imagescope(
     path: Path,
-    regions: Iterable[LabelledPolygon],
+    polygons: Iterable[LabelledPolygon],
     *,
     classes: ClassMap,
     frame: Frame | None = None,
@@ -167,11 +167,11 @@ def write_imagescope(
     """Write outlines as one layer per class. Ids, scores and measurements have no place in this format.
 
     The text of all outlines is held in memory, because each layer must be in one piece. An outline of several parts
-    becomes several regions.
+    becomes several polygons.
 
     Args:
         path: the XML file
-        regions: in level-0 pixels
+        polygons: in level-0 pixels
         classes: the order and the colours of the layers
         frame: level 0, for lengths and areas in µm; without it the file states none
 
@@ -182,9 +182,9 @@ def write_imagescope(
     """
     layers: dict[str | None, list[str]] = {}
     written = Written()
-    for batch in canonical(regions):
+    for batch in canonical(polygons):
         written += batch.written
-        for region, shape in zip(batch.regions, batch.shapes, strict=True):
+        for region, shape in zip(batch.polygons, batch.shapes, strict=True):
             rows = layers.setdefault(region.label, [])
             for part in shape.geoms:
                 rows.append(_region(part.exterior, len(rows) + 1, 0, frame))

@@ -39,13 +39,13 @@ class Annotations:
     """What a reader found in one file.
 
     Attributes:
-        regions: in the file's order
+        polygons: in the file's order
         skipped: kind of thing that is no area ("Point", "LineString", "empty", …) -> how many were left out
         repaired: how many invalid polygons were made valid
         properties: what the file says of its own origin (slide, model, …), empty for most
     """
 
-    regions: tuple[LabelledPolygon, ...]
+    polygons: tuple[LabelledPolygon, ...]
     skipped: Mapping[str, int] = field(default_factory=dict)
     repaired: int = 0
     properties: Mapping[str, Any] = field(default_factory=dict)
@@ -61,7 +61,7 @@ class Annotations:
         return joined(ClassMap.from_json(about["first"]["classes"]), own) if "first" in about else own
 
     def __str__(self) -> str:
-        notes = [f"{len(self.regions)} outlines"]
+        notes = [f"{len(self.polygons)} outlines"]
         if self.repaired:
             notes.append(f"{self.repaired} repaired")
         notes += [f"{n} {kind} skipped" for kind, n in sorted(self.skipped.items())]
@@ -94,11 +94,11 @@ class Written:
         return ", ".join(notes)
 
 
-def batched(regions: Iterable[LabelledPolygon], most: int) -> Iterator[list[LabelledPolygon]]:
-    """Some regions at a time, in order: at most `most`, and no further one once they have `CORNERS` together."""
+def batched(polygons: Iterable[LabelledPolygon], most: int) -> Iterator[list[LabelledPolygon]]:
+    """Some polygons at a time, in order: at most `most`, and no further one once they have `CORNERS` together."""
     bunch: list[LabelledPolygon] = []
     corners = 0
-    for region in regions:
+    for region in polygons:
         bunch.append(region)
         corners += int(shapely.get_num_coordinates(region.polygon))
         if len(bunch) == most or corners >= CORNERS:

@@ -28,7 +28,7 @@ from wsiseg.errors import AnnotationError, ClassError
 from wsiseg.geometry import Box, Frame
 
 ANY = ClassMap(("Background", "Object"))  # for outlines whose classes do not matter
-TOGETHER = 256  # regions that `covering` prepares at once, at most
+TOGETHER = 256  # polygons that `covering` prepares at once, at most
 _POLYGONAL = (shapely.GeometryType.POLYGON, shapely.GeometryType.MULTIPOLYGON)
 
 
@@ -39,7 +39,7 @@ class Rasteriser:
     agree on the pixels they share, to the last tie.
 
     Args:
-        regions: outlines in level-0 pixels; they may overlap
+        polygons: outlines in level-0 pixels; they may overlap
         classes: gives each outline its label; where outlines overlap the later class wins, and an ignored class
             (`classes.ignore_names`, label 255) wins over all
         frame: the plane whose pixels `read` returns
@@ -50,8 +50,8 @@ class Rasteriser:
         AnnotationError: an outline is no polygon, or has a coordinate that is not finite
     """
 
-    def __init__(self, regions: Iterable[LabelledPolygon], classes: ClassMap, frame: Frame, level0: Frame) -> None:
-        kept = list(regions)
+    def __init__(self, polygons: Iterable[LabelledPolygon], classes: ClassMap, frame: Frame, level0: Frame) -> None:
+        kept = list(polygons)
         labels = np.array([_label(region, classes) for region in kept], np.uint8)
         shapes = np.array([region.polygon for region in kept], object)
         if not np.isin(shapely.get_type_id(shapes), _POLYGONAL).all():
@@ -60,18 +60,18 @@ class Rasteriser:
         parts, owner = shapely.get_parts(shapes[order], return_index=True)
         self._scale = frame.scale_to(level0)
         self._labels: NDArray[np.uint8] = labels[order][owner]
-        self._regions = order[owner]  # the place among `regions` of each part
+        self._owners = order[owner]  # the place among `polygons` of each part
         self._tree = shapely.STRtree(parts)
         if len(parts):
-            _, points, (rings, polygons) = shapely.to_ragged_array(parts, include_z=False)
+            _, points, (rings, starts) = shapely.to_ragged_array(parts, include_z=False)
         else:
-            points, rings, polygons = np.empty((0, 2)), np.zeros(1, np.int64), np.zeros(1, np.int64)
+            points, rings, starts = np.empty((0, 2)), np.zeros(1, np.int64), np.zeros(1, np.int64)
         if not np.isfinite(points).all():
             raise AnnotationError(
                 "An outline has a coordinate that is no finite number: repair or leave out that outline."
             )
         self._points = np.ascontiguousarray(points) / self._scale
-        self._rings, self._polygons = rings.astype(np.int64), polygons.astype(np.int64)
+        self._rings, self._parts = rings.astype(np.int64), starts.astype(np.int64)
 
     def read(self, box: Box, only: int | None = None) -> NDArray[np.uint8]:
         """The labels of a box of the frame, uint8 (box.h, box.w); 0 where there is no outline.
@@ -80,29 +80,29 @@ class Rasteriser:
 
         Args:
             box: pixels of the frame
-            only: paint this one of the regions, by its place among them; None: all
+            only: paint this one of the polygons, by its place among them; None: all
         """
         out = np.zeros(box.shape, np.uint8)
         if box and only is not None:
-            parts = np.flatnonzero(self._regions == only)
-            paint_polygons(out, box.x, box.y, self._points, self._rings, self._polygons, parts, self._labels)
+            parts = np.flatnonzero(self._owners == only)
+            paint_polygons(out, box.x, box.y, self._points, self._rings, self._parts, parts, self._labels)
         elif box:
             reach = box.grow(1)  # a pixel of slack for the rounding of scales
             sx, sy = self._scale
             near = self._tree.query(shapely.box(reach.x * sx, reach.y * sy, reach.right * sx, reach.bottom * sy))
             near.sort()
-            paint_polygons(out, box.x, box.y, self._points, self._rings, self._polygons, near, self._labels)
+            paint_polygons(out, box.x, box.y, self._points, self._rings, self._parts, near, self._labels)
         return out
 
 
 def covering(
-    regions: Iterable[LabelledPolygon], frame: Frame, level0: Frame
+    polygons: Iterable[LabelledPolygon], frame: Frame, level0: Frame
 ) -> Iterator[tuple[LabelledPolygon, Callable[[Box], NDArray[np.bool_]]]]:
-    """Each of a stream of regions, with what tells which pixels of a box of the frame it alone covers.
+    """Each of a stream of polygons, with what tells which pixels of a box of the frame it alone covers.
 
     Some are taken together, for to prepare a single one takes longer than to paint it.
     """
-    for some in batched(regions, TOGETHER):
+    for some in batched(polygons, TOGETHER):
         painter = Rasteriser((replace(r, label=ANY.names[1]) for r in some), ANY, frame, level0)
         for number, region in enumerate(some):
             yield region, partial(_covered, painter, number)
@@ -113,12 +113,12 @@ def _covered(painter: Rasteriser, number: int, box: Box) -> NDArray[np.bool_]:
 
 
 def rasterise(
-    regions: Iterable[LabelledPolygon], classes: ClassMap, box: Box, frame: Frame, level0: Frame
+    polygons: Iterable[LabelledPolygon], classes: ClassMap, box: Box, frame: Frame, level0: Frame
 ) -> NDArray[np.uint8]:
-    """The labels of one box: `Rasteriser(regions, classes, frame, level0).read(box)`.
+    """The labels of one box: `Rasteriser(polygons, classes, frame, level0).read(box)`.
 
     Args:
-        regions: outlines in pixels of `level0`
+        polygons: outlines in pixels of `level0`
         classes: names to labels, and the order of painting
         box: pixels of `frame`
         frame: the plane of the result
@@ -131,7 +131,7 @@ def rasterise(
         ClassError: an outline has no class, or one that the class map does not know
         AnnotationError: an outline is no polygon, or has a coordinate that is not finite
     """
-    return Rasteriser(regions, classes, frame, level0).read(box)
+    return Rasteriser(polygons, classes, frame, level0).read(box)
 
 
 def _label(region: LabelledPolygon, classes: ClassMap) -> int:

@@ -27,22 +27,22 @@ LARGEST_PX = 2**23
 
 
 def split_touching(
-    regions: Iterable[LabelledPolygon], frame: Frame, level0: Frame, radius_um: float
+    polygons: Iterable[LabelledPolygon], frame: Frame, level0: Frame, radius_um: float
 ) -> Iterator[LabelledPolygon]:
     """The objects of outlines; an outline itself, unchanged, where it is one or has more than `LARGEST_PX`.
 
     Args:
-        regions: in level-0 pixels
+        polygons: in level-0 pixels
         frame: the plane in whose pixels the border between two objects runs
         level0: the plane of the outlines
         radius_um: objects are no nearer to each other than this, from middle to middle, and a middle lies at least
             half as deep
 
     Yields:
-        regions with the region's class and score, in level-0 pixels
+        polygons with the region's class and score, in level-0 pixels
     """
     (sx, sy), (ux, uy) = level0.scale_to(frame), frame.scale_to(level0)
-    for region, covered in covering(regions, frame, level0):
+    for region, covered in covering(polygons, frame, level0):
         left, top, right, bottom = region.polygon.bounds
         box = Box.from_bounds(
             math.floor(left * sx) - 1, math.floor(top * sy) - 1, math.ceil(right * sx) + 1, math.ceil(bottom * sy) + 1

@@ -38,19 +38,19 @@ DERIVED = ("area_um2", "perimeter_um", "centroid_x_um", "centroid_y_um", "centro
 Columns: TypeAlias = tuple[dict[str, list[str | None]], dict[str, NDArray[np.float64]]]
 
 
-def write_csv(path: Path, regions: Iterable[LabelledPolygon], *, frame: Frame) -> Written:
+def write_csv(path: Path, polygons: Iterable[LabelledPolygon], *, frame: Frame) -> Written:
     """Write a CSV table: UTF-8, commas, a point in numbers, empty fields for what is not known.
 
     Args:
         path: the file
-        regions: in level-0 pixels
+        polygons: in level-0 pixels
         frame: level 0, whose µm/px (along x and y) make µm out of pixels
 
     Raises:
         AnnotationError: a measurement has the name of a column
         OutputError: the place cannot be written or the disk is full
     """
-    (texts, numbers), written = _columns(regions, frame)
+    (texts, numbers), written = _columns(polygons, frame)
     # Ten digits are more than any slide scanner knows; what others measured is passed on as it came.
     columns: list[Sequence[str | None]] = [*texts.values()]
     columns += [_shown(values, ".10g" if name in DERIVED else "") for name, values in numbers.items()]
@@ -68,7 +68,7 @@ def write_csv(path: Path, regions: Iterable[LabelledPolygon], *, frame: Frame) -
     return written
 
 
-def write_parquet(path: Path, regions: Iterable[LabelledPolygon], *, frame: Frame) -> Written:
+def write_parquet(path: Path, polygons: Iterable[LabelledPolygon], *, frame: Frame) -> Written:
     """Write a Parquet table with the columns of the CSV one; missing values are null.
 
     Raises:
@@ -82,7 +82,7 @@ def write_parquet(path: Path, regions: Iterable[LabelledPolygon], *, frame: Fram
     import pyarrow
     import pyarrow.parquet
 
-    (texts, numbers), written = _columns(regions, frame)
+    (texts, numbers), written = _columns(polygons, frame)
     columns = {name: pyarrow.array(values, pyarrow.string()) for name, values in texts.items()}
     columns |= {name: pyarrow.array(values, from_pandas=True) for name, values in numbers.items()}
     buffer = io.BytesIO()
@@ -92,15 +92,15 @@ def write_parquet(path: Path, regions: Iterable[LabelledPolygon], *, frame: Fram
     return written
 
 
-def _columns(regions: Iterable[LabelledPolygon], frame: Frame) -> tuple[Columns, Written]:
+def _columns(polygons: Iterable[LabelledPolygon], frame: Frame) -> tuple[Columns, Written]:
     """The whole table, because the names of all measurements are known only at the end."""
     ids: list[str | None] = []
     labels: list[str | None] = []
     parts: list[dict[str, NDArray[np.float64]]] = []
     written = Written()
-    for batch in canonical(regions):
+    for batch in canonical(polygons):
         ids += batch.ids
-        labels += [region.label for region in batch.regions]
+        labels += [region.label for region in batch.polygons]
         parts.append(_geometry(batch, frame) | _stated(batch, written.objects + written.dropped))
         written += batch.written
     names = list(dict.fromkeys([*DERIVED, "score", *(name for part in parts for name in part)]))
@@ -126,9 +126,9 @@ def _geometry(batch: Batch, frame: Frame) -> dict[str, NDArray[np.float64]]:
 
 def _stated(batch: Batch, before: int) -> dict[str, NDArray[np.float64]]:
     """Scores and measurements, NaN where an object has none."""
-    scores = [np.nan if region.score is None else region.score for region in batch.regions]
+    scores = [np.nan if region.score is None else region.score for region in batch.polygons]
     columns = {"score": np.array(scores, dtype=np.float64)}
-    for row, region in enumerate(batch.regions):
+    for row, region in enumerate(batch.polygons):
         for name, value in region.measurements.items():
             if name in (*TEXT, *DERIVED, "score"):
                 number = before + row + 1

@@ -1,4 +1,4 @@
-"""Label maps in, regions out: the inverse of `wsiseg.annotations.rasterise`."""
+"""Label maps in, polygons out: the inverse of `wsiseg.annotations.rasterise`."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def trace(
             repeated elimination of points" (1993), https://doi.org/10.1179/000870493786962263, on shared lines)
 
     Yields:
-        regions in level-0 pixels, without score and id
+        polygons in level-0 pixels, without score and id
 
     Raises:
         ClassError: the map has a label that the class map does not know

@@ -193,12 +193,12 @@ def tile(
     class_map = None
     if annotations is not None:
         found = read_annotations(annotations)
-        regions = tuple(r for r in found.regions if r.label is not None)
+        regions = tuple(r for r in found.polygons if r.label is not None)
         class_map = _class_map(classes, regions)
         sources["annotations"] = file_hash(annotations)
-        unnamed = len(found.regions) - len(regions)
+        unnamed = len(found.polygons) - len(regions)
         click.echo(f"{annotations}: {found}" + (f", {unnamed} without a class left out" if unnamed else ""), err=True)
-    region_file = read_annotations(within).regions if within is not None else None
+    region_file = read_annotations(within).polygons if within is not None else None
     if within is not None:
         sources["within"] = file_hash(within)
     opening = open_slide(slide, mpp=slide_mpp, scaled_decoding=not full_decoding)

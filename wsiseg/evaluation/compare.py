@@ -63,7 +63,7 @@ def compare_files(
 
 
 def _named(outlines: Annotations) -> tuple[LabelledPolygon, ...]:
-    return tuple(r for r in outlines.regions if r.label is not None)
+    return tuple(r for r in outlines.polygons if r.label is not None)
 
 
 def common_classes(pairs: Sequence[tuple[Path, Path]]) -> ClassMap:
@@ -97,7 +97,7 @@ def _classes(pairs: Sequence[tuple[Annotations, Annotations]], files: str) -> Cl
     if stated is not None:
         return stated
     ignored = {"Background", "Ignore", "Ignore*"}
-    names = {r.label for pair in pairs for o in pair for r in o.regions if r.label} - ignored
+    names = {r.label for pair in pairs for o in pair for r in o.polygons if r.label} - ignored
     if not names:
         raise AnnotationError(f"None of {files} has an outline with a class: there is nothing to compare.")
     return ClassMap(("Background", *sorted(names)))

@@ -69,7 +69,7 @@ def measure_pair(slide: Slide, truth: Path, prediction: Path, wanted: Wanted) ->
     def measured(side: Read) -> Measured:
         # Who does not know podocytes has not found none; nobody looked for any.
         looked = names if side.known & set(names.podocytes) else replace(names, podocytes=())
-        return measure(side.regions, place, looked, thickness_um=wanted.thickness_um, seed=wanted.seed)
+        return measure(side.polygons, place, looked, thickness_um=wanted.thickness_um, seed=wanted.seed)
 
     true, said = measured(sides[0]), measured(sides[1])
     return MeasuredPair(true, said, match_objects(glomeruli_of(true, names), glomeruli_of(said, names)))
@@ -84,7 +84,7 @@ def _prediction(path: Path, slide: Slide) -> Read:
 
 def glomeruli_of(measured: Measured, names: ClassRoles) -> list[LabelledPolygon]:
     """The outlines of the rows of the table of glomeruli."""
-    return [region for region in measured.regions if region.label in names.any_glomeruli]
+    return [region for region in measured.polygons if region.label in names.any_glomeruli]
 
 
 def compare_measurements(pairs: Sequence[MeasuredPair]) -> dict[str, Any]:

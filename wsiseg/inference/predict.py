@@ -210,7 +210,7 @@ def predict_slide(
     check_fit(slide, bundle)
     grid = grid_for(slide, bundle)
     given = read_annotations(job.within) if job.within is not None else None
-    regions = buffer(given.regions, job.margin_um, slide.frame) if given is not None else None
+    regions = buffer(given.polygons, job.margin_um, slide.frame) if given is not None else None
     sources: dict[str, Any] = {"within": None, "tissue": "default" if job.tissue else None}
     if job.within is not None:
         sources["within"] = {"file": file_hash(job.within), "margin_um": job.margin_um, "kept": job.with_regions}
@@ -261,7 +261,7 @@ def write_prediction(labels: LabelMap, out: Path, beside: Annotations | None = N
     regions, classes, about = objects_of(labels, **sizes), labels.classes, labels.manifest
     if beside is not None and beside.classes is not None:
         classes = joined(beside.classes, classes)
-        regions = chain(beside.regions, regions)
+        regions = chain(beside.polygons, regions)
         about = about | {"first": beside.properties["wsiseg"]}
     written = write_annotations(out, regions, classes=classes, properties={"wsiseg": about})
     return written.objects
@@ -286,7 +286,7 @@ def finished_outlines(out: Path, manifest: Manifest, *, overwrite: bool) -> int 
     found = differences(made_from, json.loads(json.dumps(manifest)))
     if found:
         raise MismatchError(f"{out} was made from something else ({'; '.join(found[:4])}): say --overwrite.")
-    return len(there.regions)
+    return len(there.polygons)
 
 
 def check_fit(slide: Slide, bundle: ModelBundle) -> None:

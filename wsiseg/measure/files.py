@@ -51,13 +51,13 @@ class Read:
     """Annotations of one slide out of one or more files.
 
     Attributes:
-        regions: of all files, one after the other
+        polygons: of all files, one after the other
         classes: with colours
         known: the classes that the files know, background and ignored ones left out
         origins: what the files say of how they were made
     """
 
-    regions: tuple[LabelledPolygon, ...]
+    polygons: tuple[LabelledPolygon, ...]
     classes: ClassMap
     known: frozenset[str]
     origins: tuple[Mapping[str, Any], ...] = ()
@@ -81,7 +81,7 @@ def measure_files(slide: Slide, outlines: Sequence[Path], wanted: Wanted) -> tup
     read = read_all(outlines, slide.frame)
     names = chosen(read.known, wanted.glomeruli, wanted.sclerotic, wanted.podocytes)
     place = tissue_context_of(slide, wanted)
-    return measure(read.regions, place, names, thickness_um=wanted.thickness_um, seed=wanted.seed), read, names
+    return measure(read.polygons, place, names, thickness_um=wanted.thickness_um, seed=wanted.seed), read, names
 
 
 def read_all(paths: Sequence[Path], level0: Frame) -> Read:
@@ -91,7 +91,7 @@ def read_all(paths: Sequence[Path], level0: Frame) -> Read:
         _check_frame(path, outlines, level0)
     classes, known = classes_of(found)
     origins = tuple(outlines.properties["wsiseg"] for outlines in found if "wsiseg" in outlines.properties)
-    return Read(tuple(r for outlines in found for r in outlines.regions), classes, known, origins)
+    return Read(tuple(r for outlines in found for r in outlines.polygons), classes, known, origins)
 
 
 def _check_frame(path: Path, outlines: Annotations, level0: Frame) -> None:
@@ -118,9 +118,9 @@ def tissue_context_of(slide: Slide, wanted: Wanted) -> TissueContext:
 def _drawn(path: Path, slide: Slide) -> Polygon | MultiPolygon:
     found = read_annotations(path)
     _check_frame(path, found, slide.frame)
-    if not found.regions:
+    if not found.polygons:
         raise AnnotationError(f"{path} has no outline: draw where the tissue is, or leave the option out.")
-    return within(shapely.union_all([r.polygon for r in found.regions]), slide.frame, slide.bounds)
+    return within(shapely.union_all([r.polygon for r in found.polygons]), slide.frame, slide.bounds)
 
 
 def write_measured(path: Path, slide: Slide, measured: Measured, read: Read, names: ClassRoles) -> Written:
@@ -133,8 +133,8 @@ def write_measured(path: Path, slide: Slide, measured: Measured, read: Read, nam
         AnnotationError: QuPath does not open this suffix
         OutputError: the place cannot be written
     """
-    labels = {r.label for r in measured.regions}
-    others = sum(r.label not in names.any_glomeruli and r.label not in names.podocytes for r in measured.regions)
+    labels = {r.label for r in measured.polygons}
+    others = sum(r.label not in names.any_glomeruli and r.label not in names.podocytes for r in measured.polygons)
     rest: ObjectKind = "annotation" if others <= MOST_ANNOTATIONS else "detection"
     kinds: dict[str | None, ObjectKind] = dict.fromkeys(labels, rest)
     kinds.update(dict.fromkeys(names.any_glomeruli, "annotation"))
@@ -147,7 +147,7 @@ def write_measured(path: Path, slide: Slide, measured: Measured, read: Read, nam
         "classes": read.classes.to_json(),
         "outlines": list(read.origins),
     }
-    return write_geojson(path, measured.regions, classes=read.classes, properties={"wsiseg": origin}, kind=kinds)
+    return write_geojson(path, measured.polygons, classes=read.classes, properties={"wsiseg": origin}, kind=kinds)
 
 
 def check_output(out: Path, inputs: Sequence[Path]) -> None:

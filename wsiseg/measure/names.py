@@ -52,7 +52,7 @@ def classes_of(found: Iterable[Annotations]) -> tuple[ClassMap, frozenset[str]]:
             ignored |= set(classes.ignore_names)
             for name, colour in zip(classes.names, classes.colours, strict=True):
                 colours.setdefault(name, colour)
-        unstated |= {r.label for r in outlines.regions if r.label is not None}
+        unstated |= {r.label for r in outlines.polygons if r.label is not None}
     plain = sorted(unstated - set(colours) - ignored - {"Background"})
     stated = colours or {"Background": (255, 255, 255)}
     names = (*stated, *plain)

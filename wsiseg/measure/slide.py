@@ -57,14 +57,14 @@ class Measured:
         slides: one row
         glomeruli: one row each, in the order of the outlines
         podocytes: one row each; None if the outlines know no podocyte class
-        regions: all outlines, on the grid of 0.01 px and with the ids of the tables; glomeruli and podocytes carry
+        polygons: all outlines, on the grid of 0.01 px and with the ids of the tables; glomeruli and podocytes carry
             their measurements
     """
 
     slides: Table
     glomeruli: Table
     podocytes: Table | None
-    regions: tuple[LabelledPolygon, ...]
+    polygons: tuple[LabelledPolygon, ...]
 
     def tables(self) -> dict[str, Table]:
         """Name -> table, those that there are."""
@@ -99,7 +99,7 @@ def measure(
     settled = [
         replace(region, polygon=shape, id=uuid)
         for batch in canonical(regions)
-        for region, shape, uuid in zip(batch.regions, batch.shapes, batch.ids, strict=True)
+        for region, shape, uuid in zip(batch.polygons, batch.shapes, batch.ids, strict=True)
     ]
     tissue = _in_um(place.tissue, place.frame)
     where = [i for i, r in enumerate(settled) if r.label in names.any_glomeruli]
@@ -142,7 +142,7 @@ class _Objects:
     """Annotations of one kind: level-0 pixels, and µm."""
 
     def __init__(self, regions: list[LabelledPolygon], place: TissueContext) -> None:
-        self.regions = regions
+        self.polygons = regions
         self.slide = place.slide
         self.pixels: Shapes = np.empty(len(regions), dtype=object)
         self.pixels[:] = [r.polygon for r in regions]
@@ -151,15 +151,15 @@ class _Objects:
 
     def head(self) -> Table:
         return {
-            "slide": _text([self.slide] * len(self.regions)),
-            "id": _text([r.id for r in self.regions]),
-            "class": _text([r.label for r in self.regions]),
+            "slide": _text([self.slide] * len(self.polygons)),
+            "id": _text([r.id for r in self.polygons]),
+            "class": _text([r.label for r in self.polygons]),
             "area_um2": self.area,
         }
 
     def place(self) -> Table:
         centre = shapely.get_coordinates(shapely.centroid(self.um)).reshape(-1, 2)
-        score = np.array([np.nan if r.score is None else r.score for r in self.regions], np.float64)
+        score = np.array([np.nan if r.score is None else r.score for r in self.polygons], np.float64)
         return {"centroid_x_um": centre[:, 0], "centroid_y_um": centre[:, 1], "score": score}
 
 
@@ -170,7 +170,7 @@ def _glomeruli(objects: _Objects, tissue: Polygon | MultiPolygon, names: ClassRo
         "perimeter_um": perimeter,
         "equivalent_diameter_um": equivalent_diameter(objects.area),
         "circularity": circularity,
-        "sclerotic": np.array([r.label in names.sclerotic for r in objects.regions], np.bool_),
+        "sclerotic": np.array([r.label in names.sclerotic for r in objects.polygons], np.bool_),
         "edge_share": share,
         "cut": is_cut(share),
         **objects.place(),
@@ -178,7 +178,7 @@ def _glomeruli(objects: _Objects, tissue: Polygon | MultiPolygon, names: ClassRo
 
 
 def _podocytes(nuclei: _Objects, glomeruli: _Objects, held: NDArray[np.int64]) -> Table:
-    parent = _text([None if i == NOBODY else glomeruli.regions[i].id for i in held])
+    parent = _text([None if i == NOBODY else glomeruli.polygons[i].id for i in held])
     return nuclei.head() | {
         "parent": parent,
         "equivalent_diameter_um": equivalent_diameter(nuclei.area),

@@ -65,12 +65,12 @@ def slide_report(slide: Slide, sources: Sources) -> bytes:
     truth = read_all([sources.truth], slide.frame) if sources.truth is not None else None
     measured = read_measurements(sources.measurements) if sources.measurements is not None else None
     flags = read_flags(sources.quality, slide) if sources.quality is not None else None
-    areas = areas_of(read.regions, slide)
+    areas = areas_of(read.polygons, slide)
     f = slide.frame
     made_of = ", ".join(path.name for path in sources.outlines)
     return document(
         f"Report of {slide.name}",
-        f"{len(read.regions)} outlines of {made_of}; the slide has {f.width} × {f.height} px at {f.mpp:.4g} µm/px. "
+        f"{len(read.polygons)} outlines of {made_of}; the slide has {f.width} × {f.height} px at {f.mpp:.4g} µm/px. "
         f"Made by wsiseg {__version__}.",
         _overview(slide, read, truth),
         _figures(read, areas, measured),
@@ -100,7 +100,7 @@ def colours_of(read: Read) -> Mapping[str, Colour]:
 
 def by_class(read: Read, values: np.ndarray) -> dict[str, np.ndarray]:
     """Class -> its values, in the order of the classes, those that occur."""
-    labels = np.array([name_of(r) for r in read.regions], dtype=object)
+    labels = np.array([name_of(r) for r in read.polygons], dtype=object)
     order = [*read.classes.names, UNNAMED]
     there = sorted(set(labels), key=lambda name: order.index(name) if name in order else len(order))
     return {name: values[labels == name] for name in there}
@@ -109,18 +109,18 @@ def by_class(read: Read, values: np.ndarray) -> dict[str, np.ndarray]:
 def _overview(slide: Slide, read: Read, truth: Read | None) -> Html:
     pixels, frame = slide.thumbnail(OVERVIEW_PX)
     colours = colours_of(read)
-    layers: list[tuple[list[LabelledPolygon], Colour]] = [] if truth is None else [(list(truth.regions), BESIDE)]
+    layers: list[tuple[list[LabelledPolygon], Colour]] = [] if truth is None else [(list(truth.polygons), BESIDE)]
     layers += [
-        ([r for r in read.regions if name_of(r) == name], colours.get(name, BESIDE))
-        for name in dict.fromkeys(map(name_of, read.regions))
+        ([r for r in read.polygons if name_of(r) == name], colours.get(name, BESIDE))
+        for name in dict.fromkeys(map(name_of, read.polygons))
     ]
     drawn = with_scale_bar(draw_outlines(pixels, frame, layers, slide.frame), frame.mpp)
     legend = ", ".join(
-        f"{name} in {_said(colours.get(name, BESIDE))}" for name in by_class(read, np.zeros(len(read.regions)))
+        f"{name} in {_said(colours.get(name, BESIDE))}" for name in by_class(read, np.zeros(len(read.polygons)))
     )
     if truth is not None:
         legend = f"{legend}; truth in black" if legend else "Truth in black"
-    alt = f"The whole slide with {len(read.regions)} outlines"
+    alt = f"The whole slide with {len(read.polygons)} outlines"
     return section("Overview", picture("image/jpeg", jpeg(drawn), alt, legend or "No outlines."))
 
 
@@ -171,9 +171,9 @@ def _distributions(read: Read, areas: np.ndarray, measured: Measurements | None)
 
 def _galleries(slide: Slide, read: Read, areas: np.ndarray) -> Html:
     """The largest, smallest and most uncertain objects of each class."""
-    score = np.array([np.nan if r.score is None else r.score for r in read.regions])
+    score = np.array([np.nan if r.score is None else r.score for r in read.polygons])
     parts = []
-    groups = by_class(read, np.arange(len(read.regions)))
+    groups = by_class(read, np.arange(len(read.polygons)))
     for name, members in islice(groups.items(), MOST_CLASSES):
         by_area = members[np.argsort(-areas[members], kind="stable")]
         known = members[np.isfinite(score[members])]
@@ -183,7 +183,7 @@ def _galleries(slide: Slide, read: Read, areas: np.ndarray) -> Html:
             "most uncertain (lowest score)": known[np.argsort(score[known], kind="stable")],
         }
         for title, order in chosen.items():
-            items = [Item(read.regions[i], _caption(read.regions[i], areas[i])) for i in order[:SHOWN]]
+            items = [Item(read.polygons[i], _caption(read.polygons[i], areas[i])) for i in order[:SHOWN]]
             parts.append(gallery(f"{name}: {title}", slide, items, (OWN, BESIDE)))
     if len(groups) > MOST_CLASSES:
         parts.append(paragraph(f"The first {MOST_CLASSES} of {len(groups)} classes are shown."))

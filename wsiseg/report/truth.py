@@ -34,10 +34,10 @@ def truth_section(slide: Slide, said: Read, truth: Read, areas: np.ndarray, most
     names = tuple(dict.fromkeys([*said.classes.names[1:], *sorted(truth.known)]))
     ignored = tuple(dict.fromkeys([*said.classes.ignore_names, *truth.classes.ignore_names]))
     classes = ClassMap(("Background", *names), ignore_names=tuple(n for n in ignored if n not in names))
-    places = [i for i, r in enumerate(said.regions) if r.label in names]
-    predicted = [said.regions[i] for i in places]
-    true = [r for r in truth.regions if r.label in names]
-    extra = [r for r in truth.regions if r.label in classes.ignore_names]
+    places = [i for i, r in enumerate(said.polygons) if r.label in names]
+    predicted = [said.polygons[i] for i in places]
+    true = [r for r in truth.polygons if r.label in names]
+    extra = [r for r in truth.polygons if r.label in classes.ignore_names]
     frame = slide.frame.at(max(RESOLUTION, slide.frame.mpp, slide.frame.mpp_y))
     found = evaluate_slide(slide.name, [*true, *extra], predicted, classes, frame, slide.frame)
     figures = summary([found], classes)

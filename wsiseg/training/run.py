@@ -201,7 +201,7 @@ def tile_row(
     sources: dict[str, Any] = {}
     if row.annotations is not None:
         found = read_annotations(row.annotations)
-        known = [replace(r, label=recipe.data.rename.get(r.label or "", r.label)) for r in found.regions]
+        known = [replace(r, label=recipe.data.rename.get(r.label or "", r.label)) for r in found.polygons]
         regions = [r for r in known if r.label]
         unnamed = sum(r.label is None for r in known)
         if unnamed:
@@ -241,7 +241,7 @@ def _within(row: SlideRow, recipe: Recipe) -> tuple[Path, list[LabelledPolygon]]
             f"{row.name} has no outlines to learn within ({', '.join(wanted)}): name a file in the column `within`, "
             "such as the outlines that another model predicted."
         )
-    found = [r for r in read_annotations(file).regions if r.label in wanted]
+    found = [r for r in read_annotations(file).polygons if r.label in wanted]
     if not found:
         raise RecipeError(f"{file.name} outlines no {' or '.join(wanted)}, inside which to learn: leave the slide out.")
     return file, found

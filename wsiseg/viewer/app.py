@@ -132,7 +132,7 @@ class _Views:
 
     async def one(self, request: Request) -> Response:
         layer, number = self.outlines(request), request.path_params["number"]
-        if number >= len(layer.regions):
+        if number >= len(layer.polygons):
             raise HTTPException(404, "There is no such object.")
         return JSONResponse(layer.row(number))
 
@@ -161,7 +161,7 @@ class _Views:
 
     async def save(self, request: Request, review: Review) -> None:
         """Save a small file now, and a large one soon."""
-        if len(review.layer.regions) <= SAVE_AT_ONCE:
+        if len(review.layer.polygons) <= SAVE_AT_ONCE:
             await run_in_threadpool(review.save)
             return
         number = self.layer_number(request)

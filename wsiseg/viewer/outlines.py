@@ -70,7 +70,7 @@ class OutlineLayer:
         more: Sequence[str] = (),
         kind: str = "outlines",
     ) -> None:
-        self.name, self.kind, self.revision, self.regions = name, kind, 0, regions
+        self.name, self.kind, self.revision, self.polygons = name, kind, 0, regions
         named = [region.label if region.label is not None else UNNAMED for region in regions]
         names = list(dict.fromkeys([*sorted(set(named) - {UNNAMED}), *more, *([UNNAMED] * (UNNAMED in named))]))
         if len(names) > MOST_CLASSES:
@@ -96,7 +96,7 @@ class OutlineLayer:
         classes = [{"name": name, "colour": list(colour), "count": count} for name, colour, count in rows]
         states = dict(zip(STATES, np.bincount(self.state, minlength=3).tolist(), strict=True))
         return {
-            "name": self.name, "kind": self.kind, "revision": self.revision, "objects": len(self.regions),
+            "name": self.name, "kind": self.kind, "revision": self.revision, "objects": len(self.polygons),
             "classes": classes if states["rejected"] else classes[:-1], "states": states, "reviewable": self.reviewed,
             "sorts": ["area", *(["score"] if np.isfinite(self.score).any() else []), "place", *self.measured],
         }  # fmt: skip
@@ -149,8 +149,8 @@ class OutlineLayer:
         if key == "score":
             return self.score
         if key == "place":
-            return np.arange(len(self.regions), dtype=np.float64)
-        return np.array([region.measurements.get(key, np.nan) for region in self.regions], np.float64)
+            return np.arange(len(self.polygons), dtype=np.float64)
+        return np.array([region.measurements.get(key, np.nan) for region in self.polygons], np.float64)
 
     def listed(
         self, key: str, descending: bool, *, label: int | None = None, state: int | None = None
@@ -168,7 +168,7 @@ class OutlineLayer:
 
     def row(self, number: int) -> dict[str, Any]:
         """One object as JSON values: bounds in level-0 px, area in µm²."""
-        region = self.regions[number]
+        region = self.polygons[number]
         return {
             "n": number,
             "label": self.palette.names[self.label[number]],

@@ -85,7 +85,7 @@ class Review:
         """
         names = self.layer.palette.names
         if (
-            not 0 <= number < len(self.layer.regions)
+            not 0 <= number < len(self.layer.polygons)
             or state not in STATES
             or (label is not None and label not in names)
         ):
@@ -133,7 +133,7 @@ class Review:
 
     def _statements(self, state: np.ndarray, label: np.ndarray) -> Iterator[LabelledPolygon]:
         names = self.layer.palette.names
-        for number, region in enumerate(self.layer.regions):
+        for number, region in enumerate(self.layer.polygons):
             if state[number] == REJECTED:
                 continue
             name = names[label[number]] if state[number] == ACCEPTED else NO_STATEMENT
@@ -169,7 +169,7 @@ class Review:
             raise MismatchError(f"{self.path} is in the way and no review of {self.source.name}: {advice}.")
         if found.get("source", {}).get("hash") != self._hash:
             raise MismatchError(f"{self.path} is a review of another version of {self.source.name}: {advice}.")
-        names, size = self.layer.palette.names, len(self.layer.regions)
+        names, size = self.layer.palette.names, len(self.layer.polygons)
         states = {ACCEPTED: found.get("accepted", []), REJECTED: found.get("rejected", [])}
         changed = {int(n): name for n, name in found.get("classes_changed", {}).items()}
         numbers = [*states[ACCEPTED], *states[REJECTED], *changed]

@@ -131,7 +131,7 @@ def open_scene(
         if prediction is None:
             raise AnnotationError(f"There are no outlines to hold {truth} against: name the prediction's too.")
         wanted = _outline_layer(truth, slide, seen, (), say)
-        layers += [wanted, compared(wanted.regions, prediction.regions, slide.frame)]
+        layers += [wanted, compared(wanted.polygons, prediction.polygons, slide.frame)]
         shown = {len(layers) - 1}
     layers.append(GridLayer(grid))
     warm_up(layers, slide.frame)
@@ -145,7 +145,7 @@ def _outline_layer(path: Path, slide: Slide, seen: dict[str, Colour], more: Sequ
     if isinstance(about, dict) and "level0" in about:
         _fits(Frame.from_json(about["level0"]), slide, path)
     say(f"{path}: {found}")
-    layer = OutlineLayer(path.name, found.regions, slide.frame, given=seen | _colours(found), more=more)
+    layer = OutlineLayer(path.name, found.polygons, slide.frame, given=seen | _colours(found), more=more)
     seen |= {name: c for name, c in zip(layer.palette.names, layer.palette.colours, strict=True) if c != GREY}
     return layer
 
