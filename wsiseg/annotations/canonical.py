@@ -5,8 +5,8 @@ Because all writers start from here, their files agree to the last digit: the sa
 
 from __future__ import annotations
 
-import hashlib
 import unicodedata
+import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -36,7 +36,7 @@ FARTHEST = 1e9
 BATCH = 4096
 
 # Name space of the ids made here, itself the version 5 UUID of "wsiseg.outlines" in the DNS name space.
-NAMESPACE = bytes.fromhex("75269ea84b6152b9b5439cef8404e9f0")
+NAMESPACE = uuid.UUID("75269ea8-4b61-52b9-b543-9cef8404e9f0")
 
 # Where points begin per ring, rings per part, and parts per object: each one longer than what it counts.
 Offsets: TypeAlias = tuple[NDArray[Any], NDArray[Any], NDArray[Any]]
@@ -194,48 +194,28 @@ def _json(grid: NDArray[np.int64], offsets: Offsets) -> list[bytes]:
 
 
 class SeenIds:
-    """Gives every object an id that no other object of the file has, in memory that does not grow with the file.
-
-    A Bloom filter (B. H. Bloom, "Space/time trade-offs in hash coding with allowable errors", 1970) of 16 MiB and six
-    probes. Where it is wrong, for one object in 10⁸ of a file of a million, an object gets the id of a second
-    occurrence: still valid and unique, and the same in every run.
-    """
-
-    PROBES = 6
-    BITS = 1 << 27
+    """Gives every object an id that no other object of the file has; remembers about 80 bytes for each."""
 
     def __init__(self) -> None:
-        self._bits = bytearray(self.BITS >> 3)  # zero pages, which cost nothing until touched
+        self._seen: set[bytes] = set()
         self._repeats: dict[str, int] = {}
 
     def fresh(self, given: str | None, label: str | None, coordinates: bytes) -> str:
         """The given id; without one, or if it is taken, the version 5 UUID of class, outline and occurrence."""
-        name = (label or "").encode() + b"\n" + coordinates
-        first = given or uuid5(name)
+        name = f"{label or ''}\n{coordinates.decode()}"
+        first = given or str(uuid.uuid5(NAMESPACE, name))
         if self._add(first):
             return first
         occurrence = self._repeats.get(first, 1)
         while True:
             occurrence += 1
-            found = uuid5(b"%b\n%d" % (name, occurrence))
+            found = str(uuid.uuid5(NAMESPACE, f"{name}\n{occurrence}"))
             if self._add(found):
                 self._repeats[first] = occurrence
                 return found
 
-    def _add(self, uuid: str) -> bool:
-        """Remember an id; False if it was there already (or, very rarely, only seems to have been)."""
-        digest = int.from_bytes(hashlib.blake2b(uuid.encode(), digest_size=24).digest(), "little")
-        bits, new = self._bits, False
-        for _ in range(self.PROBES):
-            place, mask = (digest >> 3) & ((self.BITS >> 3) - 1), 1 << (digest & 7)
-            if not bits[place] & mask:
-                bits[place] |= mask
-                new = True
-            digest >>= 32
-        return new
-
-
-def uuid5(name: bytes) -> str:
-    """The name-based UUID of RFC 9562, version 5, in the name space of this program."""
-    h = hashlib.sha1(NAMESPACE + name, usedforsecurity=False).hexdigest()
-    return f"{h[:8]}-{h[8:12]}-5{h[13:16]}-{'89ab'[int(h[16], 16) & 3]}{h[17:20]}-{h[20:32]}"
+    def _add(self, identity: str) -> bool:
+        """Remember an id; False if it was there already."""
+        before = len(self._seen)
+        self._seen.add(bytes.fromhex(identity.replace("-", "")))  # half as large as the text
+        return len(self._seen) > before
