@@ -18,8 +18,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from wsiseg import __version__
+from wsiseg.extras import EXTRAS
 
-REINSTALL = "install wsiseg and its dependencies again, in one call: pip install -c constraints.txt -e ."
+REINSTALL = "install wsiseg and its dependencies again, in one call: pip install -c constraints.txt -e '.[all]'"
 LOW_MEMORY_GB = 4
 LOW_DISK_GB = 5
 GB = 1e9
@@ -71,6 +72,11 @@ def _look(name: str, probe: Callable[[], Finding]) -> Check:
         detail, advice = probe()
     except MissingError as missing:
         return Check(name, False, missing.args[0], missing.args[1])
+    except ModuleNotFoundError as error:
+        extra = EXTRAS.get(error.name or "")
+        if extra is None:
+            return Check(name, False, f"{error.name} is not installed", REINSTALL)
+        return Check(name, True, f"{error.name} is not installed", f"for `wsiseg {extra}`: {_install(extra)}")
     except Exception as error:  # an import may fail with anything; the text of it is what the doctor is for
         reason = " ".join(str(error).split())
         return Check(name, False, f"{type(error).__name__}: {reason}" if reason else type(error).__name__, REINSTALL)
@@ -221,11 +227,15 @@ def _disk() -> Finding:
     return detail, "make room, or name another place with --out" if free < LOW_DISK_GB * GB else ""
 
 
-def _optional(module: str, package: str, use: str) -> Callable[[], Finding]:
+def _install(extra: str) -> str:
+    return f"pip install -c constraints.txt 'wsiseg[{extra}]'"
+
+
+def _optional(module: str, use: str) -> Callable[[], Finding]:
     """A check for a package that wsiseg works without."""
 
     def probe() -> Finding:
-        advice = f"for {use}: pip install -c constraints.txt {package}"
+        advice = f"for {use}: {_install(EXTRAS[module])}"
         try:
             return f"{importlib.import_module(module).__version__}", ""
         except Exception as error:  # installed and broken: said, but no reason to call wsiseg broken
@@ -253,7 +263,9 @@ CHECKS: tuple[tuple[str, Callable[[], Finding]], ...] = (
     ("numba", _numba),
     ("memory", _memory),
     ("disk", _disk),
-    ("openvino", _optional("openvino", "openvino", "faster prediction on Intel processors")),
-    ("dask.distributed", _optional("distributed", "'dask[distributed]'", "many slides on several machines")),
-    ("pyarrow", _optional("pyarrow", "pyarrow", "tables as Parquet")),
+    ("openvino", _optional("openvino", "faster prediction on Intel processors")),
+    ("dask.distributed", _optional("distributed", "many slides on several machines")),
+    ("pyarrow", _optional("pyarrow", "tables as Parquet")),
+    ("starlette", _optional("starlette", "the viewer")),
+    ("matplotlib", _optional("matplotlib", "reports and the viewer")),
 )

@@ -5,7 +5,7 @@
     ├── ClassError              a class name or index that a class map does not know
     ├── SlideError              the slide cannot be opened or a part of it cannot be read
     │   └── ResolutionError     the slide does not say how many µm a pixel is
-    ├── AnnotationError             an outline file that cannot be read or written
+    ├── AnnotationError         an outline file that cannot be read or written
     ├── TissueError             no tissue where tissue is needed
     ├── StoreError              a TileStore or LabelMap that is damaged or cannot be written
     │   ├── MismatchError       it was made with other parameters, another slide or another model
@@ -15,6 +15,7 @@
     ├── RecipeError             a recipe with an unknown key or an impossible value
     ├── SplitError              a slide or a patient on two sides of a split
     ├── EngineError             a device or an engine that is not there
+    ├── MissingExtraError       a package that belongs to an extra of wsiseg is not installed
     ├── AddressError            a host or a port that cannot be served at
     └── SchedulerError          the scheduler of a run over many slides is not there
 
@@ -83,6 +84,10 @@ class SplitError(WsisegError, ValueError):
 
 class EngineError(WsisegError):
     """A device or an engine that is not there."""
+
+
+class MissingExtraError(WsisegError, ImportError):
+    """A package that belongs to an extra of wsiseg is not installed."""
 
 
 class AddressError(WsisegError):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,6 @@ from tests.annotations.sample import FRAME, ISLAND, SAMPLE, table
 from wsiseg.annotations.coco import run_lengths
 from wsiseg.annotations.formats import read_annotations, write_annotations
 from wsiseg.annotations.polygon import LabelledPolygon
-from wsiseg.errors import AnnotationError
 from wsiseg.geometry import Frame
 
 
@@ -50,16 +48,10 @@ def test_an_empty_table_has_a_head(tmp_path: Path) -> None:
 
 def test_parquet(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
-    if importlib.util.find_spec("pyarrow") is None:
-        with pytest.raises(AnnotationError, match="pip install pyarrow"):
-            write_annotations(path, SAMPLE, classes=CLASSES, frame=FRAME)
-        assert not path.exists()
-        return
-    import pyarrow.parquet
-
+    parquet = pytest.importorskip("pyarrow.parquet")
     write_annotations(path, SAMPLE, classes=CLASSES, frame=FRAME)
     write_annotations(tmp_path / "a.csv", SAMPLE, classes=CLASSES, frame=FRAME)
-    for one, other in zip(pyarrow.parquet.read_table(path).to_pylist(), table(tmp_path / "a.csv"), strict=True):
+    for one, other in zip(parquet.read_table(path).to_pylist(), table(tmp_path / "a.csv"), strict=True):
         assert list(one) == list(other)
         assert one["area_um2"] == pytest.approx(float(other["area_um2"]))
         assert (one["score"] is None) == (other["score"] == "")

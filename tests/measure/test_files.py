@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import importlib.util
 import json
 import math
 from dataclasses import replace
@@ -175,16 +174,10 @@ def test_tables_are_whole_and_replace_only_when_told(tmp_path: Path) -> None:
 
 def test_parquet(tmp_path: Path) -> None:
     tables = measured(scene(), thickness_um=3).tables()
-    if importlib.util.find_spec("pyarrow") is None:
-        with pytest.raises(OutputError, match="pip install pyarrow"):
-            write_tables(tmp_path / "out", tables, "parquet")
-        assert not (tmp_path / "out").exists()
-        pytest.skip("pyarrow is not installed: only the refusal was tested")
-    import pyarrow.parquet
-
+    parquet = pytest.importorskip("pyarrow.parquet")
     write_tables(tmp_path, tables, "parquet")
     for name, columns in tables.items():
-        read = pyarrow.parquet.read_table(tmp_path / f"{name}.parquet")
+        read = parquet.read_table(tmp_path / f"{name}.parquet")
         assert read.column_names == list(columns)
         for column, values in columns.items():
             want = [None if isinstance(v, float) and math.isnan(v) else v for v in values.tolist()]

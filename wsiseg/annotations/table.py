@@ -15,7 +15,6 @@
 from __future__ import annotations
 
 import csv
-import importlib.util
 import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -29,6 +28,7 @@ from wsiseg.annotations.canonical import Batch, canonical
 from wsiseg.annotations.polygon import LabelledPolygon, Written
 from wsiseg.atomic import atomic_write
 from wsiseg.errors import AnnotationError
+from wsiseg.extras import require_extra
 from wsiseg.geometry import Frame
 
 TEXT = ("id", "class")
@@ -72,13 +72,11 @@ def write_parquet(path: Path, polygons: Iterable[LabelledPolygon], *, frame: Fra
     """Write a Parquet table with the columns of the CSV one; missing values are null.
 
     Raises:
-        AnnotationError: pyarrow is not installed, or a measurement has the name of a column
+        MissingExtraError: pyarrow is not installed
+        AnnotationError: a measurement has the name of a column
         OutputError: the place cannot be written or the disk is full
     """
-    if importlib.util.find_spec("pyarrow") is None:
-        raise AnnotationError(
-            f"{path} needs the package pyarrow: install it with `pip install pyarrow`, or write .csv."
-        )
+    require_extra("pyarrow", "Parquet", otherwise="write .csv")
     import pyarrow
     import pyarrow.parquet
 

@@ -20,6 +20,7 @@ from wsiseg.cli.synth import synth
 from wsiseg.cli.system import completion, doctor
 from wsiseg.cli.view import view
 from wsiseg.errors import WsisegError
+from wsiseg.extras import missing_extra
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -48,6 +49,12 @@ def main() -> None:
         sys.exit(error.exit_code)
     except WsisegError as error:
         print(f"wsiseg: {error}", file=sys.stderr)
+        sys.exit(2)
+    except ModuleNotFoundError as error:
+        missing = missing_extra(error)
+        if missing is None:
+            raise
+        print(f"wsiseg: {missing}", file=sys.stderr)
         sys.exit(2)
     except MemoryError:
         print(

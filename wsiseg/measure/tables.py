@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import importlib.util
 import io
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 
 from wsiseg.atomic import atomic_write, translate_os_errors
 from wsiseg.errors import OutputError
+from wsiseg.extras import require_extra
 from wsiseg.measure.columns import TABLES
 from wsiseg.measure.slide import Table
 
@@ -21,9 +21,9 @@ FORMATS = ("csv", "parquet")
 
 
 def check_folder(folder: Path, format: str, *, overwrite: bool) -> None:
-    """OutputError if tables cannot be written into a folder, told before anything is measured."""
-    if format == "parquet" and importlib.util.find_spec("pyarrow") is None:
-        raise OutputError("Parquet needs the package pyarrow: install it with `pip install pyarrow`, or take CSV.")
+    """MissingExtraError or OutputError if tables cannot be written into a folder, told before anything is measured."""
+    if format == "parquet":
+        require_extra("pyarrow", "Parquet", otherwise="write CSV")
     if folder.exists() and not folder.is_dir():
         raise OutputError(f"{folder} is a file: choose a folder for the tables.")
     there = [path.name for path in _ours(folder)]

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from wsiseg.errors import EngineError, SchedulerError
+from wsiseg.extras import require_extra
 from wsiseg.run.job import Facts, Plan, Tell, Unit
 from wsiseg.run.processes import given_up, throttled
 from wsiseg.run.unit import process
@@ -46,7 +47,8 @@ def on_dask(
         workers: how many of these
 
     Raises:
-        SchedulerError: Dask is not installed, or the scheduler cannot be reached
+        MissingExtraError: Dask is not installed
+        SchedulerError: the scheduler cannot be reached
         EngineError: the plan wants a GPU, and no worker has declared one
     """
     with ExitStack() as stack:
@@ -199,9 +201,8 @@ def _local(plan: Plan, workers: int, stack: ExitStack) -> Any:
 
 
 def check_dask() -> None:
-    """SchedulerError if Dask is not installed."""
-    if importlib.util.find_spec("distributed") is None:
-        raise SchedulerError("Dask is not installed: run `pip install 'wsiseg[dask]'`, or take --executor processes.")
+    """MissingExtraError if Dask is not installed."""
+    require_extra("distributed", "Dask", otherwise="choose --executor processes")
 
 
 def _remote(unit: Unit, plan: Plan, topic: str) -> Facts:

@@ -6,6 +6,7 @@ from importlib.util import find_spec
 
 from wsiseg.bundle import ModelBundle
 from wsiseg.errors import EngineError
+from wsiseg.extras import require_extra
 from wsiseg.inference.engines.engine import Engine
 from wsiseg.inference.engines.torch import TorchEngine, find_device
 
@@ -23,17 +24,16 @@ def make_engine(bundle: ModelBundle, name: str = "auto", device: str = "auto", *
 
     Raises:
         EngineError: no such engine or device here
+        MissingExtraError: OpenVINO is not installed
         BundleError: the weights are missing or damaged
     """
     if name not in NAMES:
         raise EngineError(f"The engine {name!r} is unknown: choose one of {', '.join(NAMES)}.")
-    there = find_spec("openvino") is not None
     if name == "auto":
-        name = "openvino" if there and find_device(device).type == "cpu" else "torch"
+        name = "openvino" if find_spec("openvino") and find_device(device).type == "cpu" else "torch"
     if name == "torch":
         return TorchEngine.from_bundle(bundle, device, threads=threads)
-    if not there:
-        raise EngineError("OpenVINO is not installed: pip install 'wsiseg[openvino]', or take --engine torch.")
+    require_extra("openvino", "The engine OpenVINO", otherwise="choose --engine torch")
     from wsiseg.inference.engines.openvino import OpenVinoEngine
 
     return OpenVinoEngine.from_bundle(bundle, device, threads=threads)
