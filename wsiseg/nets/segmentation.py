@@ -22,6 +22,8 @@ class Architecture:
         mean, std: normalisation of each RGB channel, on a scale from 0 to 1
         decoder_channels: of the atrous pyramid and the decoder
         output_stride: px of the image per px of the deepest features, 8 or 16
+        atrous_rates: dilations of the three wide branches of the atrous pyramid, in px of the deepest features; of a
+            branch that reaches past the crop only the middle of its kernel learns
     """
 
     encoder: str
@@ -30,6 +32,7 @@ class Architecture:
     std: tuple[float, float, float]
     decoder_channels: int = 256
     output_stride: int = 16
+    atrous_rates: tuple[int, int, int] = (12, 24, 36)
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values."""
@@ -43,6 +46,7 @@ class Architecture:
         if name != "DeepLabV3Plus":
             raise BundleError(f"The architecture {name!r} is unknown to this version: update wsiseg.")
         value["mean"], value["std"] = tuple(value["mean"]), tuple(value["std"])
+        value["atrous_rates"] = tuple(value.get("atrous_rates", (12, 24, 36)))  # bundles of version 0.1 say none
         try:
             return cls(**value)
         except TypeError as error:
@@ -72,6 +76,7 @@ class SegmentationNet(nn.Module):
                 encoder_weights=None,
                 encoder_output_stride=architecture.output_stride,
                 decoder_channels=architecture.decoder_channels,
+                decoder_atrous_rates=architecture.atrous_rates,
                 classes=architecture.classes,
             )
         except (KeyError, ValueError, RuntimeError, NotImplementedError) as error:

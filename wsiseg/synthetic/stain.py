@@ -80,6 +80,24 @@ def mix_bath(rng: np.random.Generator, stain: str) -> Bath:
     return Bath(*(values.astype(np.float32) for values in (amounts, vectors, white, passing)))
 
 
+def wild_bath(rng: np.random.Generator, stain: str) -> Bath:
+    """A stain that no laboratory has, for training: every material takes up what it likes.
+
+    Amounts lie anywhere between those of both stains and beyond, each material's by a factor of its own; the colours
+    are those of `stain`, some way off.
+    """
+    if stain not in STAINS:
+        raise WsisegError(f"The stain {stain!r} is unknown: choose one of {', '.join(sorted(STAINS))}.")
+    tables = [np.array([STAINS[name][material] for material in range(len(_HE))]) for name in ("he", "pas")]
+    share = rng.uniform(-0.2, 1.2)
+    amounts = np.maximum((1 - share) * tables[0] + share * tables[1], 0)
+    amounts = amounts * np.exp(rng.normal(0, 0.3, (len(amounts), 1))) * np.exp(rng.uniform(-0.5, 0.35, 3))
+    amounts[LUMEN] = rng.uniform(0, 0.08, 3) if rng.uniform() < 0.3 else tables[0][LUMEN]
+    vectors = np.maximum(np.array(_VECTORS[stain]) + rng.normal(0, 0.08, (3, 3)), 0.02)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    return mix_bath(rng, stain)._replace(amounts=amounts.astype(np.float32), vectors=vectors.astype(np.float32))
+
+
 @njit(cache=True, nogil=True)
 def develop(amounts, vectors, white, passing):
     """Amounts (h, w, 3) of the three stains to light (h, w, 3) from 0 to 255, both float32."""
