@@ -26,12 +26,12 @@ import numpy as np
 from numba import njit
 from shapely import box as rectangle
 
+from wsiseg.annotations.formats import read_annotations, write_annotations
+from wsiseg.annotations.polygon import LabelledPolygon
+from wsiseg.annotations.rasterise import Rasteriser
 from wsiseg.classes import IGNORE, ClassMap
 from wsiseg.data.randomise import palette_of
 from wsiseg.geometry import Box
-from wsiseg.regions.formats import read_outlines, write_outlines
-from wsiseg.regions.rasterise import Rasteriser
-from wsiseg.regions.region import Region
 from wsiseg.slides.open import open_slide
 from wsiseg.synthetic.anatomy import GLOMERULUS, SCLEROTIC
 from wsiseg.synthetic.locate import where
@@ -71,8 +71,8 @@ def main() -> None:
 
 def section(path: Path, out: Path) -> None:
     """The left part of the section to learn from, the outlines of the right part to judge by."""
-    regions = [r for r in read_outlines(path.with_suffix(".geojson")).regions if r.label]
-    covered = read_outlines(path.with_name(f"{path.stem}.covered.geojson")).regions
+    regions = [r for r in read_annotations(path.with_suffix(".geojson")).polygons if r.label]
+    covered = read_annotations(path.with_name(f"{path.stem}.covered.geojson")).polygons
     with open_slide(path) as slide:
         level0 = slide.frame
         frame = level0.at(MPP)
@@ -84,8 +84,8 @@ def section(path: Path, out: Path) -> None:
     keep(out / "section", "section", pixels, labels)
     right = rectangle(SPLIT_PX + GAP_PX, 0, level0.width, level0.height)
     kept = [replace(r, polygon=r.polygon.intersection(right)) for r in regions if r.polygon.intersects(right)]
-    write_outlines(out / "kept-out.geojson", [r for r in kept if r.polygon.geom_type == "Polygon"], classes=CLASSES)
-    write_outlines(out / "kept-out-roi.geojson", [Region(right, "Glomerulus")], classes=CLASSES)
+    write_annotations(out / "kept-out.geojson", [r for r in kept if r.polygon.geom_type == "Polygon"], classes=CLASSES)
+    write_annotations(out / "kept-out-roi.geojson", [LabelledPolygon(right, "Glomerulus")], classes=CLASSES)
     print(f"{sum(r.polygon.bounds[2] < SPLIT_PX for r in regions)} glomeruli to learn from, {len(kept)} kept out")
 
 
@@ -106,7 +106,7 @@ def _labels(out, w, um):  # type: ignore[no-untyped-def]
     for r in range(out.shape[0]):
         for c in range(out.shape[1]):
             x, y = (c + 0.5) * um, (r + 0.5) * um
-            kind, s, i = where(x, y, w)
+            kind, _, i = where(x, y, w)
             if kind == SCLEROTIC:
                 out[r, c] = 2
             elif kind == GLOMERULUS:

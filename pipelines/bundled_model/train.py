@@ -28,7 +28,7 @@ from wsiseg.classes import IGNORE
 from wsiseg.data.randomise import Palette, Warp, needle, paste, refocus, restain, warp
 from wsiseg.losses.segmentation import cross_entropy, soft_dice
 from wsiseg.nets.depthwise import speed_up_depthwise
-from wsiseg.nets.generator import Architecture, Generator
+from wsiseg.nets.segmentation import Architecture, SegmentationNet
 from wsiseg.nets.weights import load_imagenet, normalisation
 
 ENCODER = "tu-tf_efficientnet_lite0"
@@ -122,10 +122,10 @@ class Crops(Dataset):
         return source, *warp(*source.read(int(y), int(x), side), self.how, rng)
 
 
-def build(weights: str = "imagenet") -> Generator:
+def build(weights: str = "imagenet") -> SegmentationNet:
     """The network, its encoder with ImageNet weights."""
     mean, std = normalisation(ENCODER)
-    net = Generator(Architecture(ENCODER, CLASSES, mean, std, decoder_channels=128, atrous_rates=(2, 4, 7)))
+    net = SegmentationNet(Architecture(ENCODER, CLASSES, mean, std, decoder_channels=128, atrous_rates=(2, 4, 7)))
     if weights == "imagenet":
         load_imagenet(net.net.encoder, ENCODER)
     return net

@@ -27,3 +27,14 @@ def test_without_pairs_it_is_the_plain_network() -> None:
         paired = net(image, 1)
     assert torch.allclose(paired[:2], plain[:2], atol=1e-5)
     assert not torch.allclose(paired[2:], plain[2:], atol=1e-3)
+
+
+def test_atrous_rates_reach_the_network_and_its_description() -> None:
+    """A bundle of version 0.1 says no rates and keeps those it was trained with."""
+    small = Architecture("resnet18", 2, (0.5, 0.5, 0.5), (0.2, 0.2, 0.2), 16, atrous_rates=(2, 4, 7))
+    assert Architecture.from_json(small.to_json()) == small
+    old = small.to_json()
+    del old["atrous_rates"]
+    assert Architecture.from_json(old).atrous_rates == (12, 24, 36)
+    used = {m.dilation[0] for m in SegmentationNet(small).net.decoder.modules() if isinstance(m, torch.nn.Conv2d)}
+    assert {2, 4, 7} <= used and not used & {12, 24, 36}

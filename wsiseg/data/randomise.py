@@ -187,7 +187,9 @@ def paste(
     return mixed, np.where(mask.numpy() > 0, marks, label)
 
 
-def needle(image: Tensor, label: NDArray, white: NDArray[np.float64], um: float, rng: Generator) -> tuple[Tensor, NDArray]:
+def needle(
+    image: Tensor, label: NDArray, white: NDArray[np.float64], um: float, rng: Generator
+) -> tuple[Tensor, NDArray]:
     """A strip of the tissue with a torn edge; beside it lies glass, which is background.
 
     Args:
@@ -264,14 +266,18 @@ def restain(image: Tensor, label: NDArray, palette: Palette, rng: Generator) -> 
         amounts.append(value * change)
     kind = str(rng.choice(_KINDS, p=_CHANCE))
     colours = _colours(kind, rng)
-    density = sum(a[None] * torch.tensor(c, dtype=torch.float32)[:, None, None] for a, c in zip(amounts, colours))
+    density = sum(
+        a[None] * torch.tensor(c, dtype=torch.float32)[:, None, None] for a, c in zip(amounts, colours, strict=True)
+    )
     residual = torch.tensor(base[2] * rng.uniform(-0.3, 1.2), dtype=torch.float32)[:, None, None]
     if kind != "grey":
         density = density + rest[None] * residual
     haze = rng.uniform(0, 0.12) if rng.random() < 0.3 else 0.0
     light = (-(density + haze).clamp_min(0)).exp()
     glass = rng.uniform(0.84, 1.0) + rng.normal(0, 0.015, 3)
-    light = light.clamp(0, 1) ** math.exp(rng.uniform(-0.3, 0.3)) * torch.tensor(glass, dtype=torch.float32)[:, None, None]
+    light = (
+        light.clamp(0, 1) ** math.exp(rng.uniform(-0.3, 0.3)) * torch.tensor(glass, dtype=torch.float32)[:, None, None]
+    )
     if rng.random() < 0.1:
         light = light.mean(0, keepdim=True) + rng.uniform(0, 0.7) * (light - light.mean(0, keepdim=True))
     if rng.random() < 0.05:

@@ -14,7 +14,7 @@ from wsiseg.nets.compat import ensure_torchvision
 
 @dataclass(frozen=True, slots=True)
 class Architecture:
-    """What a generator is built from; kept in its bundle.
+    """What a network is built from; kept in its bundle.
 
     Attributes:
         encoder: encoder name of segmentation-models-pytorch ("tu-…" are timm's)
