@@ -36,7 +36,9 @@ def test_warp_moves_labels_with_pixels(seed: int) -> None:
     label[:, : how.side // 2 - 60] = 2
     grey = np.array([250, 40, 140], np.uint8)[label]
     pixels, moved = warp(np.repeat(grey[..., None], 3, 2), label, how, rng)
-    assert pixels.shape == (3, 64, 64) and moved.shape == (64, 64) and moved.dtype == np.uint8
+    assert pixels.shape == (3, 64, 64)
+    assert moved.shape == (64, 64)
+    assert moved.dtype == np.uint8
     seen = np.abs(pixels[0].numpy()[..., None] * 255 - [250, 40, 140]).argmin(-1)
     inner = np.ones_like(moved, bool)  # a pixel on a border is a mixture: look at the others
     for axis in (0, 1):
@@ -74,8 +76,11 @@ def test_colours_leave_labels_and_shape_alone(change: str) -> None:
     for seed in range(12):
         rng = np.random.default_rng(seed)
         out = restain(image, label, PALETTE, rng) if change == "restain" else refocus(image, rng)
-        assert out.shape == image.shape and out.dtype == torch.float32
-        assert torch.isfinite(out).all() and out.min() >= 0 and out.max() <= 1
+        assert out.shape == image.shape
+        assert out.dtype == torch.float32
+        assert torch.isfinite(out).all()
+        assert out.min() >= 0
+        assert out.max() <= 1
     assert (label == before).all()
 
 
@@ -97,7 +102,8 @@ def test_restain_makes_objects_lighter_and_darker() -> None:
     for seed in range(60):
         out = restain(image, label, PALETTE, np.random.default_rng(seed)).mean(0)
         gap.append(float(out[inside].mean() - out[~inside].mean()))
-    assert min(gap) < -0.03 and max(gap) > 0.03
+    assert min(gap) < -0.03
+    assert max(gap) > 0.03
 
 
 def test_needle_puts_glass_and_background() -> None:
@@ -117,9 +123,11 @@ def test_paste_brings_objects_and_their_labels() -> None:
     onto, label = tissue(96, 1), np.zeros((96, 96), np.uint8)
     source, marks = tissue(96, 2), 2 * disc(96, 15)
     out, mixed = paste((onto, label), (source, marks), np.random.default_rng(3))
-    assert (mixed[marks == 2] == 2).all() and (mixed[marks == 0] == 0).all()
+    assert (mixed[marks == 2] == 2).all()
+    assert (mixed[marks == 0] == 0).all()
     changed = ((out - onto).abs().max(0)[0] > 1e-4).numpy()
-    assert changed[marks == 2].mean() > 0.9 and not changed.all()
+    assert changed[marks == 2].mean() > 0.9
+    assert not changed.all()
 
 
 def test_same_chance_same_crop() -> None:
@@ -135,7 +143,8 @@ def test_same_chance_same_crop() -> None:
 
     state = torch.random.get_rng_state()
     first, again, other = crop(1), crop(1), crop(2)
-    assert torch.equal(first[0], again[0]) and (first[1] == again[1]).all()
+    assert torch.equal(first[0], again[0])
+    assert (first[1] == again[1]).all()
     assert not torch.equal(first[0], other[0])
     assert torch.equal(state, torch.random.get_rng_state())
 

@@ -30,7 +30,8 @@ def test_gradients_are_pytorchs(kernel: int, stride: int, dilation: int, size: t
     weight = torch.randn_like(a)
     (a * weight).sum().backward()
     (b * weight).sum().backward()
-    assert one.grad is not None and other.grad is not None
+    assert one.grad is not None
+    assert other.grad is not None
     assert torch.allclose(one.grad, other.grad, atol=1e-4)
     for p, q in zip(plain.parameters(), fast.parameters(), strict=True):
         assert torch.allclose(p.grad, q.grad, atol=1e-3)
@@ -45,7 +46,8 @@ def test_no_padding_and_rows_nobody_saw() -> None:
     other = one.detach().clone().requires_grad_()
     plain(one).square().sum().backward()
     fast(other).square().sum().backward()
-    assert one.grad is not None and other.grad is not None
+    assert one.grad is not None
+    assert other.grad is not None
     assert torch.allclose(one.grad, other.grad, atol=1e-4)
     assert (other.grad[..., -1, :] == 0).all()
 
