@@ -5,11 +5,15 @@ BIN := .venv/bin
 # One call with the constraints: see the note in constraints.txt.
 INSTALL := $(BIN)/pip install --disable-pip-version-check -q -c constraints.txt
 
+FAILED := The installation stopped. Look at the last lines above: without a network, or behind a proxy that pip does not \
+know (see HTTPS_PROXY), try again later; with a full disk, make room (3 GB). Then run the same command again: packages \
+that pip has downloaded are kept.
+
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint bench docs clean
+.PHONY: help setup demo test lint package bench docs clean
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: .venv/installed ## create .venv and install wsiseg with its pinned dependencies (PYTHON=python3.12 for another Python)
 
@@ -17,7 +21,7 @@ setup: .venv/installed ## create .venv and install wsiseg with its pinned depend
 .venv/installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "wsiseg needs Python 3.11 or newer: make PYTHON=python3.11 setup")'
 	$(PYTHON) -m venv .venv
-	$(INSTALL) -e '.[dev]'
+	@$(INSTALL) -e '.[dev]' || { echo "$(FAILED)" >&2; exit 1; }
 	@touch $@
 
 .venv/installed-bench: .venv/installed
@@ -36,6 +40,9 @@ lint: setup ## run ruff, mypy and import-linter
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+package: setup ## build sdist and wheel into dist/, and run the demo from the wheel in an empty environment
+	$(BIN)/python -m tools.check_package --keep dist
 
 bench: .venv/installed-bench ## run every program in benchmarks/, one after the other
 	@set -e; for program in $(sort $(wildcard benchmarks/*.py)); do echo "== $$program"; $(BIN)/python "$$program"; done
