@@ -11,6 +11,7 @@ from pathlib import Path
 
 import click
 import pytest
+from click.testing import CliRunner
 
 from wsiseg.cli import document_recipes, wsiseg
 from wsiseg.cli.document import page
@@ -80,6 +81,16 @@ def test_every_command_and_option_has_a_help_text() -> None:
         assert command.help, name
         for parameter in command.params:
             assert not isinstance(parameter, click.Option) or parameter.help, f"{name} {parameter.name}"
+
+
+def test_every_command_has_a_section_a_whole_summary_and_an_example() -> None:
+    assert sorted(name for names in wsiseg.sections.values() for name in names) == sorted(wsiseg.commands)
+    shown = CliRunner().invoke(wsiseg, ["--help"]).output
+    assert "..." not in shown
+    for name, command in commands_of(wsiseg).items():
+        if not isinstance(command, click.Group):
+            assert command.epilog, f"{name}: add an example to wsiseg/cli/help.py"
+            assert f"wsiseg {name}" in command.epilog
 
 
 def test_tiling_never_loads_torch_and_help_is_quick(slides: Path, tmp_path: Path) -> None:

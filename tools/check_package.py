@@ -26,7 +26,9 @@ CHECK = "import sys, wsiseg; assert wsiseg.__file__.startswith(sys.prefix), wsis
 def run(*command: object, cwd: Path) -> str:
     """Run a command outside the checkout's import path; its output is shown where it fails."""
     environment = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "PYTHONHOME")}
-    done = subprocess.run(list(map(str, command)), cwd=cwd, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        list(map(str, command)), cwd=cwd, env=environment, capture_output=True, text=True, check=False
+    )
     if done.returncode != 0:
         sys.exit(f"{' '.join(map(str, command))}\n{done.stdout}{done.stderr}")
     return done.stdout
@@ -53,7 +55,19 @@ def install(wheel: Path, environment: Path) -> Path:
     venv.create(environment, with_pip=False)
     python = environment / "bin" / "python"
     site = Path(run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", cwd=environment).strip())
-    run(sys.executable, "-m", "pip", "--python", python, "install", "-q", "--no-deps", "--no-index", wheel, cwd=environment)
+    run(
+        sys.executable,
+        "-m",
+        "pip",
+        "--python",
+        python,
+        "install",
+        "-q",
+        "--no-deps",
+        "--no-index",
+        wheel,
+        cwd=environment,
+    )
     # A path in a .pth file comes after the environment's own packages, and .pth files in it (those of editable
     # installations) are not read.
     (site / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")

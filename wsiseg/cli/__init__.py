@@ -8,6 +8,7 @@ import click
 
 from wsiseg import __version__
 from wsiseg.cli.export import export
+from wsiseg.cli.help import Sections
 from wsiseg.cli.learn import evaluate, train
 from wsiseg.cli.measure import measure
 from wsiseg.cli.predict import demo, predict
@@ -23,18 +24,18 @@ from wsiseg.errors import WsisegError
 from wsiseg.extras import missing_extra
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(cls=Sections, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="wsiseg")
 def wsiseg() -> None:
-    """Segment whole-slide images: from a few outlined slides to outlines on all the others."""
+    """Segment whole-slide images: annotate a few slides, train a model, and let it find the objects on all the others."""
 
 
-COMMANDS = (
-    info, tissue, qc, tile, train, predict, run, recipe, export, measure, evaluate, report, view, synth, demo, doctor,
-    completion,
-)  # fmt: skip
-for command in COMMANDS:
-    wsiseg.add_command(command)
+wsiseg.add_section("Prepare slides", info, tissue, qc, tile)
+wsiseg.add_section("Learn", recipe, train, evaluate)
+wsiseg.add_section("Apply", predict, measure, export)
+wsiseg.add_section("Look", view, report)
+wsiseg.add_section("Many slides", run)
+wsiseg.add_section("Try out and set up", demo, synth, doctor, completion)
 
 
 def main() -> None:

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TypeGuard
 
 import click
 
 HEAD = """# Commands
 
-Made from the code by `python -m wsiseg.cli.document`; a test keeps it so.
+`python -m wsiseg.cli.document` writes this page from the code.
 
-Exit codes: 0 done, 1 `wsiseg doctor` found something missing or slides of `wsiseg run` failed, 2 an input or a place
-that will not do (one sentence on the error stream says what and what to do next), 130 interrupted. Results go to the
-standard output, everything else to the error stream. An interrupted command goes on where it stopped when it is given
-again.
+Results go to the standard output, everything else to the error stream. If you interrupt a command, run it again: it
+continues where it stopped. The exit code is
 
-`wsiseg completion bash` (or `zsh`, `fish`) prints what makes the shell complete commands, options and files with the
-tabulator; kept once, it works in every new shell:
+- 0 if everything is done,
+- 1 if `wsiseg doctor` found something broken, or if slides of `wsiseg run` failed,
+- 2 if an input or an output cannot be used; one sentence on the error stream says why and what to do next,
+- 130 if you interrupted the command.
+
+To complete commands, options and file names with the tab key, store the output of `wsiseg completion` once:
 
 ```
 wsiseg completion bash > ~/.local/share/bash-completion/completions/wsiseg   # with the package bash-completion
@@ -39,10 +42,21 @@ def _commands(group: click.Group, path: str) -> Iterator[str]:
             continue
         context = click.Context(command, info_name=f"{path} {name}")
         yield f"\n## {path} {name}\n\n{command.help}\n\n```\n{command.get_usage(context)[7:]}\n```\n"
-        options = [_row(parameter) for parameter in command.params if isinstance(parameter, click.Option)]
+        if command.epilog:
+            yield f"\n```sh\n{_examples(command.epilog)}\n```\n"
+        options = [_row(parameter) for parameter in command.params if _is_shown(parameter)]
         if options:
             yield "\n| option | meaning | default |\n|---|---|---|\n"
             yield from options
+
+
+def _is_shown(parameter: click.Parameter) -> TypeGuard[click.Option]:
+    return isinstance(parameter, click.Option) and not parameter.hidden
+
+
+def _examples(epilog: str) -> str:
+    """The lines of an epilog of `wsiseg.cli.help`, without its heading."""
+    return "\n".join(line.strip() for line in epilog.splitlines()[2:])
 
 
 def _row(option: click.Option) -> str:
