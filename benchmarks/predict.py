@@ -28,7 +28,7 @@ from wsiseg.inference.engines import make_engine
 from wsiseg.inference.engines.engine import Engine, averaged
 from wsiseg.inference.predict import PredictOptions, grid_for, predict_slide
 from wsiseg.models import GLOMERULI
-from wsiseg.selection.tiling import select_tiles
+from wsiseg.selection.select import Selection
 from wsiseg.selection.tissue import tissue_of
 from wsiseg.slides.open import open_slide
 from wsiseg.stores.labels import LabelMap
@@ -67,7 +67,7 @@ def bare(path: Path, bundle: ModelBundle, engine: Engine, batches_measured: int)
     batch = bundle.usage.batch
     with open_slide(path) as slide:
         grid = grid_for(slide, bundle)
-        tiles = select_tiles(grid, tissue_of(slide))
+        tiles = Selection().apply(slide, grid).tiles
         count = -(-len(tiles) // batch)
         wanted = batches_measured * batch
         some = [tiles[i * len(tiles) // wanted] for i in range(wanted)]

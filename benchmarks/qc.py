@@ -20,9 +20,8 @@ import numpy as np
 from wsiseg.annotations.rasterise import rasterise
 from wsiseg.classes import ClassMap
 from wsiseg.pictures import save_picture
-from wsiseg.qc.artefacts import CLASSES
-from wsiseg.qc.examine import examine
 from wsiseg.qc.files import picture_of
+from wsiseg.selection.artefacts import CLASSES, find_artefacts
 from wsiseg.slides.open import open_slide
 from wsiseg.synthetic import SlideSpec, generate, write_slide
 from wsiseg.synthetic.artefacts import artefacts
@@ -45,8 +44,8 @@ def main() -> None:
                 path = Path(folder) / f"{seed}-{len(drawn)}.svs"
                 write_slide(made, path, workers=1)
                 with open_slide(path) as slide:
-                    quality = examine(slide)
-                said = list(quality.outlines())
+                    quality = find_artefacts(slide)
+                said = list(quality.polygons())
                 for name in CLASSES.names[1:]:
                     one = ClassMap(("Background", name))
                     maps = [

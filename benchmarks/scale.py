@@ -129,7 +129,7 @@ def patched(clock: Clock) -> Iterator[None]:
         ("label map on disk", wsiseg.stores.labels.LabelWriter, "write_row"),
         ("label map on disk", wsiseg.stores.labels.LabelWriter, "finish"),
         ("tracing and writing outlines", wsiseg.inference.predict, "write_prediction"),
-        ("finding tissue", wsiseg.inference.predict, "tissue_of"),
+        ("finding tissue", wsiseg.selection.select, "tissue_of"),
         ("measuring", wsiseg.run.stages, "measure_files"),
     ]
     before = [(place, name, getattr(place, name)) for _, place, name in parts]
@@ -146,27 +146,27 @@ def profile(folder: Path, out: Path) -> dict[str, Any]:
     """Where the time of the processor goes, and how many bytes are read; called in a process of its own."""
     from wsiseg.bundle import load_bundle
     from wsiseg.recipe import load_recipe
-    from wsiseg.run.job import Plan, identity_of
-    from wsiseg.run.listed import list_units
-    from wsiseg.run.unit import process
+    from wsiseg.run.listed import list_slides
+    from wsiseg.run.one_slide import process
+    from wsiseg.run.plan import Plan, identity_of
 
     bundle = load_bundle(GLOMERULI)
     recipe = load_recipe(folder / "recipe.toml", ("run.labels=true",), places=False)  # the map is made in any case
     plan = Plan(recipe, str(out), str(GLOMERULI), identity_of(bundle), device="cpu")
-    units = list_units(f"{folder}/slides/*.svs")
-    process(units[0], plan, lambda event: None)  # imports, network, compiled loops
+    entries = list_slides(f"{folder}/slides/*.svs")
+    process(entries[0], plan, lambda event: None)  # imports, network, compiled loops
     clock = Clock()
     with patched(clock):
         read, began, maps = bytes_read(), time.process_time(), 0
-        for unit in units[1:]:
-            facts = process(unit, plan, lambda event: None)
+        for entry in entries[1:]:
+            facts = process(entry, plan, lambda event: None)
             assert facts["state"] == "done", facts
             maps += facts["outputs"]["labels.zarr"]["bytes"]
         whole, read = time.process_time() - began, bytes_read() - read
     parts = dict(sorted(clock.seconds.items(), key=lambda part: -part[1]))
     # Opening, hashing, and all that is in no list.
     parts["the rest"] = whole - sum(parts.values())
-    count = len(units) - 1
+    count = len(entries) - 1
     return {
         "cpu_seconds": {k: v / count for k, v in parts.items()},
         "read_bytes_per_slide": read / count,
@@ -186,19 +186,20 @@ def bytes_read() -> int:
 
 
 def scheduler_rate(folder: Path, count: int) -> float:
-    """Slides a second through `wsiseg.run.cluster.on_dask`, for units that their worker answers at once."""
+    """Slides a second through `wsiseg.run.cluster.on_dask`, for entries that their worker answers at once."""
     from distributed import LocalCluster
 
+    from wsiseg.data.slides import SlideEntry
     from wsiseg.recipe import load_recipe
     from wsiseg.run.cluster import on_dask
-    from wsiseg.run.job import Plan, Unit
+    from wsiseg.run.plan import Plan
 
     plan = Plan(load_recipe(folder / "recipe.toml", places=False), str(folder / "nowhere"))
-    units = [Unit(f"s{i}", f"/somewhere/s{i}.svs", fault="Nothing to do.") for i in range(count + THREADS)]
+    entries = [SlideEntry(Path(f"/somewhere/s{i}.svs"), fault="Nothing to do.") for i in range(count + THREADS)]
     with LocalCluster(
         n_workers=2, threads_per_worker=THREADS, processes=True, host="127.0.0.1", dashboard_address=":0"
     ) as cluster:
-        answers = on_dask(units, plan, lambda event: None, scheduler=cluster.scheduler_address)
+        answers = on_dask(entries, plan, lambda event: None, scheduler=cluster.scheduler_address)
         for _ in range(THREADS):  # workers import what they need
             next(answers)
         began = time.perf_counter()

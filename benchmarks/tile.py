@@ -63,13 +63,13 @@ def straightforward(path: Path, out: Path) -> None:
 def ours(path: Path, out: Path, pixels: str) -> None:
     """The same with this project."""
     from wsiseg.grid import Grid
-    from wsiseg.selection.tiling import select_tiles, tile_slide
-    from wsiseg.selection.tissue import tissue_of
+    from wsiseg.selection.select import Selection
+    from wsiseg.selection.tiling import tile_slide
     from wsiseg.slides.open import open_slide
 
     with open_slide(path) as slide:
         grid = Grid(slide.frame, SIZE, 0)
-        tile_slide(slide, grid, select_tiles(grid, tissue_of(slide)), out, pixels=pixels, workers=2)
+        tile_slide(slide, grid, Selection().apply(slide, grid).tiles, out, pixels=pixels, workers=2)
 
 
 def work(way: str, path: Path, out: Path) -> None:
@@ -141,14 +141,14 @@ def memory(folder: Path, sizes: list[int], quick: bool) -> None:
 def peak(path: Path) -> None:
     """One row of `memory`, as JSON."""
     from wsiseg.grid import Grid
-    from wsiseg.selection.tiling import select_tiles, tile_slide
-    from wsiseg.selection.tissue import tissue_of
+    from wsiseg.selection.select import Selection
+    from wsiseg.selection.tiling import tile_slide
     from wsiseg.slides.open import open_slide
 
     start = time.perf_counter()
     with tempfile.TemporaryDirectory(dir=path.parent) as place, open_slide(path) as slide:
         grid = Grid(slide.frame.at(1.0), SIZE, 0)
-        store = tile_slide(slide, grid, select_tiles(grid, tissue_of(slide)), Path(place) / "store.zarr", workers=2)
+        store = tile_slide(slide, grid, Selection().apply(slide, grid).tiles, Path(place) / "store.zarr", workers=2)
         print(json.dumps([len(store), time.perf_counter() - start, own_peak()]))
 
 

@@ -19,7 +19,7 @@ from wsiseg.annotations.polygon import LabelledPolygon
 from wsiseg.annotations.rasterise import Rasteriser
 from wsiseg.annotations.trace import trace
 from wsiseg.bundle import ModelBundle, load_bundle
-from wsiseg.data.slides import SlideRow, read_slides
+from wsiseg.data.slides import SlideEntry, read_slides
 from wsiseg.evaluation.evaluate import match_objects
 from wsiseg.geometry import Frame
 from wsiseg.inference.blend import tile_weights, to_labels
@@ -27,8 +27,7 @@ from wsiseg.inference.engines import make_engine
 from wsiseg.inference.engines.engine import Engine, averaged
 from wsiseg.inference.predict import grid_for
 from wsiseg.recipe import load_recipe
-from wsiseg.selection.tiling import select_tiles
-from wsiseg.selection.tissue import tissue_of
+from wsiseg.selection.select import Selection
 from wsiseg.slides.open import open_slide
 
 ABOVE = (0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5)
@@ -44,7 +43,7 @@ class Scored:
     level0: Frame
 
 
-def score(row: SlideRow, bundle: ModelBundle, engine: Engine, flips: bool) -> Scored:
+def score(row: SlideEntry, bundle: ModelBundle, engine: Engine, flips: bool) -> Scored:
     """Probabilities of a whole slide in memory: biopsies are small."""
     assert row.annotations is not None
     with open_slide(row.slide, mpp=row.mpp) as slide:
@@ -53,7 +52,7 @@ def score(row: SlideRow, bundle: ModelBundle, engine: Engine, flips: bool) -> Sc
             (len(bundle.classes), grid.frame.height + 2 * grid.size, grid.frame.width + 2 * grid.size), np.float32
         )
         weights, weight = np.zeros(total.shape[1:], np.float32), tile_weights(grid)
-        for tile in select_tiles(grid, tissue_of(slide)):
+        for tile in Selection().apply(slide, grid).tiles:
             images = slide.read(tile.read, grid.frame)[None]
             at = tile.read.shift(grid.size, grid.size).slices
             total[(slice(None), *at)] += averaged(engine, images, flips=flips)[0] * weight

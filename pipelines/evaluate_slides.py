@@ -33,7 +33,7 @@ from wsiseg.annotations.formats import read_annotations
 from wsiseg.annotations.polygon import LabelledPolygon
 from wsiseg.bundle import load_bundle
 from wsiseg.classes import ClassMap
-from wsiseg.data.slides import SlideRow, read_slides
+from wsiseg.data.slides import SlideEntry, read_slides
 from wsiseg.errors import WsisegError
 from wsiseg.evaluation.compare import compare_files
 from wsiseg.evaluation.evaluate import SlideEvaluation, render, summary
@@ -54,7 +54,7 @@ RESAMPLES = 2000
 class Judged:
     """One slide with its outlines and how they compare."""
 
-    row: SlideRow
+    row: SlideEntry
     truth: tuple[LabelledPolygon, ...]
     said: tuple[LabelledPolygon, ...]
     found: SlideEvaluation
@@ -86,7 +86,7 @@ def main() -> None:
     print(table)
 
 
-def judge(rows: Sequence[SlideRow], model: Path, out: Path, device: str) -> Iterator[Judged]:
+def judge(rows: Sequence[SlideEntry], model: Path, out: Path, device: str) -> Iterator[Judged]:
     """Predict and evaluate slide after slide."""
     bundle = load_bundle(model)
     engine = make_engine(bundle, device=device)

@@ -21,7 +21,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from wsiseg.annotations.formats import read_annotations
-from wsiseg.data.slides import SlideRow, write_slides
+from wsiseg.data.slides import SlideEntry, write_slides
 from wsiseg.errors import RecipeError, WsisegError
 
 ENDINGS = (".geojson", ".geojson.gz", ".json")
@@ -41,7 +41,7 @@ def side(patient: str) -> str:
     return "validation" if int(sha256(patient.encode()).hexdigest(), 16) % KEPT == 0 else "train"
 
 
-def rows(results: Path, corrected: Path | None) -> list[SlideRow]:
+def rows(results: Path, corrected: Path | None) -> list[SlideEntry]:
     """The lines of the slide list.
 
     Raises:
@@ -59,7 +59,7 @@ def rows(results: Path, corrected: Path | None) -> list[SlideRow]:
             continue
         read_annotations(outlines)  # now, and not in the middle of training
         patient = facts.get("patient") or facts["name"]
-        found.append(SlideRow(Path(facts["path"]), outlines.absolute(), patient, side(patient), facts.get("mpp")))
+        found.append(SlideEntry(Path(facts["path"]), outlines.absolute(), patient, side(patient), facts.get("mpp")))
     if not found:
         raise RecipeError("No slide of this run was corrected: export from QuPath, or review with wsiseg view.")
     return found

@@ -40,7 +40,7 @@ from wsiseg.annotations.polygon import LabelledPolygon
 from wsiseg.annotations.trace import trace
 from wsiseg.atomic import translate_os_errors
 from wsiseg.classes import ClassMap
-from wsiseg.data.slides import SlideRow, write_slides
+from wsiseg.data.slides import SlideEntry, write_slides
 from wsiseg.errors import AnnotationError, ResolutionError, SlideError, WsisegError
 from wsiseg.geometry import Frame
 from wsiseg.slides.open import open_slide
@@ -181,7 +181,7 @@ def main() -> None:
         written = write_annotations(outlines, regions, classes=CLASSES, properties={"slide": path.name}, frame=frame)
         patient = patients.get(path.name, path.stem)
         split = "validation" if order.index(patient) % KEPT == KEPT - 1 else "train"
-        rows.append(SlideRow(whole.absolute(), outlines.absolute(), patient, split, mpp))
+        rows.append(SlideEntry(whole.absolute(), outlines.absolute(), patient, split, mpp))
         print(f"{path.name}: {written}", flush=True)
     write_slides(args.out / "slides.csv", rows)
 

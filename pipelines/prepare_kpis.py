@@ -32,7 +32,7 @@ from wsiseg.annotations.polygon import LabelledPolygon
 from wsiseg.annotations.trace import trace
 from wsiseg.atomic import translate_os_errors
 from wsiseg.classes import ClassMap
-from wsiseg.data.slides import SlideRow, write_slides
+from wsiseg.data.slides import SlideEntry, write_slides
 from wsiseg.errors import AnnotationError, ResolutionError, SlideError, WsisegError
 from wsiseg.geometry import Frame
 from wsiseg.slides.open import open_slide
@@ -135,7 +135,7 @@ def main() -> None:
             regions = outlines_of_mask(mask, frame)
             told = str(write_annotations(outlines, regions, classes=CLASSES, properties=about, frame=frame))
         listed = None if outlines is None else outlines.absolute()
-        rows.append(SlideRow(path.absolute(), listed, name, side_of(path, args.data), said))
+        rows.append(SlideEntry(path.absolute(), listed, name, side_of(path, args.data), said))
         print(f"{group_of(path)}/{path.name}: {told}", flush=True)
     write_slides(args.out / "slides.csv", rows)
 

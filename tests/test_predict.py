@@ -25,6 +25,7 @@ from wsiseg.classes import ClassMap
 from wsiseg.errors import BundleError, MismatchError, SlideError, TissueError
 from wsiseg.inference.predict import PredictOptions, predict_slide
 from wsiseg.nets.segmentation import Architecture
+from wsiseg.selection.select import Roi, Selection
 from wsiseg.slides.memory import MemoryBackend
 from wsiseg.slides.slide import Slide
 from wsiseg.stores.labels import LabelMap
@@ -165,15 +166,17 @@ def test_a_file_drawn_by_hand_is_never_overwritten_unasked(slide: Slide, tmp_pat
     assert out.read_bytes() == before
 
 
-def test_only_within_the_given_outlines(slide: Slide, picture: np.ndarray, tmp_path: Path) -> None:
+def test_only_inside_the_region_of_interest(slide: Slide, picture: np.ndarray, tmp_path: Path) -> None:
     regions = [
         LabelledPolygon(rectangle(200, 160, 501, 443), "anything"),
         LabelledPolygon(rectangle(700, 300, 760, 360), None),
     ]
-    within = tmp_path / "within.geojson"
-    write_annotations(within, regions, classes=ClassMap(("Background", "anything")))
+    roi = tmp_path / "roi.geojson"
+    write_annotations(roi, regions, classes=ClassMap(("Background", "anything")))
     engine, everything = ColourRule(), ColourRule()
-    job = PredictOptions(tmp_path / "out.geojson", labels=tmp_path / "labels.zarr", within=within)
+    job = PredictOptions(
+        tmp_path / "out.geojson", labels=tmp_path / "labels.zarr", selection=Selection(roi=Roi.read(roi))
+    )
     predict_slide(slide, BUNDLE, engine, job)
     predict_slide(slide, BUNDLE, everything, PredictOptions(tmp_path / "all.geojson"))
     assert engine.calls < everything.calls / 2
@@ -189,7 +192,10 @@ def test_a_slide_without_tissue_says_so(tmp_path: Path) -> None:
         predict_slide(empty, BUNDLE, ColourRule(), PredictOptions(tmp_path / "out.geojson"))
     assert not list(tmp_path.iterdir())
     assert (
-        predict_slide(empty, BUNDLE, ColourRule(), PredictOptions(tmp_path / "out.geojson", tissue=False)).objects == 0
+        predict_slide(
+            empty, BUNDLE, ColourRule(), PredictOptions(tmp_path / "out.geojson", selection=Selection(tissue=False))
+        ).objects
+        == 0
     )
 
 

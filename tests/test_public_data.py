@@ -19,7 +19,7 @@ from wsiseg.annotations.polygon import LabelledPolygon
 from wsiseg.annotations.rasterise import rasterise
 from wsiseg.bundle import load_bundle
 from wsiseg.classes import ClassMap
-from wsiseg.data.slides import SlideRow, read_slides, write_slides
+from wsiseg.data.slides import SlideEntry, read_slides, write_slides
 from wsiseg.geometry import Frame
 from wsiseg.models import GLOMERULI
 from wsiseg.nets.segmentation import SegmentationNet
@@ -170,16 +170,16 @@ def test_a_list_is_read_as_it_was_written(tmp_path: Path) -> None:
     for name in ("a, 1.svs", "a.geojson", "b.svs"):
         (tmp_path / "in" / name).write_text("")
     rows = (
-        SlideRow(tmp_path / "in" / "a, 1.svs", tmp_path / "in" / "a.geojson", "p", "test", 0.25),
-        SlideRow(tmp_path / "in" / "b.svs", None, "q", within=tmp_path / "in" / "a.geojson"),
+        SlideEntry(tmp_path / "in" / "a, 1.svs", tmp_path / "in" / "a.geojson", "p", "test", 0.25),
+        SlideEntry(tmp_path / "in" / "b.svs", None, "q", roi=tmp_path / "in" / "a.geojson"),
     )
     write_slides(tmp_path / "lists" / "slides.csv", rows)
     read = read_slides(tmp_path / "lists" / "slides.csv")
     assert [(r.slide.resolve(), r.patient, r.split, r.mpp) for r in read] == [
         (r.slide, r.patient, r.split, r.mpp) for r in rows
     ]
-    assert read[1].within is not None
-    assert read[1].within.resolve() == rows[1].within
+    assert read[1].roi is not None
+    assert read[1].roi.resolve() == rows[1].roi
 
 
 def wsiseg(*words: object) -> subprocess.CompletedProcess[str]:

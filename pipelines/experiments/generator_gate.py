@@ -24,7 +24,7 @@ from typing import Any
 
 from wsiseg.annotations.formats import read_annotations, write_annotations
 from wsiseg.atomic import atomic_write
-from wsiseg.data.slides import SlideRow, write_slides
+from wsiseg.data.slides import SlideEntry, write_slides
 from wsiseg.errors import WsisegError
 from wsiseg.evaluation.evaluate import SlideEvaluation, evaluate_slide, summary
 from wsiseg.inference.engines import make_engine
@@ -42,7 +42,7 @@ SIZE_UM, MPP = (5000.0, 4000.0), 4.0
 WELL_BELOW = 0.1  # of F1 of objects and of Dice: what the few have to lack in the mean, and with no seed be ahead
 
 
-def draw(folder: Path, count: int, size_um: tuple[float, float]) -> list[SlideRow]:
+def draw(folder: Path, count: int, size_um: tuple[float, float]) -> list[SlideEntry]:
     """Generated slides with their outlines, drawn once; H&E and PAS in turns."""
     folder.mkdir(parents=True, exist_ok=True)
     rows = []
@@ -52,11 +52,11 @@ def draw(folder: Path, count: int, size_um: tuple[float, float]) -> list[SlideRo
             made = generate(SlideSpec(FIRST_SEED + i, *size_um, ("he", "pas")[i % 2], MPP))
             write_slide(made, slide)
             write_annotations(outlines, made.truth, classes=CLASSES, properties={"origin": "generated"})
-        rows.append(SlideRow(slide, outlines, f"generated-{FIRST_SEED + i}"))
+        rows.append(SlideEntry(slide, outlines, f"generated-{FIRST_SEED + i}"))
     return rows
 
 
-def one_run(out: Path, seed: int, teach: list[SlideRow], judged: list[SlideRow], steps: int) -> dict[str, Any]:
+def one_run(out: Path, seed: int, teach: list[SlideEntry], judged: list[SlideEntry], steps: int) -> dict[str, Any]:
     """Train and judge; from the file of results where there is one."""
     result = out / f"{len(teach)}-{seed}.json"
     if result.exists():
@@ -84,7 +84,7 @@ def one_run(out: Path, seed: int, teach: list[SlideRow], judged: list[SlideRow],
     return facts
 
 
-def judge(row: SlideRow, out: Path, bundle: Any, engine: Any) -> SlideEvaluation:
+def judge(row: SlideEntry, out: Path, bundle: Any, engine: Any) -> SlideEvaluation:
     """A slide predicted and compared with its truth, at the resolution of the network."""
     assert row.annotations is not None
     with open_slide(row.slide) as slide:

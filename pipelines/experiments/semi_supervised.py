@@ -32,7 +32,7 @@ from wsiseg.annotations.formats import read_annotations
 from wsiseg.annotations.polygon import LabelledPolygon
 from wsiseg.annotations.trace import trace
 from wsiseg.data.crops import CropDataset, batches, side_for
-from wsiseg.data.slides import SlideRow, read_slides
+from wsiseg.data.slides import SlideEntry, read_slides
 from wsiseg.errors import WsisegError
 from wsiseg.evaluation.evaluate import SlideEvaluation, evaluate_slide
 from wsiseg.geometry import Box
@@ -43,8 +43,7 @@ from wsiseg.inference.engines.torch import TorchEngine
 from wsiseg.methods import METHODS
 from wsiseg.nets.segmentation import SegmentationNet
 from wsiseg.recipe import Recipe, load_recipe
-from wsiseg.selection.tiling import select_tiles
-from wsiseg.selection.tissue import tissue_of
+from wsiseg.selection.select import Selection
 from wsiseg.slides.open import open_slide
 from wsiseg.stores.tiles import TileStore
 from wsiseg.training.checkpoint import load_checkpoint, save_checkpoint
@@ -94,12 +93,12 @@ Key = tuple[str, int, int]  # arm, outlined slides, seed
 class Split:
     """Which slides a seed learns from and is judged on."""
 
-    labelled: tuple[SlideRow, ...]
-    unlabelled: tuple[SlideRow, ...]
-    judged: tuple[SlideRow, ...]
+    labelled: tuple[SlideEntry, ...]
+    unlabelled: tuple[SlideEntry, ...]
+    judged: tuple[SlideEntry, ...]
 
 
-def split_of(rows: Sequence[SlideRow], seed: int, labelled: int, *, tuning: bool) -> Split:
+def split_of(rows: Sequence[SlideEntry], seed: int, labelled: int, *, tuning: bool) -> Split:
     """The split that the plan describes."""
     choice = [r for r in rows if r.split != "test"]
     test = {choice[i].name for i in np.random.default_rng(TEST_SEED).choice(len(choice), TEST, replace=False)}
@@ -115,7 +114,7 @@ def split_of(rows: Sequence[SlideRow], seed: int, labelled: int, *, tuning: bool
     return Split(first, rest, tuple(r for r in rows if r.name in test))
 
 
-def labels_of(row: SlideRow) -> set[str | None]:
+def labels_of(row: SlideEntry) -> set[str | None]:
     """The classes outlined on a slide."""
     assert row.annotations is not None
     return {r.label for r in read_annotations(row.annotations).polygons}
@@ -204,7 +203,7 @@ def train_one(recipe: Recipe, labelled: list[TileStore], unlabelled: list[TileSt
     return net
 
 
-def judge(row: SlideRow, store: TileStore, recipe: Recipe, engine: TorchEngine) -> SlideEvaluation:
+def judge(row: SlideEntry, store: TileStore, recipe: Recipe, engine: TorchEngine) -> SlideEvaluation:
     """Predict a slide from its store and compare it with its outlines, at the resolution of the prediction."""
     classes, usage = recipe.classes.class_map(), usage_of(recipe)
     grid = Grid(store.grid.frame, usage.tile, usage.overlap)
@@ -212,7 +211,7 @@ def judge(row: SlideRow, store: TileStore, recipe: Recipe, engine: TorchEngine) 
     blender = Blender(grid, len(classes), foreground_threshold=usage.foreground_threshold)
     with open_slide(row.slide, mpp=row.mpp) as slide:
         level0 = slide.frame
-        tiles = select_tiles(grid, tissue_of(slide))
+        tiles = Selection().apply(slide, grid).tiles
 
     def keep(before: int) -> None:
         for number, part, _ in blender.rows(before=before):

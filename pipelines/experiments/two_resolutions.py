@@ -35,8 +35,7 @@ from wsiseg.inference.cascade import predict_within, regions_file
 from wsiseg.inference.engines import make_engine
 from wsiseg.inference.predict import PredictOptions, grid_for, predict_slide
 from wsiseg.pictures import draw_outlines, save_picture
-from wsiseg.selection.tiling import select_tiles
-from wsiseg.selection.tissue import tissue_of
+from wsiseg.selection.select import Roi, Selection
 from wsiseg.slides.open import open_slide
 from wsiseg.slides.slide import Slide
 
@@ -89,8 +88,8 @@ def compare(slide: Slide, truth: list[LabelledPolygon], said: list[LabelledPolyg
 def inferred(slide: Slide, bundle: ModelBundle, within: Sequence[LabelledPolygon] | None) -> int:
     """Pixels that the network sees."""
     grid = grid_for(slide, bundle)
-    tissue = tissue_of(slide) if within is None else None
-    return len(select_tiles(grid, tissue, within=within, level0=slide.frame)) * grid.size**2
+    roi = None if within is None else Roi(tuple(within), {})
+    return len(Selection(tissue=roi is None, roi=roi).apply(slide, grid).tiles) * grid.size**2
 
 
 def timed(file: Path, work: Callable[[], object]) -> float:

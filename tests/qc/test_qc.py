@@ -21,11 +21,12 @@ from wsiseg.cli import wsiseg
 from wsiseg.errors import MismatchError, OutputError
 from wsiseg.geometry import Frame
 from wsiseg.inference.predict import PredictOptions, predict_slide
-from wsiseg.qc import artefacts, blur
-from wsiseg.qc.bubbles import bubbles
 from wsiseg.qc.examine import examine
 from wsiseg.qc.files import write_quality
 from wsiseg.qc.flags import resolution_flag, stain_flag, tissue_flag
+from wsiseg.selection import artefact_masks, artefacts, focus
+from wsiseg.selection.bubbles import bubbles
+from wsiseg.selection.select import Selection
 from wsiseg.slides.memory import memory_slide
 from wsiseg.stores.labels import LabelMap
 from wsiseg.stores.tiles import TileStore
@@ -57,7 +58,7 @@ def flag(quality, name: str):
 
 def test_nothing_is_wrong_with_a_sound_slide(sound: np.ndarray) -> None:
     quality = examine(memory_slide(sound, 1.0))
-    assert not quality.labels.any()
+    assert not quality.artefacts.labels.any()
     assert [f.name for f in quality.flags] == ["resolution", "tissue", "blur", "folds", "pen", "bubbles", "stain"]
     assert not any(f.raised for f in quality.flags if f.name != "tissue"), quality.flags
 
@@ -66,12 +67,12 @@ def test_blur_and_pen_are_found_where_they_are(spoilt: np.ndarray) -> None:
     quality = examine(memory_slide(spoilt, 1.0))
     assert flag(quality, "pen").raised
     assert flag(quality, "blur").raised
-    y, x = np.mgrid[: quality.labels.shape[0], : quality.labels.shape[1]] * 8 + 4
+    y, x = np.mgrid[: quality.artefacts.labels.shape[0], : quality.artefacts.labels.shape[1]] * 8 + 4
     stroke = (y > 60) & (y < 260) & (x > 100) & (x < 800)
-    ink = quality.labels == artefacts.PEN
+    ink = quality.artefacts.labels == artefacts.PEN
     assert ink[stroke].mean() > 0.95
     assert ink.sum() < 1.5 * stroke.sum(), "with a margin, and no more"
-    soft = quality.labels == artefacts.BLUR
+    soft = quality.artefacts.labels == artefacts.BLUR
     assert soft[x > 1050].sum() > 20 * soft[x < 950].sum()
     assert soft.sum() * 64 > 0.2 * 1e6 * flag(quality, "tissue").value
 
@@ -79,17 +80,23 @@ def test_blur_and_pen_are_found_where_they_are(spoilt: np.ndarray) -> None:
 def test_an_outline_covers_what_its_label_does(spoilt: np.ndarray) -> None:
     slide = memory_slide(spoilt, 1.0)
     quality = examine(slide)
-    back = rasterise(quality.outlines(), artefacts.CLASSES, quality.frame.box, quality.frame, slide.frame)
-    assert (back == quality.labels).all()
+    back = rasterise(
+        quality.artefacts.polygons(),
+        artefacts.CLASSES,
+        quality.artefacts.frame.box,
+        quality.artefacts.frame,
+        slide.frame,
+    )
+    assert (back == quality.artefacts.labels).all()
 
 
 def test_sharpness_does_not_depend_on_blocks(spoilt: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
     slide = memory_slide(spoilt, 1.0)
     frame = slide.frame.at(8.0)
     tissue = np.ones(frame.box.shape, np.bool_)
-    once = blur.sharpness(slide, tissue, frame)
-    monkeypatch.setattr(blur, "BLOCK", 31)
-    again = blur.sharpness(slide, tissue, frame)
+    once = focus.sharpness(slide, tissue, frame)
+    monkeypatch.setattr(focus, "BLOCK", 31)
+    again = focus.sharpness(slide, tissue, frame)
     assert once is not None
     assert again is not None
     assert np.allclose(once, again, atol=1e-4)
@@ -110,25 +117,25 @@ def test_a_fold_is_a_band_of_twice_the_density() -> None:
     section = light((120, 120), (0.8, 0.55, 0.75))
     folded = section.copy()
     folded[50:58, 10:110] **= 2
-    found = artefacts.folds(folded, tissue, (8, 8))
+    found = artefact_masks.folds(folded, tissue, (8, 8))
     assert found[50:58, 10:110].mean() > 0.9
     assert found.sum() < 1200
     crowd = section.copy()
     crowd[50:58, 10:110] = (0.45, 0.35, 0.62)  # nuclei: darker, but with less of the counterstain
-    assert not artefacts.folds(crowd, tissue, (8, 8)).any()
+    assert not artefact_masks.folds(crowd, tissue, (8, 8)).any()
     lump = section.copy()
     lump[50:75, 50:75] **= 2
-    assert not artefacts.folds(lump, tissue, (8, 8)).any(), "no band"
+    assert not artefact_masks.folds(lump, tissue, (8, 8)).any(), "no band"
 
 
 def test_a_hair_is_no_pen_and_a_coloured_stroke_goes_on_over_tissue() -> None:
     glass = light((150, 150), (1, 1, 1))
     glass[70:74, :] = 0.1
-    assert not artefacts.pen(glass, (8, 8)).any()
+    assert not artefact_masks.pen(glass, (8, 8)).any()
     glass = light((150, 150), (1, 1, 1))
     glass[:, 75:] = (0.8, 0.5, 0.7)
     glass[60:80, 10:140] *= np.float32((0.25, 0.45, 0.85))
-    found = artefacts.pen(glass, (8, 8))
+    found = artefact_masks.pen(glass, (8, 8))
     assert found[60:80, 12:138].all()
     assert not found[:50].any()
     assert not found[:, :5].any()
@@ -139,7 +146,7 @@ def ring(*, width: float, gap: float = 0.0, tint: tuple[float, float, float] = (
 
     Args:
         width: of the ring in µm
-        gap: share of the ring that is missing
+        gap: fraction of the ring that is missing
         tint: what the ring lets through
     """
     picture = light((100, 100), (0.8, 0.55, 0.75))
@@ -173,12 +180,21 @@ def test_what_is_no_bubble() -> None:
 def test_bubbles_are_found_on_a_generated_slide() -> None:
     made = generate(replace(SPEC, artefacts=("bubble",)))
     quality = examine(memory_slide(made.read(made.frame.box, made.frame), 1.0))
-    true = rasterise(drawn(made), ClassMap(("Background", "Bubble")), quality.frame.box, quality.frame, made.frame) > 0
-    mine = quality.labels == artefacts.BUBBLE
+    true = (
+        rasterise(
+            drawn(made),
+            ClassMap(("Background", "Bubble")),
+            quality.artefacts.frame.box,
+            quality.artefacts.frame,
+            made.frame,
+        )
+        > 0
+    )
+    mine = quality.artefacts.labels == artefacts.BUBBLE
     assert true.any()
     assert (true & mine).sum() > 0.8 * (true | mine).sum()
     assert flag(quality, "bubbles").raised
-    assert {r.label for r in quality.excluded()} == {"Bubble"}
+    assert {r.label for r in quality.artefacts.excluded()} == {"Bubble"}
 
 
 def test_the_drawn_truth_is_where_the_planes_say() -> None:
@@ -222,18 +238,20 @@ def test_black_and_white_and_fluorescence_have_no_artefacts() -> None:
     dark[100:200, 100:200, 2] = 200
     for picture in (dark, np.full((300, 300, 3), 245, np.uint8)):
         quality = examine(memory_slide(picture, 1.0))
-        assert not quality.labels.any()
+        assert not quality.artefacts.labels.any()
         assert flag(quality, "stain").value is None
 
 
 def test_prediction_leaves_artefacts_out_and_says_so(spoilt: np.ndarray, tmp_path: Path) -> None:
     slide = memory_slide(spoilt, 1.0)
-    job = PredictOptions(tmp_path / "out.geojson", tmp_path / "labels.zarr", tissue=False, exclude_artifacts=True)
-    every = PredictOptions(tmp_path / "every.geojson", tmp_path / "every.zarr", tissue=False)
+    job = PredictOptions(
+        tmp_path / "out.geojson", tmp_path / "labels.zarr", Selection(tissue=False, exclude_artefacts=True)
+    )
+    every = PredictOptions(tmp_path / "every.geojson", tmp_path / "every.zarr", Selection(tissue=False))
     predict_slide(slide, BUNDLE, ColourRule(), job)
     predict_slide(slide, BUNDLE, ColourRule(), every)
     some, whole = LabelMap(job.labels), LabelMap(every.labels)
-    outlines = list(examine(slide).outlines())
+    outlines = list(examine(slide).artefacts.polygons())
     damaged = rasterise(outlines, artefacts.CLASSES, some.frame.box, some.frame, slide.frame) > 0
     labels = some.read(some.frame.box)
     assert whole.read(whole.frame.box)[damaged].any(), "there would have been something"
@@ -241,8 +259,8 @@ def test_prediction_leaves_artefacts_out_and_says_so(spoilt: np.ndarray, tmp_pat
     assert not some.read_score(some.frame.box)[damaged].any()
     far = ~ndimage.binary_dilation(damaged, iterations=70)
     assert (labels[far] == whole.read(whole.frame.box)[far]).all()
-    with pytest.raises(MismatchError, match="artifacts"):
-        predict_slide(slide, BUNDLE, ColourRule(), replace(job, exclude_artifacts=False))
+    with pytest.raises(MismatchError, match="artefacts"):
+        predict_slide(slide, BUNDLE, ColourRule(), replace(job, selection=Selection(tissue=False)))
 
 
 def command(*words: object):

@@ -14,7 +14,7 @@ import pytest
 from wsiseg.bundle import load_bundle
 from wsiseg.models import GLOMERULI
 from wsiseg.recipe import load_recipe
-from wsiseg.run.job import Plan, identity_of
+from wsiseg.run.plan import Plan, identity_of
 from wsiseg.synthetic import SlideSpec, generate, write_slide
 
 RECIPE = """
@@ -92,9 +92,9 @@ def results_of() -> Callable[[Path], dict[str, bytes]]:
 @pytest.fixture(scope="session")
 def serial(lab: Lab, results_of: Callable[[Path], dict[str, bytes]]) -> dict[str, bytes]:
     """The results of all slides, made one by one: what every other way must come to."""
-    from wsiseg.run.listed import list_units
+    from wsiseg.run.listed import list_slides
     from wsiseg.run.runner import one_by_one, run
 
     out = lab.folder / "serial"
-    assert run(list_units(lab.pattern), lab.plan(out), one_by_one, lambda event: None).count("done") == len(lab.slides)
+    assert run(list_slides(lab.pattern), lab.plan(out), one_by_one, lambda event: None).count("done") == len(lab.slides)
     return results_of(out)

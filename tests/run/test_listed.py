@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from wsiseg.data.slides import SlideEntry
 from wsiseg.errors import RecipeError, SplitError
-from wsiseg.run.job import Unit
-from wsiseg.run.listed import list_units
+from wsiseg.run.listed import list_slides
 
 
 def touch(folder: Path, *names: str) -> None:
@@ -21,28 +21,28 @@ def touch(folder: Path, *names: str) -> None:
 
 def test_a_pattern(tmp_path: Path) -> None:
     touch(tmp_path, "b.svs", "a.svs", "deep/c.svs", "a.txt")
-    assert [unit.name for unit in list_units(f"{tmp_path}/*.svs")] == ["a", "b"]
-    assert [unit.name for unit in list_units(f"{tmp_path}/**/*.svs")] == ["a", "b", "c"]
+    assert [entry.name for entry in list_slides(f"{tmp_path}/*.svs")] == ["a", "b"]
+    assert [entry.name for entry in list_slides(f"{tmp_path}/**/*.svs")] == ["a", "b", "c"]
     with pytest.raises(RecipeError, match="No slide matches"):
-        list_units(f"{tmp_path}/*.ndpi")
+        list_slides(f"{tmp_path}/*.ndpi")
 
 
 def test_two_slides_of_one_name_are_refused(tmp_path: Path) -> None:
     touch(tmp_path, "x/a.svs", "y/a.svs")
     with pytest.raises(RecipeError, match="would both go to the folder 'a'"):
-        list_units(f"{tmp_path}/*/*.svs")
+        list_slides(f"{tmp_path}/*/*.svs")
 
 
 def test_a_list_may_name_what_is_not_there(tmp_path: Path) -> None:
     path = tmp_path / "slides.csv"
     path.write_text("slide,mpp,patient,annotations\na.svs,0.25,p1,a.geojson\ngone.svs,,,\n")
-    assert list_units(str(path)) == (
-        Unit("a", str(tmp_path / "a.svs"), 0.25, "p1", str(tmp_path / "a.geojson")),
-        Unit("gone", str(tmp_path / "gone.svs"), None, "gone"),
+    assert list_slides(str(path)) == (
+        SlideEntry(tmp_path / "a.svs", tmp_path / "a.geojson", "p1", mpp=0.25),
+        SlideEntry(tmp_path / "gone.svs", patient="gone"),
     )
     path.write_text("slide\na.svs\na.svs\n")
     with pytest.raises(SplitError, match="listed twice"):
-        list_units(str(path))
+        list_slides(str(path))
 
 
 def entry(uri: str, mpp: Any = 0.25, unit: str = "µm", **more: Any) -> dict[str, Any]:
@@ -76,14 +76,14 @@ def test_a_qupath_project(tmp_path: Path) -> None:
         entry("file:/elsewhere/sub/moved.svs"),
     ]
     touch(tmp_path, "sub/moved.svs")
-    units = list_units(project(tmp_path / "project.qpproj", *images))
-    assert units[:2] == (
-        Unit("a", str(tmp_path / "my slides" / "a.svs"), 0.25),
-        Unit("b", str(tmp_path / "b.svs"), None),
+    entries = list_slides(project(tmp_path / "project.qpproj", *images))
+    assert entries[:2] == (
+        SlideEntry(tmp_path / "my slides" / "a.svs", mpp=0.25),
+        SlideEntry(tmp_path / "b.svs"),
     )
-    assert units[2].fault == "In QuPath it is 'rotated' and no plain file: list the file itself."
-    assert "files alone" in units[3].fault
-    assert units[4] == Unit("moved", str(tmp_path / "sub" / "moved.svs"), 0.25)
+    assert entries[2].fault == "In QuPath it is 'rotated' and no plain file: list the file itself."
+    assert "files alone" in entries[3].fault
+    assert entries[4] == SlideEntry(tmp_path / "sub" / "moved.svs", mpp=0.25)
 
 
 @pytest.mark.parametrize(
@@ -100,4 +100,4 @@ def test_what_is_no_project_is_refused(tmp_path: Path, text: str | None, message
     if text is not None:
         path.write_text(text)
     with pytest.raises(RecipeError, match=message):
-        list_units(str(path))
+        list_slides(str(path))

@@ -15,7 +15,7 @@ from wsiseg.classes import ClassMap
 from wsiseg.errors import StoreError
 from wsiseg.geometry import Box
 from wsiseg.grid import Grid
-from wsiseg.selection.tiling import select_tiles, tile_slide
+from wsiseg.selection.tiling import tile_slide
 from wsiseg.slides.open import open_slide
 from wsiseg.slides.slide import Slide
 from wsiseg.stores.tiles import PIXELS, TileStore
@@ -35,7 +35,7 @@ def slide(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiled(path: Path, out: Path, pixels: str, size: int = 512, mpp: float = 1.0) -> TileStore:
     with open_slide(path) as slide:
         grid = Grid(slide.frame.at(mpp), size, 0)
-        tiles = select_tiles(grid, None)
+        tiles = list(grid)
         return tile_slide(
             slide, grid, tiles, out, classes=CLASSES, regions=MADE.truth, pixels=pixels, workers=2,
         )  # fmt: skip

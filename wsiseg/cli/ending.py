@@ -27,8 +27,8 @@ NEXT: dict[str, tuple[tuple[str, str], ...]] = {
     ),
     "qc": (
         ("wsiseg view {slide} {artefacts}", "see where it is"),
-        ("wsiseg predict --slide {slide} --exclude-artifacts", "predict without blur, pen and bubbles"),
-        ("wsiseg tile {slide} --exclude-artifacts", "tile without them"),
+        ("wsiseg predict --slide {slide} --exclude-artefacts", "predict without blur, pen and bubbles"),
+        ("wsiseg tile {slide} --exclude-artefacts", "tile without them"),
     ),
     "synth": (("wsiseg view {slide} {truth}", "look at it in the browser"),),
     "demo": (

@@ -9,7 +9,7 @@ import click
 from wsiseg.cli.ending import say_next
 from wsiseg.cli.screen import (
     engine_option,
-    exclude_artifacts_option,
+    exclude_artefacts_option,
     full_decoding_option,
     log_option,
     max_ram_option,
@@ -27,7 +27,7 @@ PATH = click.Path(path_type=Path)
 @click.option("--model", type=PATH, metavar="BUNDLE", help="A model bundle; the demonstration models by default.")
 @click.option("--out", type=PATH, metavar="FILE.geojson", help="The outlines; SLIDE-STEM.geojson here by default.")
 @click.option("--labels", type=PATH, metavar="FILE.zarr", help="Keep the label map too.")
-@click.option("--within", type=PATH, metavar="REGIONS", help="Predict only inside these outlines.")
+@click.option("--roi", "--within", "roi", type=PATH, metavar="FILE", help="Predict only inside these annotations.")
 @click.option(
     "--within-model",
     type=PATH,
@@ -35,7 +35,7 @@ PATH = click.Path(path_type=Path)
     help="Predict with this model first, and with --model only inside what it finds; a pair of models brings its own.",
 )
 @click.option("--no-tissue", is_flag=True, help="Predict the whole slide, not only where there is tissue.")
-@exclude_artifacts_option
+@exclude_artefacts_option
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, …")
 @engine_option
 @max_ram_option
@@ -45,8 +45,8 @@ PATH = click.Path(path_type=Path)
 @log_option
 @quiet_option
 def predict(
-    slide: Path, model: Path | None, out: Path | None, labels: Path | None, within: Path | None,
-    within_model: Path | None, no_tissue: bool, exclude_artifacts: bool, device: str, engine: str,
+    slide: Path, model: Path | None, out: Path | None, labels: Path | None, roi: Path | None,
+    within_model: Path | None, no_tissue: bool, exclude_artefacts: bool, device: str, engine: str,
     max_ram: int | None, slide_mpp: float | None, full_decoding: bool, overwrite: bool, log_json: Path | None,
     quiet: bool,
 ) -> None:  # fmt: skip
@@ -57,6 +57,7 @@ def predict(
     from wsiseg.inference.predict import PredictOptions, predict_slide
     from wsiseg.memory import fitting_batch
     from wsiseg.models import DEMONSTRATION
+    from wsiseg.selection.select import Roi, Selection
     from wsiseg.slides.open import open_slide
 
     bundle = load_bundle(model or DEMONSTRATION)
@@ -69,9 +70,7 @@ def predict(
     job = PredictOptions(
         out=out or Path(f"{slide.stem}.geojson"),
         labels=labels,
-        within=within,
-        tissue=not no_tissue,
-        exclude_artifacts=exclude_artifacts,
+        selection=Selection(not no_tissue, exclude_artefacts, None if roi is None else Roi.read(roi)),
         overwrite=overwrite,
     )
     first = load_bundle(within_model) if within_model is not None else bundle.within

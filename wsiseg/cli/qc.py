@@ -52,5 +52,5 @@ def qc(
             value = "–" if flag.value is None else f"{flag.value:.4g} {flag.unit}".strip()
             click.echo(f"{'!' if flag.raised else ' '} {flag.name:<12}{value:<24}{flag.says}")
     click.echo(f"{out}: flags.json, artefacts.geojson, picture.png", err=True)
-    artefacts = out / "artefacts.geojson" if quality.labels.any() else None
+    artefacts = out / "artefacts.geojson" if quality.artefacts.labels.any() else None
     say_next("qc", quiet=quiet, slide_mpp=slide_mpp, slide=slide, artefacts=artefacts)

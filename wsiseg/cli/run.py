@@ -75,12 +75,12 @@ def run(
         overrides = (*overrides, f"run.thickness_um={thickness_um}")
     loaded = load_recipe(recipe, overrides, places=False)
 
-    from wsiseg.run.listed import list_units
+    from wsiseg.run.listed import list_slides
 
-    units = list_units(slides)
+    units = list_slides(slides)
 
     from wsiseg.bundle import load_bundle
-    from wsiseg.run.job import Plan, identity_of
+    from wsiseg.run.plan import Plan, identity_of
     from wsiseg.run.runner import executor as executor_of
     from wsiseg.run.runner import run as run_all
     from wsiseg.run.stages import OUTLINES

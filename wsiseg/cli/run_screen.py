@@ -15,7 +15,7 @@ from rich.progress import TextColumn
 from rich.table import Table
 
 from wsiseg.cli.screen import JsonLines, bar, peak_text
-from wsiseg.run.job import Facts
+from wsiseg.run.plan import Facts
 from wsiseg.run.runner import Summary
 
 SHOWN = 50  # failed slides in the table at most; run.json has all
@@ -49,7 +49,7 @@ class RunScreen:
         self.stack.close()
 
     def tell(self, event: Facts) -> None:
-        """See `wsiseg.run.job.Tell`."""
+        """See `wsiseg.run.plan.Tell`."""
         with self.lock:  # Dask tells of tiles in a thread of its own
             self._tell(event)
 

@@ -36,8 +36,12 @@ full_decoding_option = click.option(
     "--full-decoding", is_flag=True,
     help="Between two levels of the slide, decode all pixels and shrink them afterwards: slower, and exact means.",
 )  # fmt: skip
-exclude_artifacts_option = click.option(
-    "--exclude-artifacts", is_flag=True, help="Leave out what `wsiseg qc` takes for blur, pen and bubbles; folds stay."
+exclude_artefacts_option = click.option(
+    "--exclude-artefacts",
+    "--exclude-artifacts",
+    "exclude_artefacts",
+    is_flag=True,
+    help="Leave out what `wsiseg qc` takes for blur, pen and bubbles; folds stay.",
 )
 
 

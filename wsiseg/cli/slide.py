@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,7 @@ import click
 
 from wsiseg.cli.ending import say_next
 from wsiseg.cli.screen import (
-    exclude_artifacts_option,
+    exclude_artefacts_option,
     full_decoding_option,
     log_option,
     overwrite_option,
@@ -126,8 +126,7 @@ def tissue(
         write_annotations(out, regions, classes=classes, properties={"slide": identity})
     else:
         raise OutputError(f"{out} has an ending that is not known here: say .png, .geojson or .geojson.gz.")
-    area = float(found.mask.sum()) * found.frame.mpp**2 / 1e6
-    click.echo(f"{out}: {area:.2f} mm² of tissue, {found.mask.mean():.1%} of the slide")
+    click.echo(f"{out}: {found.area_um2 / 1e6:.2f} mm² of tissue, {found.mask.mean():.1%} of the slide")
 
 
 @click.command()
@@ -141,9 +140,9 @@ def tissue(
     "--classes", metavar="A,B,…",
     help="Classes of the outlines, later ones painted over earlier ones; by default those of the file from A to Z.",
 )  # fmt: skip
-@click.option("--within", type=PATH, metavar="REGIONS", help="Only tiles that meet these outlines.")
+@click.option("--roi", "--within", "roi", type=PATH, metavar="FILE", help="Only tiles that meet these annotations.")
 @click.option("--no-tissue", is_flag=True, help="Store every tile, not only those with tissue.")
-@exclude_artifacts_option
+@exclude_artefacts_option
 @click.option(
     "--codec",
     type=click.Choice(["zstd", "jpeg", "slide"]),
@@ -174,7 +173,7 @@ def tissue(
 @quiet_option
 def tile(
     slide: Path, out: Path | None, mpp: float, size: int, overlap: int, annotations: Path | None, classes: str | None,
-    within: Path | None, no_tissue: bool, exclude_artifacts: bool, codec: str, store: str, workers: int,
+    roi: Path | None, no_tissue: bool, exclude_artefacts: bool, codec: str, store: str, workers: int,
     max_ram: int | None, slide_mpp: float | None, full_decoding: bool, overwrite: bool, log_json: Path | None,
     quiet: bool,
 ) -> None:  # fmt: skip
@@ -182,13 +181,13 @@ def tile(
     from wsiseg.annotations.formats import file_hash, read_annotations
     from wsiseg.grid import Grid
     from wsiseg.memory import TILING_BASE, estimate_tiling, require
-    from wsiseg.selection.tiling import select_tiles, tile_slide
-    from wsiseg.selection.tissue import tissue_of
+    from wsiseg.selection.select import Roi, Selection
+    from wsiseg.selection.tiling import tile_slide
     from wsiseg.slides.open import open_slide
     from wsiseg.stores.tiles import describe
 
     out = out or Path(f"{slide.stem}.zarr")
-    sources: dict[str, Any] = {"tissue": None if no_tissue else "default"}
+    sources: dict[str, Any] = {}
     regions: tuple[LabelledPolygon, ...] = ()
     class_map = None
     if annotations is not None:
@@ -198,29 +197,18 @@ def tile(
         sources["annotations"] = file_hash(annotations)
         unnamed = len(found.polygons) - len(regions)
         click.echo(f"{annotations}: {found}" + (f", {unnamed} without a class left out" if unnamed else ""), err=True)
-    region_file = read_annotations(within).polygons if within is not None else None
-    if within is not None:
-        sources["within"] = file_hash(within)
     opening = open_slide(slide, mpp=slide_mpp, scaled_decoding=not full_decoding)
     with opening as opened, progress_bar("Tiling", "tiles", quiet, log_json) as report:
-        grid, drawn = Grid(opened.frame.at(mpp), size, overlap), regions
+        grid = Grid(opened.frame.at(mpp), size, overlap)
         kept = codec if store == "copy" else store
         if max_ram is not None:
             needed = estimate_tiling(opened, grid, pixels=kept, labelled=class_map is not None, workers=workers)
             require(needed, max_ram, TILING_BASE)
-        mask = None if no_tissue else tissue_of(opened)
-        if exclude_artifacts:
-            from wsiseg.qc.examine import RULES, examine
-
-            quality = examine(opened)
-            sources["artifacts"] = RULES
-            mask = quality.left(mask)
-            if class_map is not None:
-                ignored = class_map.ignore_names[0]
-                regions += tuple(replace(r, label=ignored) for r in quality.excluded())
-        tiles = select_tiles(grid, mask, within=region_file, level0=opened.frame, also=drawn)
+        chosen = Selection(not no_tissue, exclude_artefacts, None if roi is None else Roi.read(roi), regions)
+        selected = chosen.apply(opened, grid)
+        drawn = [*regions, *selected.unstated(class_map, beyond_roi=False)] if class_map is not None else []
         tile_slide(
-            opened, grid, tiles, out, classes=class_map, regions=regions, sources=sources,
+            opened, grid, selected.tiles, out, classes=class_map, regions=drawn, sources=sources | selected.identity,
             pixels=kept, workers=workers, overwrite=overwrite, report=report,
         )  # fmt: skip
     click.echo(describe(out))

@@ -6,49 +6,58 @@ import csv
 import io
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from wsiseg.atomic import atomic_write, translate_os_errors
 from wsiseg.errors import RecipeError, SplitError
 
 SPLITS = ("train", "validation", "test")
-COLUMNS = ("slide", "annotations", "patient", "split", "mpp", "within")
+COLUMNS = ("slide", "annotations", "patient", "split", "mpp", "roi")
+OLD_NAMES = {"within": "roi"}  # of columns, in lists of version 0.1
 
 
 @dataclass(frozen=True, slots=True)
-class SlideRow:
-    """One line of a slide list.
+class SlideEntry:
+    """One slide of a list, for training as for a run.
 
     Attributes:
-        slide: the slide's file
-        annotations: its outlines; None for a slide that nobody outlined
-        patient: whoever it was taken from; the slide's own name where the list has no such column
+        slide: its file
+        annotations: file of its annotations; None for a slide that nobody annotated
+        patient: whoever it was taken from; in a slide list without this column the slide's own name
         split: "train", "validation" or "test"
-        mpp: µm/px where the slide itself does not say it
-        within: outlines inside which alone a recipe with `data.within` learns; None: those of the annotations
+        mpp: µm/px of level 0 where the list states it
+        roi: file of the regions of interest, inside which alone a recipe with `data.roi` works; None: those of the
+            annotations
+        fault: why this entry cannot be processed at all; empty for all others
     """
 
     slide: Path
-    annotations: Path | None
-    patient: str
+    annotations: Path | None = None
+    patient: str = ""
     split: str = "train"
     mpp: float | None = None
-    within: Path | None = None
+    roi: Path | None = None
+    fault: str = ""
 
     @property
     def name(self) -> str:
-        """The slide's file name without its ending."""
+        """The slide's file name without its suffix: of its tile store, and of its folder in the results of a run."""
         return self.slide.stem
 
+    def absolute(self) -> SlideEntry:
+        """The same with absolute paths, for other processes and machines."""
+        annotations, roi = (None if p is None else p.absolute() for p in (self.annotations, self.roi))
+        return replace(self, slide=self.slide.absolute(), annotations=annotations, roi=roi)
 
-def read_slides(path: Path, root: Path | None = None, *, present: bool = True) -> tuple[SlideRow, ...]:
+
+def read_slides(path: Path, root: Path | None = None, *, present: bool = True) -> tuple[SlideEntry, ...]:
     """Read a slide list.
 
     Args:
-        path: CSV with the columns slide and, as needed, annotations, patient, split, mpp, within
+        path: CSV with the columns slide and, as needed, annotations, patient, split, mpp, roi
         root: folder that relative paths start from; the list's own by default
-        present: every slide and every outline file must be there; otherwise nobody looks
+        present: check that every slide and every file of annotations is there
 
     Raises:
         RecipeError: the list is not there, or a line of it makes no sense
@@ -62,28 +71,39 @@ def read_slides(path: Path, root: Path | None = None, *, present: bool = True) -
         raise RecipeError(f"The slide list {path} cannot be read: {error}.") from error
     if not lines:
         raise RecipeError(f"The slide list {path} is empty: give one slide a line below the column names.")
+    lines = [_with_new_names(line, path) for line in lines]
     unknown = {str(column) for column in lines[0]} - set(COLUMNS)
     if "slide" not in lines[0] or unknown:
         raise RecipeError(
             f"The slide list {path} has the columns {', '.join(map(str, lines[0]))}: "
             f"it needs `slide` and may have {', '.join(COLUMNS[1:])}."
         )
-    rows = tuple(_row(line, root, f"{path}, line {i}", present) for i, line in enumerate(lines, 2))
-    check_split(rows)
-    return rows
+    entries = tuple(_entry(line, root, f"{path}, line {i}", present) for i, line in enumerate(lines, 2))
+    check_split(entries)
+    return entries
 
 
-def _row(line: dict[str, str | None], root: Path, where: str, present: bool) -> SlideRow:
+def _with_new_names(line: dict[str, str | None], path: Path) -> dict[str, str | None]:
+    """A line whose columns have today's names."""
+    for old, new in OLD_NAMES.items():
+        if old in line and new in line:
+            raise RecipeError(
+                f"The slide list {path} has the columns {new} and {old}, which mean the same: keep {new}."
+            )
+    return {OLD_NAMES.get(column, column): value for column, value in line.items()}
+
+
+def _entry(line: dict[str, str | None], root: Path, where: str, present: bool) -> SlideEntry:
     text = {column: (line.get(column) or "").strip() for column in COLUMNS}
     if not text["slide"]:
         raise RecipeError(f"{where}: the slide is missing.")
     slide = root / text["slide"]
     if present and not slide.exists():
         raise RecipeError(f"{where}: there is no slide at {slide}.")
-    annotations, within = (root / text[c] if text[c] else None for c in ("annotations", "within"))
-    for outlines in (annotations, within):
-        if present and outlines is not None and not outlines.exists():
-            raise RecipeError(f"{where}: there are no outlines at {outlines}.")
+    annotations, roi = (root / text[c] if text[c] else None for c in ("annotations", "roi"))
+    for file in (annotations, roi):
+        if present and file is not None and not file.exists():
+            raise RecipeError(f"{where}: there are no annotations at {file}.")
     split = text["split"] or "train"
     if split not in SPLITS:
         raise RecipeError(f"{where}: the split {split!r} is not one of {', '.join(SPLITS)}.")
@@ -91,15 +111,15 @@ def _row(line: dict[str, str | None], root: Path, where: str, present: bool) -> 
         mpp = float(text["mpp"]) if text["mpp"] else None
     except ValueError:
         raise RecipeError(f"{where}: {text['mpp']!r} is no number of µm/px.") from None
-    return SlideRow(slide, annotations, text["patient"] or slide.stem, split, mpp, within)
+    return SlideEntry(slide, annotations, text["patient"] or slide.stem, split, mpp, roi)
 
 
-def write_slides(path: Path, rows: Sequence[SlideRow]) -> None:
-    """Write a slide list that `read_slides` reads as the same rows; paths start from its folder.
+def write_slides(path: Path, entries: Sequence[SlideEntry]) -> None:
+    """Write a slide list that `read_slides` reads as the same entries; paths start from its folder.
 
     Args:
         path: the CSV; its folder is made
-        rows: the slides
+        entries: the slides
 
     Raises:
         OutputError: the place cannot be written
@@ -107,29 +127,29 @@ def write_slides(path: Path, rows: Sequence[SlideRow]) -> None:
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(COLUMNS)
-    for row in rows:
-        slide, annotations, within = (
-            "" if p is None else os.path.relpath(p, path.parent) for p in (row.slide, row.annotations, row.within)
+    for entry in entries:
+        slide, annotations, roi = (
+            "" if p is None else os.path.relpath(p, path.parent) for p in (entry.slide, entry.annotations, entry.roi)
         )
-        table.writerow((slide, annotations, row.patient, row.split, row.mpp or "", within))
+        table.writerow((slide, annotations, entry.patient, entry.split, entry.mpp or "", roi))
     with translate_os_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path) as sink:
         sink.write(text.getvalue().encode())
 
 
-def check_split(rows: Sequence[SlideRow]) -> None:
+def check_split(entries: Sequence[SlideEntry]) -> None:
     """SplitError if a slide is listed twice or a patient stands on two sides of the split."""
     seen: set[Path] = set()
-    for row in rows:
-        path = row.slide.resolve()
+    for entry in entries:
+        path = entry.slide.resolve()
         if path in seen:
-            raise SplitError(f"The slide {row.slide} is listed twice: keep one line of it.")
+            raise SplitError(f"The slide {entry.slide} is listed twice: keep one line of it.")
         seen.add(path)
     side: dict[str, str] = {}
-    for row in rows:
-        if side.setdefault(row.patient, row.split) != row.split:
+    for entry in entries:
+        if side.setdefault(entry.patient, entry.split) != entry.split:
             raise SplitError(
-                f"The patient {row.patient!r} is in {side[row.patient]} and in {row.split}: results would flatter; "
+                f"The patient {entry.patient!r} is in {side[entry.patient]} and in {entry.split}: results would flatter; "
                 "put all slides of a patient on one side."
             )

@@ -14,6 +14,7 @@ from wsiseg.bundle import ModelBundle
 from wsiseg.inference.engines.engine import Engine
 from wsiseg.inference.predict import Prediction, PredictOptions, check_fit, predict_slide
 from wsiseg.progress import Report, silent
+from wsiseg.selection.select import Roi
 from wsiseg.slides.slide import Slide
 
 
@@ -35,7 +36,7 @@ def predict_within(
     Args:
         slide: the slide
         coarse, fine: each model and what runs it
-        job: of the whole; `within` restricts the coarse model, a label map is kept of the fine one
+        job: of the whole; its region of interest restricts the coarse model, a label map is kept of the fine one
         report: told how many tiles are done, by the coarse model and then by the fine one
 
     Raises:
@@ -44,5 +45,6 @@ def predict_within(
     check_fit(slide, fine[0])  # before the first model works in vain
     between = regions_file(job.out)
     predict_slide(slide, *coarse, replace(job, out=between, labels=None), report=report)
-    inner = replace(job, within=between, margin_um=fine[0].usage.within_margin_um, with_regions=True, tissue=False)
+    roi = replace(Roi.read(between, margin_um=fine[0].usage.within_margin_um), may_be_empty=True)
+    inner = replace(job, selection=replace(job.selection, tissue=False, roi=roi), parent=between)
     return predict_slide(slide, *fine, inner, report=report)

@@ -7,7 +7,7 @@ import shutil
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,7 @@ import numpy as np
 
 from wsiseg import __version__
 from wsiseg.annotations.formats import file_hash, read_annotations, write_annotations
-from wsiseg.annotations.polygon import Annotations, LabelledPolygon
-from wsiseg.annotations.rasterise import ANY, Rasteriser
-from wsiseg.annotations.surround import buffer
+from wsiseg.annotations.polygon import Annotations
 from wsiseg.bundle import ModelBundle
 from wsiseg.classes import ClassMap, joined
 from wsiseg.errors import AnnotationError, BundleError, MismatchError
@@ -27,9 +25,7 @@ from wsiseg.grid import Grid, Tile
 from wsiseg.inference.blend import Blender
 from wsiseg.inference.engines.engine import Engine, averaged
 from wsiseg.progress import Progress, Report, silent
-from wsiseg.qc.examine import RULES, examine
-from wsiseg.selection.tiling import select_tiles
-from wsiseg.selection.tissue import tissue_of
+from wsiseg.selection.select import Masks, Selection
 from wsiseg.slides.slide import Slide
 from wsiseg.stores.labels import FORMAT, LabelMap, LabelWriter, row_box
 from wsiseg.stores.objects import objects_of
@@ -47,7 +43,7 @@ def grid_for(slide: Slide, bundle: ModelBundle) -> Grid:
 def predict_manifest(
     slide: Slide, grid: Grid, tiles: Sequence[Tile], bundle: ModelBundle, engine: Engine, sources: Mapping[str, Any]
 ) -> Manifest:
-    """What a label map is made from. `sources` names the tissue parameters, the regions and the like."""
+    """What a label map is made from. `sources` names the selection of tiles and the like."""
     return {
         "kind": "labels",
         "format": FORMAT,
@@ -73,8 +69,7 @@ def predict_labels(
     out: Path,
     manifest: Manifest,
     *,
-    within: Rasteriser | None = None,
-    without: Rasteriser | None = None,
+    masks: Masks | None = None,
     overwrite: bool = False,
     report: Report = silent,
 ) -> LabelMap:
@@ -86,8 +81,7 @@ def predict_labels(
         engine: the network
         out: the label map's folder
         manifest: see `predict_manifest`
-        within: labels outside its outlines are set to background
-        without: labels inside its outlines are set to background
+        masks: which pixels do not count; they become background
         overwrite: replace a label map that was made from something else
         report: told how many tiles are done
 
@@ -105,12 +99,9 @@ def predict_labels(
 
             def store(before: int) -> None:
                 for row, labels, score in blender.rows(before=before):
-                    if within is not None:
-                        outside = within.read(row_box(grid, row)) == 0
-                        labels[outside] = score[outside] = 0
-                    if without is not None:
-                        damaged = without.read(row_box(grid, row)) > 0
-                        labels[damaged] = score[damaged] = 0
+                    if masks is not None:
+                        blank = masks.blank(row_box(grid, row))
+                        labels[blank] = score[blank] = 0
                     writer.write_row(row, labels, score)
 
             # Tiles of one row above still reach into the first row to do.
@@ -167,23 +158,17 @@ class PredictOptions:
     """What is to come out of a prediction.
 
     Attributes:
-        out: the outlines
-        labels: where to keep the label map; None removes it once the outlines are written
-        within: predict only inside the outlines of this file
-        margin_um: around those outlines, inside as well
-        with_regions: write the outlines of `within` into the output too
-        tissue: predict only where there is tissue
-        exclude_artifacts: predict nothing where `wsiseg.qc` finds blur, pen or bubbles
+        out: the file of objects
+        labels: where to keep the label map; None removes it once the objects are written
+        selection: what of the slide to predict
+        parent: the prediction of another model, whose objects are written into the output before this model's own
         overwrite: replace what was made from something else
     """
 
     out: Path
     labels: Path | None = None
-    within: Path | None = None
-    margin_um: float = 0.0
-    with_regions: bool = False
-    tissue: bool = True
-    exclude_artifacts: bool = False
+    selection: Selection = field(default_factory=Selection)
+    parent: Path | None = None
     overwrite: bool = False
 
 
@@ -209,22 +194,9 @@ def predict_slide(
     """
     check_fit(slide, bundle)
     grid = grid_for(slide, bundle)
-    given = read_annotations(job.within) if job.within is not None else None
-    regions = buffer(given.polygons, job.margin_um, slide.frame) if given is not None else None
-    sources: dict[str, Any] = {"within": None, "tissue": "default" if job.tissue else None}
-    if job.within is not None:
-        sources["within"] = {"file": file_hash(job.within), "margin_um": job.margin_um, "kept": job.with_regions}
-    mask = tissue_of(slide) if job.tissue else None
-    damage: list[LabelledPolygon] = []
-    if job.exclude_artifacts:
-        quality = examine(slide)
-        mask, damage = quality.left(mask), quality.excluded()
-        sources["artifacts"] = RULES
-    if job.with_regions and not regions:
-        tiles = []  # the model before this one found nothing
-    else:
-        tiles = select_tiles(grid, mask, within=regions, level0=slide.frame)
-    del mask  # of a large slide it is large
+    selected = job.selection.apply(slide, grid)
+    sources = selected.identity if job.parent is None else {**selected.identity, "parent": file_hash(job.parent)}
+    tiles = selected.tiles
     manifest = predict_manifest(slide, grid, tiles, bundle, engine, sources)
     kept = job.labels or job.out.with_name(job.out.name + ".labels.zarr")
     earlier = finished_outlines(job.out, manifest, overwrite=job.overwrite)
@@ -232,20 +204,14 @@ def predict_slide(
         if job.labels is None and kept.exists():  # killed after the outlines were written
             shutil.rmtree(kept)
         return Prediction(earlier, already=True)
-    inside, outside = (None if r is None else _inside(r, grid, slide) for r in (regions, damage or None))
     labels = predict_labels(
         lambda box: slide.read(box, grid.frame), tiles, engine, kept, manifest,
-        within=inside, without=outside, overwrite=job.overwrite, report=report,
+        masks=selected.masks(), overwrite=job.overwrite, report=report,
     )  # fmt: skip
-    count = write_prediction(labels, job.out, given if job.with_regions else None)
+    count = write_prediction(labels, job.out, None if job.parent is None else read_annotations(job.parent))
     if job.labels is None:
         shutil.rmtree(kept)
     return Prediction(count)
-
-
-def _inside(regions: Sequence[LabelledPolygon], grid: Grid, slide: Slide) -> Rasteriser:
-    """1 inside the outlines, whatever they are called."""
-    return Rasteriser([replace(r, label=ANY.names[1]) for r in regions], ANY, grid.frame, slide.frame)
 
 
 def write_prediction(labels: LabelMap, out: Path, beside: Annotations | None = None) -> int:

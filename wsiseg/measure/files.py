@@ -106,8 +106,7 @@ def _check_frame(path: Path, outlines: Annotations, level0: Frame) -> None:
 def tissue_context_of(slide: Slide, wanted: Wanted) -> TissueContext:
     """Where the slide's tissue and cortex are."""
     if wanted.tissue is None:
-        # Not widened, as it is for tiles: here its area counts, and where it ends.
-        tissue = tissue_outline(tissue_of(slide, grow_um=0.0), slide.frame, slide.bounds)
+        tissue = tissue_outline(tissue_of(slide), slide.frame, slide.bounds)
     else:
         tissue = _drawn(wanted.tissue, slide)
     return TissueContext(

@@ -14,8 +14,8 @@ from wsiseg.annotations.formats import write_annotations
 from wsiseg.atomic import atomic_write, translate_os_errors
 from wsiseg.errors import OutputError
 from wsiseg.pictures import paint, save_picture
-from wsiseg.qc.artefacts import CLASSES
-from wsiseg.qc.examine import RULES, Quality
+from wsiseg.qc.examine import Quality
+from wsiseg.selection.artefacts import CLASSES, RULES, Artefacts
 from wsiseg.slides.slide import Slide
 
 FLAGS, ARTEFACTS, PICTURE = "flags.json", "artefacts.geojson", "picture.png"
@@ -53,13 +53,14 @@ def write_quality(folder: Path, slide: Slide, quality: Quality) -> None:
     origin = {"wsiseg": {**about, "classes": CLASSES.to_json()}}
     with translate_os_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    save_picture(folder / PICTURE, picture_of(quality))
-    write_annotations(folder / ARTEFACTS, quality.outlines(), classes=CLASSES, properties=origin)
+    save_picture(folder / PICTURE, picture_of(quality.artefacts))
+    write_annotations(folder / ARTEFACTS, quality.artefacts.polygons(), classes=CLASSES, properties=origin)
     with atomic_write(folder / FLAGS) as sink:
         sink.write(json.dumps(about, indent=1, ensure_ascii=False).encode() + b"\n")
 
 
-def picture_of(quality: Quality) -> NDArray[np.uint8]:
+def picture_of(artefacts: Artefacts) -> NDArray[np.uint8]:
     """uint8 (h, w, 3): the slide with its artefacts in the classes' colours; pixels are skipped where it is large."""
-    step = -(-max(quality.labels.shape) // LONGEST_PX)
-    return paint(quality.picture[::step, ::step], quality.labels[::step, ::step], CLASSES)
+    picture, labels = artefacts.picture, artefacts.labels
+    step = -(-max(labels.shape) // LONGEST_PX)
+    return paint(picture[::step, ::step], labels[::step, ::step], CLASSES)

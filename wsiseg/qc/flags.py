@@ -26,7 +26,7 @@ class Flag:
         name: "resolution", "tissue", "blur", "folds", "pen", "bubbles", "stain"
         raised: whether a person should look
         value: the number; None where it could not be measured
-        unit: of the number; empty for shares of 1
+        unit: of the number; empty for fractions of 1
         limits: what counts as usual, in words
         says: one sentence
     """
@@ -83,25 +83,27 @@ def tissue_flag(mm2: float) -> Flag:
     return Flag("tissue", little, mm2, "mm²", f"{LEAST_TISSUE_MM2:g} or more", says)
 
 
-def blur_flag(share: float | None) -> Flag:
-    """Whether too much is out of focus, as a share of the tissue; None where it cannot be judged."""
+def blur_flag(fraction: float | None) -> Flag:
+    """Whether too much is out of focus, as a fraction of the tissue; None where it cannot be judged."""
     limits = f"at most {MOST_BLUR:.0%} of the tissue"
-    if share is None:
+    if fraction is None:
         return Flag("blur", False, None, "", limits, "The focus cannot be judged: there is no tissue or no fine pixel.")
-    raised = share > MOST_BLUR
-    says = f"{share:.1%} of the tissue is out of focus." if share else "No tissue is out of focus."
-    return Flag("blur", raised, share, "", limits, says)
+    raised = fraction > MOST_BLUR
+    says = f"{fraction:.1%} of the tissue is out of focus." if fraction else "No tissue is out of focus."
+    return Flag("blur", raised, fraction, "", limits, says)
 
 
-def fold_flag(share: float | None) -> Flag:
-    """Whether much of the section looks folded, as a share of the tissue."""
+def fold_flag(fraction: float | None) -> Flag:
+    """Whether much of the section looks folded, as a fraction of the tissue."""
     limits = f"at most {MOST_FOLD:.0%} of the tissue"
-    if share is None:
+    if fraction is None:
         return Flag("folds", False, None, "", limits, "Folds cannot be looked for: there is no tissue.")
     says = (
-        f"{share:.1%} of the tissue looks like folds, or is darker than the rest." if share else "No folds were found."
+        f"{fraction:.1%} of the tissue looks like folds, or is darker than the rest."
+        if fraction
+        else "No folds were found."
     )
-    return Flag("folds", share > MOST_FOLD, share, "", limits, says)
+    return Flag("folds", fraction > MOST_FOLD, fraction, "", limits, says)
 
 
 def pen_flag(mm2: float) -> Flag:

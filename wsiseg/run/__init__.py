@@ -1,10 +1,10 @@
 """Many slides: the stages of a recipe over all of them, on one machine or many, and nothing done twice.
 
-listed     GLOB, CSV, QuPath project -> Unit           job      what a slide's results are made from (Unit, Plan)
-stages     tile, qc, predict, measure, export, report  unit     Unit -> all stages, record, facts
-memory     how much a slide takes, and when it waits   results  where results go: a folder or any fsspec URL
-processes  workers on this machine                     cluster  workers of Dask
-runner     units -> an executor -> run.json, summary
+listed     GLOB, CSV, QuPath project -> SlideEntry     plan       what is done with every slide
+stages     tile, qc, predict, measure, export, report  one_slide  SlideEntry -> all stages, record, facts
+memory     when a slide waits for memory               results    where results go: a folder or any fsspec URL
+processes  workers on this machine                     cluster    workers of Dask
+runner     entries -> an executor -> run.json, summary
 
     RESULTS/
       run.json                        the newest run: settings, and the facts of every slide

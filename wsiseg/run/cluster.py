@@ -1,6 +1,6 @@
 """Units on the workers of Dask: of this machine, or of a cluster (https://distributed.dask.org).
 
-The scheduler is sent a unit and the plan, some kB, and gets a few facts back. It has one unit for each thread of its
+The scheduler is sent a entry and the plan, some kB, and gets a few facts back. It has one entry for each thread of its
 workers: when a worker dies, Dask blames all that was with it, so nothing may wait there behind a slide that kills it. A
 worker that dies costs its slide's unfinished rows; a scheduler that is gone is waited for, and then asked anew for
 whatever has not been answered. A slide that was finished meanwhile is found finished.
@@ -19,11 +19,12 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from wsiseg.data.slides import SlideEntry
 from wsiseg.errors import EngineError, SchedulerError
 from wsiseg.extras import require_extra
-from wsiseg.run.job import Facts, Plan, Tell, Unit
+from wsiseg.run.one_slide import process
+from wsiseg.run.plan import Facts, Plan, Tell
 from wsiseg.run.processes import given_up, throttled
-from wsiseg.run.unit import process
 
 LOCAL = "local"
 CONNECT_S = 30.0  # for the first connection to a scheduler
@@ -36,12 +37,12 @@ ROUNDS = 2
 
 
 def on_dask(
-    units: Iterable[Unit], plan: Plan, tell: Tell, *, scheduler: str = LOCAL, workers: int = 1
+    entries: Iterable[SlideEntry], plan: Plan, tell: Tell, *, scheduler: str = LOCAL, workers: int = 1
 ) -> Iterator[Facts]:
-    """Process units on Dask; yields facts in the order in which slides are finished.
+    """Process entries on Dask; yields facts in the order in which slides are finished.
 
     Args:
-        units, plan: see `wsiseg.run.job`
+        entries, plan: see `wsiseg.run.plan`
         tell: told of tiles, of lost workers, and {"event": "dashboard", "url"}
         scheduler: its address, a scheduler file (.json), or "local" for workers of this machine
         workers: how many of these
@@ -53,7 +54,7 @@ def on_dask(
     """
     with ExitStack() as stack:
         target: Any = _local(plan, workers, stack) if scheduler == LOCAL else scheduler
-        yield from _Conversation(target, plan, tell, stack).run(deque(units))
+        yield from _Conversation(target, plan, tell, stack).run(deque(entries))
 
 
 class _Conversation:
@@ -62,7 +63,7 @@ class _Conversation:
     def __init__(self, target: Any, plan: Plan, tell: Tell, stack: ExitStack) -> None:
         self.target, self.plan, self.tell, self.stack = target, plan, tell, stack
         self.answers: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self.asked: dict[str, tuple[Any, Unit]] = {}  # key -> (future, unit)
+        self.asked: dict[str, tuple[Any, SlideEntry]] = {}  # key -> (future, entry)
         self.lost: Counter[str] = Counter()
         self.count = 0
         self.threads, self.counted = 0, float("-inf")  # of all workers; when they were counted
@@ -71,11 +72,11 @@ class _Conversation:
         bare = not isinstance(target, str) and importlib.util.find_spec("bokeh") is None  # others' is not to be seen
         self.tell({"event": "dashboard", "url": self.client.dashboard_link, "missing": "bokeh" if bare else ""})
 
-    def run(self, waiting: deque[Unit]) -> Iterator[Facts]:
+    def run(self, waiting: deque[SlideEntry]) -> Iterator[Facts]:
         while waiting or self.asked:
             if self.client.status == "closed":
                 self.tell({"event": "scheduler lost", "seconds": RECONNECT_S})
-                waiting.extendleft(unit for _, unit in self.asked.values())
+                waiting.extendleft(entry for _, entry in self.asked.values())
                 self.asked.clear()
                 self.client = self._connect(RECONNECT_S)
             if self.client.status == "running":
@@ -87,7 +88,7 @@ class _Conversation:
             if future.key in self.asked:  # else an answer of a scheduler that was given up
                 yield from self._answer(future, waiting)
 
-    def _ask(self, waiting: deque[Unit]) -> None:
+    def _ask(self, waiting: deque[SlideEntry]) -> None:
         """Give the scheduler as much as keeps its workers busy."""
         from distributed.comm.core import CommClosedError
 
@@ -97,13 +98,13 @@ class _Conversation:
                 self._look(self.threads)
             while waiting and len(self.asked) < max(1, self.threads):
                 self.count += 1
-                unit = waiting.popleft()
+                entry = waiting.popleft()
                 future = self.client.submit(
-                    _remote, unit, self.plan, _topic(self.client), pure=False,
-                    key=f"wsiseg-{unit.name}-{self.count}-{self.client.id}",
+                    _remote, entry, self.plan, _topic(self.client), pure=False,
+                    key=f"wsiseg-{entry.name}-{self.count}-{self.client.id}",
                     resources={"GPU": 1} if self.plan.wants_gpu else None,
                 )  # fmt: skip
-                self.asked[future.key] = future, unit
+                self.asked[future.key] = future, entry
                 future.add_done_callback(self.answers.put)
         except (CommClosedError, OSError) as error:  # it is seen at the next look at the client's status
             self.tell({"event": "connection lost", "why": str(error)})
@@ -117,8 +118,8 @@ class _Conversation:
             self.alone = True
             self.tell({"event": "no workers", "seconds": ALONE_S})
 
-    def _answer(self, future: Any, waiting: deque[Unit]) -> Iterator[Facts]:
-        _, unit = self.asked.pop(future.key)
+    def _answer(self, future: Any, waiting: deque[SlideEntry]) -> Iterator[Facts]:
+        _, entry = self.asked.pop(future.key)
         if future.status == "finished":
             try:
                 yield future.result(timeout=60)
@@ -131,12 +132,12 @@ class _Conversation:
         else:
             why, blame = "the connection to the scheduler was cut", False
             self._listen()  # it may be another scheduler, or one that has forgotten
-        self.lost[unit.name] += blame
-        self.tell({"event": "lost", "name": unit.name, "attempt": self.lost[unit.name], "why": why})
-        if self.lost[unit.name] < ROUNDS:
-            waiting.appendleft(unit)
+        self.lost[entry.name] += blame
+        self.tell({"event": "lost", "name": entry.name, "attempt": self.lost[entry.name], "why": why})
+        if self.lost[entry.name] < ROUNDS:
+            waiting.appendleft(entry)
         else:
-            yield given_up(unit, why, ROUNDS)
+            yield given_up(entry, why, ROUNDS)
 
     def _connect(self, patience: float) -> Any:
         """A client; it is closed with the stack."""
@@ -205,9 +206,9 @@ def check_dask() -> None:
     require_extra("distributed", "Dask", otherwise="choose --executor processes")
 
 
-def _remote(unit: Unit, plan: Plan, topic: str) -> Facts:
+def _remote(entry: SlideEntry, plan: Plan, topic: str) -> Facts:
     """`process` on a worker; tiles are told through the scheduler, a small message now and then."""
     from distributed import get_worker
 
     worker = get_worker()
-    return process(unit, plan, throttled(lambda event: worker.log_event(topic, event), EVERY_S))
+    return process(entry, plan, throttled(lambda event: worker.log_event(topic, event), EVERY_S))

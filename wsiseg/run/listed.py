@@ -1,4 +1,4 @@
-"""From `--slides` to units: a pattern of file names, a slide list, or a QuPath project."""
+"""The slides of a run: a pattern of file names, a slide list, or a QuPath project."""
 
 from __future__ import annotations
 
@@ -10,12 +10,11 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 from urllib.request import url2pathname
 
-from wsiseg.data.slides import read_slides
+from wsiseg.data.slides import SlideEntry, read_slides
 from wsiseg.errors import RecipeError
-from wsiseg.run.job import Unit
 
 
-def list_units(slides: str) -> tuple[Unit, ...]:
+def list_slides(slides: str) -> tuple[SlideEntry, ...]:
     """The slides of a run, in the order of their names' first appearance.
 
     Args:
@@ -27,45 +26,33 @@ def list_units(slides: str) -> tuple[Unit, ...]:
     """
     suffix = Path(slides).suffix.lower()
     if suffix == ".csv":
-        units = _from_csv(Path(slides))
+        entries = [entry.absolute() for entry in read_slides(Path(slides), present=False)]
     elif suffix == ".qpproj":
-        units = _from_project(Path(slides))
+        entries = _from_project(Path(slides))
     else:
-        units = [
-            Unit(Path(path).stem, str(Path(path).absolute())) for path in sorted(glob.glob(slides, recursive=True))
-        ]
-        if not units:
+        entries = [SlideEntry(Path(path).absolute()) for path in sorted(glob.glob(slides, recursive=True))]
+        if not entries:
             raise RecipeError(f"No slide matches {slides!r}: put the pattern in quotes, as in --slides 'slides/*.svs'.")
-    _check_names(units)
-    return tuple(units)
+    _check_names(entries)
+    return tuple(entries)
 
 
-def _from_csv(path: Path) -> list[Unit]:
-    def whole(outlines: Path | None) -> str | None:
-        return None if outlines is None else str(outlines.absolute())
-
-    return [
-        Unit(row.name, str(row.slide.absolute()), row.mpp, row.patient, whole(row.annotations), whole(row.within))
-        for row in read_slides(path, present=False)
-    ]
-
-
-def _from_project(path: Path) -> list[Unit]:
+def _from_project(path: Path) -> list[SlideEntry]:
     """The images of a QuPath project, as QuPath 0.2 to 0.8 writes it: JSON with `images[].serverBuilder.uri`."""
     try:
         project = json.loads(path.read_text(encoding="utf-8"))
         images, before = project["images"], project.get("uri")
-        units = [_entry(image, path, None if before is None else _path(before)) for image in images]
+        entries = [_of_image(image, path, None if before is None else _path(before)) for image in images]
     except OSError as error:
         raise RecipeError(f"The QuPath project {path} cannot be read: {error.strerror or error}.") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise RecipeError(f"{path} is no QuPath project that is understood here ({error!r}): give a CSV.") from error
-    if not units:
+    if not entries:
         raise RecipeError(f"The QuPath project {path} has no images: add some in QuPath, or give a CSV.")
-    return list(dict.fromkeys(units))  # several images of one file are one slide here
+    return list(dict.fromkeys(entries))  # several images of one file are one slide here
 
 
-def _entry(image: Any, project: Path, before: Path | None) -> Unit:
+def _of_image(image: Any, project: Path, before: Path | None) -> SlideEntry:
     builder, name = image["serverBuilder"], str(image.get("imageName", "?"))
     kind, uri = builder.get("builderType", "uri"), str(builder.get("uri", ""))
     fault = ""
@@ -74,11 +61,11 @@ def _entry(image: Any, project: Path, before: Path | None) -> Unit:
     elif urlsplit(uri).scheme != "file":
         fault = f"It is at {uri}, and slides are read from files alone: list a file."
     if fault:
-        return Unit(Path(name).stem, name, fault=fault)
+        return SlideEntry(Path(name), fault=fault)
     path = _path(uri)
     if before is not None and not path.exists() and path.is_relative_to(before.parent):
         path = project.absolute().parent / path.relative_to(before.parent)  # the project was moved with its slides
-    return Unit(path.stem, str(path), _mpp(builder.get("metadata", {}).get("pixelCalibration", {})))
+    return SlideEntry(path, mpp=_mpp(builder.get("metadata", {}).get("pixelCalibration", {})))
 
 
 def _path(uri: str) -> Path:
@@ -93,11 +80,11 @@ def _mpp(calibration: Any) -> float | None:
     return None
 
 
-def _check_names(units: Iterable[Unit]) -> None:
-    seen: dict[str, str] = {}
-    for unit in units:
-        if seen.setdefault(unit.name, unit.slide) != unit.slide:
+def _check_names(entries: Iterable[SlideEntry]) -> None:
+    seen: dict[str, Path] = {}
+    for entry in entries:
+        if seen.setdefault(entry.name, entry.slide) != entry.slide:
             raise RecipeError(
-                f"{seen[unit.name]} and {unit.slide} would both go to the folder {unit.name!r}: "
+                f"{seen[entry.name]} and {entry.slide} would both go to the folder {entry.name!r}: "
                 "rename one, or run them with different --out."
             )

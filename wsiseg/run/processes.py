@@ -18,8 +18,9 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from typing import Any
 
-from wsiseg.run.job import Facts, Plan, Tell, Unit
-from wsiseg.run.unit import process
+from wsiseg.data.slides import SlideEntry
+from wsiseg.run.one_slide import process
+from wsiseg.run.plan import Facts, Plan, Tell
 
 ATTEMPTS = 3  # workers that may be lost over one slide
 EVERY_S = 1.0  # between two messages about one slide's tiles
@@ -29,26 +30,26 @@ EVERY_S = 1.0  # between two messages about one slide's tiles
 class _Worker:
     process: SpawnProcess
     pipe: Connection
-    unit: Unit | None = None
+    entry: SlideEntry | None = None
 
 
-def in_processes(units: Iterable[Unit], plan: Plan, tell: Tell, *, workers: int) -> Iterator[Facts]:
-    """Process units in so many processes; yields facts in the order in which slides are finished.
+def in_processes(entries: Iterable[SlideEntry], plan: Plan, tell: Tell, *, workers: int) -> Iterator[Facts]:
+    """Process entries in so many processes; yields facts in the order in which slides are finished.
 
     Args:
-        units, plan: see `wsiseg.run.job`
+        entries, plan: see `wsiseg.run.plan`
         tell: told of tiles, and {"event": "lost", "name", "attempt", "why"} of each worker that died
         workers: processes
     """
-    waiting, lost = deque(units), Counter[str]()
+    waiting, lost = deque(entries), Counter[str]()
     team = [_start(plan) for _ in range(min(workers, len(waiting)))]
     try:
-        while waiting or any(worker.unit for worker in team):
+        while waiting or any(worker.entry for worker in team):
             for worker in team:
-                if worker.unit is None and waiting:
-                    worker.unit = waiting.popleft()
+                if worker.entry is None and waiting:
+                    worker.entry = waiting.popleft()
                     with contextlib.suppress(OSError):  # it died while it had nothing to do: seen below
-                        worker.pipe.send(worker.unit)
+                        worker.pipe.send(worker.entry)
             ready = wait([worker.pipe for worker in team])
             for i, worker in enumerate(team):
                 if worker.pipe not in ready:
@@ -57,20 +58,20 @@ def in_processes(units: Iterable[Unit], plan: Plan, tell: Tell, *, workers: int)
                     message = worker.pipe.recv()
                 except (EOFError, OSError):  # it is dead, and perhaps died in the middle of a message
                     team[i] = _start(plan)
-                    unit, why = worker.unit, _end(worker)
-                    if unit is None:
+                    entry, why = worker.entry, _end(worker)
+                    if entry is None:
                         continue
-                    lost[unit.name] += 1
-                    tell({"event": "lost", "name": unit.name, "attempt": lost[unit.name], "why": why})
-                    if lost[unit.name] < ATTEMPTS:
-                        waiting.appendleft(unit)
+                    lost[entry.name] += 1
+                    tell({"event": "lost", "name": entry.name, "attempt": lost[entry.name], "why": why})
+                    if lost[entry.name] < ATTEMPTS:
+                        waiting.appendleft(entry)
                     else:
-                        yield given_up(unit, why, ATTEMPTS)
+                        yield given_up(entry, why, ATTEMPTS)
                     continue
                 if "event" in message:
                     tell(message)
                 else:
-                    worker.unit = None
+                    worker.entry = None
                     yield message
     finally:
         for worker in team:
@@ -78,10 +79,17 @@ def in_processes(units: Iterable[Unit], plan: Plan, tell: Tell, *, workers: int)
             _end(worker)
 
 
-def given_up(unit: Unit, why: str, times: int) -> Facts:
+def given_up(entry: SlideEntry, why: str, times: int) -> Facts:
     """The facts of a slide that was tried so many times, and never came to an end."""
     error = f"It was tried {times} times and its worker was lost each time ({why}), perhaps for want of memory."
-    return {"name": unit.name, "path": unit.slide, "state": "failed", "error": error, "seconds": 0.0, "peak_mib": 0.0}
+    return {
+        "name": entry.name,
+        "path": str(entry.slide),
+        "state": "failed",
+        "error": error,
+        "seconds": 0.0,
+        "peak_mib": 0.0,
+    }
 
 
 def throttled(tell: Tell, every_s: float = EVERY_S) -> Tell:
@@ -115,11 +123,11 @@ def _end(worker: _Worker) -> str:
 
 
 def _serve(pipe: Any, plan: Plan) -> None:
-    """The life of a worker: units in, facts out, until nobody is there any more."""
+    """The life of a worker: entries in, facts out, until nobody is there any more."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the first process decides
     try:
         while True:
-            unit = pipe.recv()
-            pipe.send(process(unit, plan, throttled(pipe.send)))
+            entry = pipe.recv()
+            pipe.send(process(entry, plan, throttled(pipe.send)))
     except (EOFError, BrokenPipeError):
         return

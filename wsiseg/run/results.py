@@ -14,7 +14,7 @@ import fsspec
 
 from wsiseg.atomic import atomic_write, translate_os_errors
 from wsiseg.errors import OutputError, StoreError
-from wsiseg.run.job import Facts
+from wsiseg.run.plan import Facts
 
 RECORD = "record.json"
 

@@ -1,4 +1,4 @@
-"""A run: units through an executor, what came of them, and run.json."""
+"""A run: entries through an executor, what came of them, and run.json."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
 
 from wsiseg import __version__
+from wsiseg.data.slides import SlideEntry
 from wsiseg.errors import OutputError, SchedulerError
 from wsiseg.run.cluster import LOCAL, check_dask, on_dask
-from wsiseg.run.job import FORMAT, Facts, Plan, Tell, Unit
+from wsiseg.run.one_slide import process
+from wsiseg.run.plan import FORMAT, Facts, Plan, Tell
 from wsiseg.run.processes import in_processes
 from wsiseg.run.results import Results
-from wsiseg.run.unit import process
 
 EXECUTORS = ("serial", "processes", "dask")
 
-Executor = Callable[[Iterable[Unit], Plan, Tell], Iterator[Facts]]
+Executor = Callable[[Iterable[SlideEntry], Plan, Tell], Iterator[Facts]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,22 +40,22 @@ class Summary:
         return sum(facts["state"] == state for facts in self.slides)
 
 
-def one_by_one(units: Iterable[Unit], plan: Plan, tell: Tell) -> Iterator[Facts]:
-    """Process units in this very process."""
-    for unit in units:
-        yield process(unit, plan, tell)
+def one_by_one(entries: Iterable[SlideEntry], plan: Plan, tell: Tell) -> Iterator[Facts]:
+    """Process entries in this very process."""
+    for entry in entries:
+        yield process(entry, plan, tell)
 
 
-def largest_first(units: Iterable[Unit]) -> list[Unit]:
+def largest_first(entries: Iterable[SlideEntry]) -> list[SlideEntry]:
     """Units by the size of their file: no slide that takes long is begun when all others are through."""
 
-    def size(unit: Unit) -> int:
+    def size(entry: SlideEntry) -> int:
         try:
-            return Path(unit.slide).stat().st_size
+            return entry.slide.stat().st_size
         except OSError:  # its worker will say what is wrong with it
             return 0
 
-    return sorted(units, key=size, reverse=True)
+    return sorted(entries, key=size, reverse=True)
 
 
 def executor(name: str, *, scheduler: str | None, workers: int) -> Executor:
@@ -77,11 +77,11 @@ def executor(name: str, *, scheduler: str | None, workers: int) -> Executor:
     return one_by_one if name == "serial" else partial(in_processes, workers=workers)
 
 
-def run(units: Sequence[Unit], plan: Plan, execute: Executor, tell: Tell) -> Summary:
-    """Process all units, and write run.json whatever happens.
+def run(entries: Sequence[SlideEntry], plan: Plan, execute: Executor, tell: Tell) -> Summary:
+    """Process all entries, and write run.json whatever happens.
 
     Args:
-        units: the slides
+        entries: the slides
         plan: what to make of them
         execute: by whom
         tell: told {"event": "start" | "slide" | "end", …}, and whatever the executor tells
@@ -94,16 +94,16 @@ def run(units: Sequence[Unit], plan: Plan, execute: Executor, tell: Tell) -> Sum
     if results.in_memory and execute is not one_by_one:
         raise OutputError(f"{plan.results} is the memory of one process: take --executor serial, or another place.")
     began, clock = datetime.now(UTC), time.monotonic()
-    tell({"event": "start", "slides": len(units), "stages": list(plan.recipe.run.stages), "results": plan.results})
+    tell({"event": "start", "slides": len(entries), "stages": list(plan.recipe.run.stages), "results": plan.results})
     found: dict[str, Facts] = {}
     try:
-        for facts in execute(units if execute is one_by_one else largest_first(units), plan, tell):
+        for facts in execute(entries if execute is one_by_one else largest_first(entries), plan, tell):
             if facts["name"] not in found:
                 found[facts["name"]] = facts
                 tell({"event": "slide", **facts})
     finally:
-        summary = Summary(tuple(found[u.name] for u in units if u.name in found), round(time.monotonic() - clock, 3))
-        results.write("run.json", _report(summary, units, plan, began))
+        summary = Summary(tuple(found[u.name] for u in entries if u.name in found), round(time.monotonic() - clock, 3))
+        results.write("run.json", _report(summary, entries, plan, began))
     tell({"event": "end", "seconds": summary.seconds, **_counts(summary)})
     return summary
 
@@ -112,7 +112,7 @@ def _counts(summary: Summary) -> dict[str, int]:
     return {state: summary.count(state) for state in ("done", "already", "failed")}
 
 
-def _report(summary: Summary, units: Sequence[Unit], plan: Plan, began: datetime) -> bytes:
+def _report(summary: Summary, entries: Sequence[SlideEntry], plan: Plan, began: datetime) -> bytes:
     names = {facts["name"] for facts in summary.slides}
     value = {
         "kind": "run",
@@ -126,7 +126,7 @@ def _report(summary: Summary, units: Sequence[Unit], plan: Plan, began: datetime
         "threads": plan.threads,
         "began": began.isoformat(timespec="seconds"),
         "seconds": summary.seconds,
-        "counts": {**_counts(summary), "not reached": len(units) - len(names)},
+        "counts": {**_counts(summary), "not reached": len(entries) - len(names)},
         "slides": list(summary.slides),
     }
     return json.dumps(value, indent=1, ensure_ascii=False).encode() + b"\n"

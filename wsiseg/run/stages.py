@@ -14,7 +14,7 @@ from pathlib import Path
 
 from wsiseg.atomic import atomic_write
 from wsiseg.bundle import ModelBundle, load_bundle
-from wsiseg.data.slides import SlideRow
+from wsiseg.data.slides import SlideEntry
 from wsiseg.errors import BundleError
 from wsiseg.export import Tracing
 from wsiseg.export import export as write_format
@@ -28,7 +28,7 @@ from wsiseg.progress import Progress, Report
 from wsiseg.qc.examine import examine
 from wsiseg.qc.files import write_quality
 from wsiseg.report.slide import Sources, slide_report
-from wsiseg.run.job import Facts, Plan, Unit, identity_of
+from wsiseg.run.plan import Facts, Plan, identity_of
 from wsiseg.slides.slide import Slide
 
 OUTLINES = "outlines.geojson"
@@ -40,13 +40,13 @@ class Work:
 
     Attributes:
         slide: open
-        unit, plan: see `wsiseg.run.job`
+        entry, plan: see `wsiseg.run.plan`
         folder: where results go
         report: told how many tiles are done
     """
 
     slide: Slide
-    unit: Unit
+    entry: SlideEntry
     plan: Plan
     folder: Path
     report: Report
@@ -79,13 +79,9 @@ def tile(work: Work) -> Facts:
     """Store the tissue as tiles, as training does; NAME.zarr."""
     from wsiseg.training.run import tile_row  # here, because it takes seconds and few runs need it
 
-    unit = work.unit
-    outlines = (None if path is None else Path(path) for path in (unit.annotations, unit.within))
-    annotations, within = outlines
-    row = SlideRow(Path(unit.slide), annotations, "", mpp=unit.mpp, within=within)
     said: list[str] = []
     recipe = work.plan.recipe
-    store = tile_row(row, recipe, recipe.classes.class_map(), work.folder, said.append)
+    store = tile_row(work.entry, recipe, recipe.classes.class_map(), work.folder, said.append)
     return {"tiles": len(store), "notes": said}
 
 

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from shapely import box as rectangle
 
 from wsiseg import __version__
 from wsiseg.annotations.polygon import LabelledPolygon
 from wsiseg.annotations.rasterise import Rasteriser
 from wsiseg.classes import ClassMap
-from wsiseg.errors import StoreError, TissueError
-from wsiseg.geometry import Box, Frame
+from wsiseg.errors import StoreError
+from wsiseg.geometry import Box
 from wsiseg.grid import Grid, Tile
 from wsiseg.progress import Progress, Report, silent
-from wsiseg.selection.tissue import TissueMask
 from wsiseg.slides.slide import Slide
 from wsiseg.stores.jpeg import compress
 from wsiseg.stores.reference import refer
@@ -27,64 +25,10 @@ from wsiseg.stores.reservation import Manifest, reserve
 from wsiseg.stores.tiles import FORMAT, REFERENCE, SLIDE, ZSTD, TileStore, TileWriter
 
 
-def select_tiles(
-    grid: Grid,
-    tissue: TissueMask | None,
-    *,
-    within: Sequence[LabelledPolygon] | None = None,
-    level0: Frame | None = None,
-    also: Sequence[LabelledPolygon] = (),
-) -> list[Tile]:
-    """The tiles worth reading, in grid order.
-
-    Args:
-        grid: all tiles
-        tissue: keep a tile if its keep box holds any tissue; None takes every tile
-        within: keep only tiles whose keep boxes meet one of these outlines
-        level0: the frame of the outlines, needed with `within` and `also`
-        also: tiles that meet these outlines are taken even where no tissue was found: a person saw something there
-
-    Raises:
-        TissueError: nothing is left
-    """
-    inside = _touched(grid, within, level0) if within is not None else None
-    added = _touched(grid, also, level0)
-    tiles = [
-        tile
-        for tile in grid
-        if (inside is None or (tile.row, tile.col) in inside)
-        and (tissue is None or (tile.row, tile.col) in added or tissue.share(tile.keep, grid.frame) > 0)
-    ]
-    if not tiles:
-        where = "inside the given outlines" if within is not None else "on this slide"
-        raise TissueError(f"No tissue was found {where}: check it with `wsiseg tissue`, or take all with --no-tissue.")
-    return tiles
-
-
-def _touched(grid: Grid, regions: Iterable[LabelledPolygon], level0: Frame | None) -> set[tuple[int, int]]:
-    found: set[tuple[int, int]] = set()
-    for region in regions:
-        assert level0 is not None
-        left, top, right, bottom = region.polygon.bounds
-        x, y = int(np.floor(left)), int(np.floor(top))
-        box = Box.from_bounds(x, y, int(np.ceil(right)), int(np.ceil(bottom)))
-        sx, sy = grid.frame.scale_to(level0)
-        for tile in grid.cells(level0.map(box, to=grid.frame)):
-            k = tile.keep
-            corner = (k.x * sx, k.y * sy, k.right * sx, k.bottom * sy)
-            if (tile.row, tile.col) not in found and _meets(region, corner):
-                found.add((tile.row, tile.col))
-    return found
-
-
-def _meets(region: LabelledPolygon, bounds: tuple[float, float, float, float]) -> bool:
-    return bool(region.polygon.intersects(rectangle(*bounds)))
-
-
 def tile_manifest(
     slide: Slide, grid: Grid, tiles: Sequence[Tile], classes: ClassMap | None, sources: dict[str, Any]
 ) -> Manifest:
-    """What a TileStore is made from. `sources` names the outlines, the tissue parameters and the like."""
+    """What a TileStore is made from. `sources` names the annotations, the selection of tiles and the like."""
     return {
         "kind": "tiles",
         "format": FORMAT,
@@ -119,11 +63,12 @@ def tile_slide(
     Args:
         slide: where the pixels come from
         grid: at the µm/px to store
-        tiles: which tiles, in grid order (see `select_tiles`)
+        tiles: which tiles, in grid order (see `wsiseg.selection.select`)
         out: the store's folder
         classes: store label rasters of these classes too
-        regions: outlines in level-0 pixels, for the label rasters
-        sources: what else the result depends on (hash of the outline file, …), kept in the manifest
+        regions: annotations in level-0 pixels, for the label rasters
+        sources: what else the result depends on (the selection, the hash of the annotations' file, …), kept in the
+            manifest
         pixels: how the pixels are kept, one of `wsiseg.stores.tiles.PIXELS`
         workers: threads that read
         overwrite: replace a store that was made from something else

@@ -44,7 +44,9 @@ GLASS_BRIGHT, GLASS_COLOUR, PADDING = 180, 12, 253
 PALE_GLASS = 245.0  # assumed where a slide shows none
 PEN_MIN_UM2 = 40_000.0  # a pen's stroke is at least 0.2 mm wide
 PEN_REACH_UM = 150.0  # how far a stroke's pale rim reaches
-PEN_MOSTLY = 0.95  # when "pen" would be more than this part of everything coloured, it is the stain
+PEN_MAX_FRACTION = 0.95  # where "pen" would be more than this fraction of everything coloured, it is the stain
+LOOK_UM = 8.0  # µm/px at which a slide is looked at
+GROW_UM = 16.0  # by which the tissue is grown to choose tiles: pale rims are inside
 
 
 def find_tissue(
@@ -54,7 +56,6 @@ def find_tissue(
     min_tissue_um2: float = 10_000.0,
     max_hole_um2: float = 50_000.0,
     close_um: float = 24.0,
-    grow_um: float = 16.0,
     without_pen: bool = True,
 ) -> Mask:
     """The tissue in a small picture of a slide.
@@ -65,7 +66,6 @@ def find_tissue(
         min_tissue_um2: smaller pieces are specks; 10,000 µm² is a third of a glomerulus
         max_hole_um2: smaller gaps are filled (lumens, vessels); 50,000 µm² is a disc of 250 µm
         close_um: gaps up to this width are bridged
-        grow_um: at the end the mask is widened by this much on each side, so that pale rims are inside
         without_pen: leave out blue, green and red pen marks (black is never taken for tissue)
 
     Returns:
@@ -84,13 +84,21 @@ def find_tissue(
     mask = reconstruct(faint, seed)
     if inks:
         pen = _pen(inks, mask.shape, um)
-        if (mask & pen).sum() <= PEN_MOSTLY * mask.sum():
+        if (mask & pen).sum() <= PEN_MAX_FRACTION * mask.sum():
             mask = reconstruct(mask & ~pen, seed & ~pen)
     pixel_um2 = um[0] * um[1]
     mask = close(mask, close_um, um)
     mask = ~remove_small(~mask, max_hole_um2 / pixel_um2)
-    mask = remove_small(mask, min_tissue_um2 / pixel_um2)
-    return dilate(mask, grow_um, um)
+    return remove_small(mask, min_tissue_um2 / pixel_um2)
+
+
+# What tissue is found by, for manifests: an output made by other rules is another output.
+RULES: dict[str, Any] = {
+    "look_um": LOOK_UM,
+    "colour": [HIGH, LOW],
+    "smooth_um": SMOOTH_UM,
+    "grow_um": GROW_UM,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,10 +126,14 @@ class TissueMask:
         """Tissue in µm²."""
         return float(self._sums[-1, -1]) * self.frame.mpp * self.frame.mpp_y
 
-    def share(self, box: Box, frame: Frame) -> float:
-        """Which part of a box is tissue, 0 to 1; pixels that the box cuts count by the part inside.
+    def grown(self, by_um: float = GROW_UM) -> TissueMask:
+        """The mask to choose tiles by: grown by so much on each side. Its area is not that of the tissue."""
+        return TissueMask(dilate(self.mask, by_um, (self.frame.mpp_y, self.frame.mpp)), self.frame)
 
-        What lies outside the slide is no tissue. The share is 0 exactly when the box meets no tissue pixel.
+    def fraction(self, box: Box, frame: Frame) -> float:
+        """Which fraction of a box is tissue, 0 to 1; pixels that the box cuts count by the part inside.
+
+        What lies outside the slide is no tissue. The fraction is 0 exactly when the box meets no tissue pixel.
 
         Args:
             box: px of `frame`
@@ -168,8 +180,8 @@ class Readable(Protocol):
         ...
 
 
-def tissue_of(slide: Readable, mpp: float = 8.0, **how: Any) -> TissueMask:
-    """The tissue of a slide.
+def tissue_of(slide: Readable, mpp: float = LOOK_UM, **how: Any) -> TissueMask:
+    """The tissue of a slide, whose area is what every command reports. Tiles are chosen by `TissueMask.grown`.
 
     Args:
         slide: read once, as a whole

@@ -27,20 +27,19 @@ from lightning_fabric.strategies.ddp import DDPStrategy
 from wsiseg import __version__
 from wsiseg.annotations.formats import file_hash, read_annotations
 from wsiseg.annotations.polygon import LabelledPolygon
-from wsiseg.annotations.surround import buffer, outside
 from wsiseg.atomic import translate_os_errors
 from wsiseg.bundle import ModelBundle, Usage, load_bundle, save_bundle
 from wsiseg.classes import ClassMap
 from wsiseg.data.crops import CropDataset, batches, side_for
-from wsiseg.data.slides import SPLITS, SlideRow, read_slides
+from wsiseg.data.slides import SPLITS, SlideEntry, read_slides
 from wsiseg.errors import MismatchError, OutputError, RecipeError, SplitError
 from wsiseg.grid import Grid
 from wsiseg.inference.engines.torch import find_device
 from wsiseg.methods import METHODS
 from wsiseg.nets.segmentation import SegmentationNet
 from wsiseg.recipe import Precision, Recipe
-from wsiseg.selection.tiling import select_tiles, tile_slide
-from wsiseg.selection.tissue import tissue_of
+from wsiseg.selection.select import Roi, Selection
+from wsiseg.selection.tiling import tile_slide
 from wsiseg.slides.open import open_slide
 from wsiseg.stores.reservation import differences
 from wsiseg.stores.tiles import TileStore
@@ -194,7 +193,7 @@ def usage_of(recipe: Recipe) -> Usage:
 
 
 def tile_row(
-    row: SlideRow, recipe: Recipe, classes: ClassMap, folder: Path, say: Say, *, overwrite: bool = False
+    row: SlideEntry, recipe: Recipe, classes: ClassMap, folder: Path, say: Say, *, overwrite: bool = False
 ) -> TileStore:
     """Tile one slide of the list with its outlines; a finished store is used as it is, unless told to overwrite."""
     regions: list[LabelledPolygon] = []
@@ -208,43 +207,37 @@ def tile_row(
             say(f"{row.annotations.name}: {unnamed} outlines without a class are left out.")
         sources["annotations"] = file_hash(row.annotations)
         sources["rename"] = recipe.data.rename
-    within = _within(row, recipe)
-    if within is not None:
-        sources["within"] = [file_hash(within[0]), recipe.data.within, recipe.data.within_margin_um]
+    roi = _roi(row, recipe)
     out = folder / f"{row.name}.zarr"
     with open_slide(row.slide, mpp=row.mpp, scaled_decoding=recipe.data.scaled_decoding) as slide:
         grid = Grid(slide.frame.at(recipe.data.mpp), recipe.data.tile)
-        if within is None:
-            tiles = select_tiles(grid, tissue_of(slide), level0=slide.frame, also=regions)
-        else:
-            inside = buffer(within[1], recipe.data.within_margin_um, slide.frame)
-            tiles = select_tiles(grid, None, within=inside, level0=slide.frame)
-            regions.append(outside(inside, slide.frame, classes))
+        selected = Selection(tissue=roi is None, roi=roi, annotated=tuple(regions)).apply(slide, grid)
         return tile_slide(
-            slide, grid, tiles, out, classes=classes if row.annotations else None, regions=regions, sources=sources,
+            slide, grid, selected.tiles, out, classes=classes if row.annotations else None,
+            regions=regions + selected.unstated(classes), sources=sources | selected.identity,
             pixels=recipe.data.pixels, overwrite=overwrite,
         )  # fmt: skip
 
 
-def _within(row: SlideRow, recipe: Recipe) -> tuple[Path, list[LabelledPolygon]] | None:
-    """The file and the outlines inside which alone a slide is learnt; None: everywhere.
+def _roi(entry: SlideEntry, recipe: Recipe) -> Roi | None:
+    """Where a slide is learnt; None: everywhere.
 
     Raises:
-        RecipeError: the recipe wants some, and the slide has none
+        RecipeError: the recipe asks for a region of interest, and the slide has none
     """
     wanted = recipe.data.within
     if not wanted:
         return None
-    file = row.within or row.annotations
+    file = entry.roi or entry.annotations
     if file is None:
         raise RecipeError(
-            f"{row.name} has no outlines to learn within ({', '.join(wanted)}): name a file in the column `within`, "
-            "such as the outlines that another model predicted."
+            f"{entry.name} has no region of interest to learn in ({', '.join(wanted)}): name a file in the column "
+            "`roi`, such as the objects that another model predicted."
         )
-    found = [r for r in read_annotations(file).polygons if r.label in wanted]
+    found = tuple(r for r in read_annotations(file).polygons if r.label in wanted)
     if not found:
-        raise RecipeError(f"{file.name} outlines no {' or '.join(wanted)}, inside which to learn: leave the slide out.")
-    return file, found
+        raise RecipeError(f"{file.name} holds no {' or '.join(wanted)}, inside which to learn: leave the slide out.")
+    return Roi(found, {"file": file_hash(file), "classes": list(wanted)}, recipe.data.within_margin_um)
 
 
 def _earlier(out: Path, about: dict[str, Any], resume: bool, overwrite: bool) -> tuple[int, dict[str, Any]] | None:
@@ -266,7 +259,7 @@ def _earlier(out: Path, about: dict[str, Any], resume: bool, overwrite: bool) ->
 
 
 def _sides(
-    rows: Sequence[SlideRow], stores: dict[str, TileStore], without: Literal["rest", "all"]
+    rows: Sequence[SlideEntry], stores: dict[str, TileStore], without: Literal["rest", "all"]
 ) -> tuple[list[TileStore], list[TileStore], list[TileStore]]:
     """Stores to learn from with labels, without (those that have none, or all), and to validate on."""
     if len(stores) < sum(row.split != "test" for row in rows):

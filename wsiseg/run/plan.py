@@ -1,14 +1,14 @@
-"""What is to be done: a Unit is one slide, a Plan what is done with every slide."""
+"""What a run does with every slide, and what the results of one slide are made from."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wsiseg import __version__
 from wsiseg.annotations.formats import file_hash
+from wsiseg.data.slides import SlideEntry
 from wsiseg.recipe import Recipe
 from wsiseg.slides.slide import Slide
 
@@ -22,31 +22,8 @@ Tell = Callable[[Facts], None]  # told what happens: {"event": "tiles" | "slide"
 
 
 @dataclass(frozen=True, slots=True)
-class Unit:
-    """One slide of a run.
-
-    Attributes:
-        name: of its folder in the results; unique in a run
-        slide: path of its file
-        mpp: µm/px of level 0 where the list says it
-        patient: whoever it was taken from, as far as the list says
-        annotations: path of outlines, which the stage `tile` stores as labels
-        within: path of outlines inside which alone a recipe with `data.within` tiles
-        fault: why this entry of the list cannot be processed at all; empty for all others
-    """
-
-    name: str
-    slide: str
-    mpp: float | None = None
-    patient: str = ""
-    annotations: str | None = None
-    within: str | None = None
-    fault: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class Plan:
-    """What is done with every slide; small, for it is sent with each unit.
+    """What is done with every slide; small, because it is sent with each entry of the slide list.
 
     Attributes:
         recipe: its tables `run` and, for tiles, `data` and `classes` count
@@ -82,7 +59,7 @@ def identity_of(bundle: ModelBundle) -> Facts:
     return bundle.identity | ({} if bundle.within is None else {"within": identity_of(bundle.within)})
 
 
-def made_from(slide: Slide, unit: Unit, plan: Plan) -> Facts:
+def made_from(slide: Slide, entry: SlideEntry, plan: Plan) -> Facts:
     """What decides a slide's results, as JSON values.
 
     The engine (device, number of threads, PyTorch) is not among it, though it can change last bits: a run may go on
@@ -106,7 +83,6 @@ def made_from(slide: Slide, unit: Unit, plan: Plan) -> Facts:
         data = recipe.data.model_dump(mode="json")
         made["tiles"] = {key: value for key, value in data.items() if key not in ("slides", "root")}
         made["tiles"]["classes"] = recipe.classes.class_map().to_json()
-        for name in ("annotations", "within"):
-            file = getattr(unit, name)
-            made["tiles"][f"{name}_sha256"] = None if file is None else file_hash(Path(file))
+        for name, file in (("annotations", entry.annotations), ("roi", entry.roi)):
+            made["tiles"][f"{name}_sha256"] = None if file is None else file_hash(file)
     return made

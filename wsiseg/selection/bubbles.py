@@ -8,6 +8,8 @@ thinner than a stroke of pen, hollow, and along most of its own convex hull.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from scipy import ndimage
 from shapely import Polygon, convex_hull, multipoints
@@ -16,13 +18,18 @@ from skimage.draw import polygon2mask
 from wsiseg.selection.masks import Mask, close
 from wsiseg.selection.tissue import Colours, most, spread
 
-RIM_LIGHT, RIM_COLOUR = 0.6, 0.20  # light that a rim lets through at most, and how far its channels may differ
+RIM_LIGHT, RIM_COLOUR = 0.6, 0.20  # transmittance of a rim at most, and how far its channels may differ
 RIM_GAP_UM = 40.0  # bridged
 RIM_WIDTH_UM = 80.0  # a stroke of pen is wider
 LEAST_UM, LONGEST = 100.0, 3.0  # least diameter, and length by width
 ROUND = (0.9, 1.15)  # area of the hull, as a multiple of the ellipse in its rectangle
-HOLLOW = 0.75  # dark share of the hull at most
-AROUND = 0.7  # share of the hull's line that is dark at least
+HOLLOW = 0.75  # dark fraction of the hull at most
+AROUND = 0.7  # fraction of the hull's line that is dark at least
+
+RULES: dict[str, Any] = {
+    "bubble": [RIM_LIGHT, RIM_COLOUR, RIM_GAP_UM, RIM_WIDTH_UM],
+    "bubble_shape": [LEAST_UM, LONGEST, *ROUND, HOLLOW, AROUND],
+}
 
 Um = tuple[float, float]  # µm per px along rows and columns
 

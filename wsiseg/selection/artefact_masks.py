@@ -1,55 +1,54 @@
 """Blur, pen and folds in a small picture of a slide: pure arrays.
 
-Pen of a colour is found as `wsiseg.selection.tissue` finds it, to leave it out. Black pen lets no colour through and is wider
-than anything dark and grey in a section. Both are rules on colour, as in HistoQC (Janowczyk et al., "HistoQC: an
+Coloured pen is found in the same way as `wsiseg.selection.tissue` finds it. Black pen lets no colour through and is
+wider than anything dark and grey in a section. Both are rules on colour, as in HistoQC (Janowczyk et al., "HistoQC: an
 open-source quality control tool for digital pathology slides", JCO Clinical Cancer Informatics 3, 2019). A stroke found
 on glass is followed over the tissue, where blue, green and black ink let less red through than any stain.
 
 Where a section is folded the light passes it twice, so that its optical density is twice that of the tissue around,
 in every stain alike (Palokangas, Selinummi and Yli-Harja, "Segmentation of folds in tissue section images", EMBC 2007,
 who look for what is both darker and more saturated than the rest; Bautista and Yagi, EMBC 2009). A crowd of nuclei is
-darker too, but not by more counterstain. So both are asked for: the mean optical density, and what green has more of
-it than red, as a multiple of their means around.
+darker too, but its counterstain is not stronger. So a fold must exceed its surroundings in both: in the mean optical
+density, and in how much denser green is than red.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from wsiseg.classes import ClassMap
 from wsiseg.selection.masks import Mask, close, dilate, reconstruct, remove_small
 from wsiseg.selection.tissue import PEN_MIN_UM2, PEN_REACH_UM, SMOOTH_UM, Colours, coloured_pen, most, spread
 
-CLASSES = ClassMap(("Background", "Blur", "Fold", "Pen", "Bubble"))
-BLUR, FOLD, PEN, BUBBLE = (
-    1,
-    2,
-    3,
-    4,
-)  # where they overlap, pen goes before a bubble, that before blur, that before a fold
-# What is left out on demand. Folds are not: all that were looked at on real biopsies were dark tubules or blood.
-EXCLUDED = (BLUR, PEN, BUBBLE)
-
 Um = tuple[float, float]  # µm per px along rows and columns
 
-# Sharpness (see `wsiseg.qc.blur`) that is surely none, and that still belongs to it when it touches such a place.
+# Sharpness (`wsiseg.selection.focus`) below which tissue is surely out of focus, and below which it still counts as
+# such when it touches such a place.
 BLURRED, SOFT = 1.5, 2.4
 BLUR_MIN_UM2 = 20_000.0
-# Light of black ink, as a part of what the glass lets through, and how far its channels may differ.
+# Transmittance of black ink at most, 0 to 1, and how far its channels may differ.
 BLACK, BLACK_RIM = (0.45, 0.10), (0.75, 0.16)
-INK_RED = 0.40  # light of red below which tissue has blue, green or black ink over it, if a stroke leads there
+INK_RED = 0.40  # transmittance of red below which tissue has blue, green or black ink over it, if a stroke leads there
 STROKE_WIDTH_UM = 80.0  # a stroke holds a square of this width
-# Multiples of the optical density around: surely a fold, and still one when it touches such a place.
+# Optical density as a multiple of that around: surely a fold, and still one when it touches such a place.
 FOLDED, FOLD_RIM = 1.65, 1.4
 FOLD_AROUND_UM = 200.0
 FOLD_MIN_UM2, FOLD_SURE_UM2 = 8_000.0, 2_500.0
 FOLD_LONG = 2.5  # length by width, from the second moments: folds are bands
 
+RULES: dict[str, Any] = {
+    "blur": [BLURRED, SOFT, BLUR_MIN_UM2],
+    "fold": [FOLDED, FOLD_RIM, FOLD_MIN_UM2, FOLD_SURE_UM2],
+    "fold_shape": [FOLD_AROUND_UM, FOLD_LONG],
+    "pen": [*BLACK, *BLACK_RIM, INK_RED, STROKE_WIDTH_UM],
+}
+
 
 def blur(sharpness: NDArray[np.float32], um: Um) -> Mask:
-    """Where tissue is out of focus: bool (h, w) from `wsiseg.qc.blur.sharpness`, NaN outside the tissue."""
+    """Where tissue is out of focus: bool (h, w) from `wsiseg.selection.focus.sharpness`, NaN outside the tissue."""
     known = np.isfinite(sharpness)
     value = np.where(known, sharpness, np.inf)
     mask = reconstruct(value < SOFT, value < BLURRED)

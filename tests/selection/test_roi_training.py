@@ -12,13 +12,13 @@ from shapely import contains_xy, union_all
 from wsiseg.annotations.formats import write_annotations
 from wsiseg.annotations.rasterise import Rasteriser
 from wsiseg.classes import IGNORE
-from wsiseg.data.slides import SlideRow
+from wsiseg.data.slides import SlideEntry
 from wsiseg.errors import ClassError, RecipeError
 from wsiseg.recipe import load_recipe
 from wsiseg.synthetic import CLASSES, SlideSpec, generate, write_slide
 from wsiseg.training.run import tile_row
 
-RECIPE = Path(__file__).parent.parent / "pipelines" / "kidney-podocytes.toml"
+RECIPE = Path(__file__).parents[2] / "pipelines" / "kidney-podocytes.toml"
 SETTINGS = ("data.mpp=1.0", "data.tile=64", "data.within_margin_um=5")
 MADE = generate(SlideSpec(7, 1800, 1400, "pas", 1.0, ()))
 
@@ -35,7 +35,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_labels_are_there_inside_and_nowhere_else(folder: Path, tmp_path: Path) -> None:
     recipe = load_recipe(RECIPE, SETTINGS)
-    row = SlideRow(folder / "slide.svs", folder / "all.geojson", "one")
+    row = SlideEntry(folder / "slide.svs", folder / "all.geojson", "one")
     store = tile_row(row, recipe, recipe.classes.class_map(), tmp_path, print)
     inside = union_all([r.polygon for r in MADE.truth]).buffer(5)
     nuclei = list(MADE.nuclei())
@@ -55,18 +55,18 @@ def test_labels_are_there_inside_and_nowhere_else(folder: Path, tmp_path: Path) 
 def test_a_slide_without_outlines_brings_those_of_another_model(folder: Path, tmp_path: Path) -> None:
     recipe = load_recipe(RECIPE, SETTINGS)
     classes = recipe.classes.class_map()
-    row = SlideRow(folder / "slide.svs", None, "one", within=folder / "glomeruli.geojson")
+    row = SlideEntry(folder / "slide.svs", None, "one", roi=folder / "glomeruli.geojson")
     store = tile_row(row, recipe, classes, tmp_path, print)
     assert not store.labelled
     assert 0 < len(store) < 30
-    with pytest.raises(RecipeError, match="column `within`"):
-        tile_row(SlideRow(folder / "slide.svs", None, "one"), recipe, classes, tmp_path / "b", print)
-    with pytest.raises(RecipeError, match="outlines no Glomerulus or Sclerotic glomerulus"):
-        tile_row(SlideRow(folder / "slide.svs", folder / "nuclei.geojson", "one"), recipe, classes, tmp_path, print)
+    with pytest.raises(RecipeError, match="column `roi`"):
+        tile_row(SlideEntry(folder / "slide.svs", None, "one"), recipe, classes, tmp_path / "b", print)
+    with pytest.raises(RecipeError, match="holds no Glomerulus or Sclerotic glomerulus"):
+        tile_row(SlideEntry(folder / "slide.svs", folder / "nuclei.geojson", "one"), recipe, classes, tmp_path, print)
 
 
 def test_a_class_must_be_named_or_left_out(folder: Path, tmp_path: Path) -> None:
     recipe = load_recipe(RECIPE, (*SETTINGS, 'data.rename={"Sclerotic glomerulus" = ""}'))
-    row = SlideRow(folder / "slide.svs", folder / "all.geojson", "one")
+    row = SlideEntry(folder / "slide.svs", folder / "all.geojson", "one")
     with pytest.raises(ClassError, match="'Glomerulus'"):
         tile_row(row, recipe, recipe.classes.class_map(), tmp_path, print)

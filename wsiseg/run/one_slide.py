@@ -16,12 +16,13 @@ from pathlib import Path
 from wsiseg import __version__
 from wsiseg.annotations.formats import file_hash
 from wsiseg.atomic import atomic_write
+from wsiseg.data.slides import SlideEntry
 from wsiseg.errors import BusyError, MismatchError, OutputError, WsisegError
 from wsiseg.memory import estimate
 from wsiseg.process_memory import peak_mib
 from wsiseg.progress import Report
-from wsiseg.run.job import FORMAT, Facts, Plan, Tell, Unit, made_from
 from wsiseg.run.memory import budget
+from wsiseg.run.plan import FORMAT, Facts, Plan, Tell, made_from
 from wsiseg.run.results import RECORD, Results
 from wsiseg.run.stages import STAGES, Work, engines_of
 from wsiseg.slides.open import open_slide
@@ -36,11 +37,11 @@ NO_MEMORY = re.compile(r"out of memory|(can't|cannot) allocate|not enough memory
 KEPT = ("slide", "patient", "engine", "stages", "outputs", "versions", "times", "host")
 
 
-def process(unit: Unit, plan: Plan, tell: Tell) -> Facts:
+def process(entry: SlideEntry, plan: Plan, tell: Tell) -> Facts:
     """Make everything of one slide, unless it is there; never raises for what is wrong with the slide.
 
     Args:
-        unit: the slide
+        entry: the slide
         plan: what to make of it
         tell: told {"event": "tiles", "name", "done", "all"} now and then
 
@@ -49,10 +50,16 @@ def process(unit: Unit, plan: Plan, tell: Tell) -> Facts:
         names; the peak is the most that the worker has held since it was started
     """
     began = time.monotonic()
-    facts: Facts = {"name": unit.name, "path": unit.slide, "mpp": unit.mpp, "state": "failed", "error": unit.fault}
-    if not unit.fault:
+    facts: Facts = {
+        "name": entry.name,
+        "path": str(entry.slide),
+        "mpp": entry.mpp,
+        "state": "failed",
+        "error": entry.fault,
+    }
+    if not entry.fault:
         try:
-            state, record = _make(unit, plan, tell)
+            state, record = _make(entry, plan, tell)
             facts |= {"state": state, **{key: record[key] for key in KEPT}}
         except (WsisegError, OSError) as error:
             facts["error"] = str(error)
@@ -70,25 +77,25 @@ def _told(error: Exception) -> str:
     return f"Unexpected {type(error).__name__} in {where}: {error}. Please report it with this slide."
 
 
-def _make(unit: Unit, plan: Plan, tell: Tell) -> tuple[str, Facts]:
+def _make(entry: SlideEntry, plan: Plan, tell: Tell) -> tuple[str, Facts]:
     """("done" or "already", record)."""
     results = Results(plan.results)
-    folder = results.folder(unit.name, plan.scratch)
+    folder = results.folder(entry.name, plan.scratch)
     decoding = plan.identity["usage"]["scaled_decoding"] if plan.identity else plan.recipe.data.scaled_decoding
     with ExitStack() as stack:
-        slide = stack.enter_context(open_slide(unit.slide, mpp=unit.mpp, scaled_decoding=decoding))
-        made = json.loads(json.dumps(made_from(slide, unit, plan)))
-        found = results.record(unit.name)
-        if found is not None and _check(found["made_from"], made, f"{plan.results}/slides/{unit.name}", plan):
+        slide = stack.enter_context(open_slide(entry.slide, mpp=entry.mpp, scaled_decoding=decoding))
+        made = json.loads(json.dumps(made_from(slide, entry, plan)))
+        found = results.record(entry.name)
+        if found is not None and _check(found["made_from"], made, f"{plan.results}/slides/{entry.name}", plan):
             return "already", found
         needed = estimate(slide, [m for m in (plan.identity, plan.identity.get("within")) if m])
         stack.enter_context(nullcontext() if plan.max_ram is None else budget(plan.max_ram).share(needed))
         work = _claim(stack, folder, made, plan)
         if work is not None:
-            _run_stages(Work(slide, unit, plan, work, _teller(unit, tell)), made)
+            _run_stages(Work(slide, entry, plan, work, _teller(entry, tell)), made)
     record: Facts = json.loads((folder / RECORD).read_text(encoding="utf-8"))
     if results.remote:
-        results.publish(folder, unit.name)
+        results.publish(folder, entry.name)
         shutil.rmtree(folder)
     return ("already" if work is None and not results.remote else "done"), record
 
@@ -132,8 +139,8 @@ def _only_ours(folder: Path) -> None:
         )
 
 
-def _teller(unit: Unit, tell: Tell) -> Report:
-    return lambda now: tell({"event": "tiles", "name": unit.name, "done": now.done, "all": now.total})
+def _teller(entry: SlideEntry, tell: Tell) -> Report:
+    return lambda now: tell({"event": "tiles", "name": entry.name, "done": now.done, "all": now.total})
 
 
 def _run_stages(work: Work, made: Facts) -> None:
@@ -153,7 +160,7 @@ def _run_stages(work: Work, made: Facts) -> None:
         "kind": "record",
         "format": FORMAT,
         "slide": made["slide"],
-        "patient": work.unit.patient,
+        "patient": work.entry.patient,
         "made_from": made,
         "engine": engine,
         "stages": stages,

@@ -15,8 +15,8 @@ from PIL import Image, ImageDraw
 from scipy import ndimage
 from shapely.geometry import shape
 
-from wsiseg import tissue
 from wsiseg.geometry import Box, Frame
+from wsiseg.selection import tissue as tissue_module
 from wsiseg.selection.tissue import TissueMask, find_tissue, tissue_of
 from wsiseg.slides.memory import memory_slide
 from wsiseg.slides.open import open_slide
@@ -114,16 +114,16 @@ class TestBiopsy:
     @pytest.mark.parametrize("glass", [(255, 255, 255), (236, 238, 237), (229, 232, 237), (200, 203, 206)])
     def test_pale_and_dark(self, glass: tuple[int, int, int], strength: float) -> None:
         picture, core = biopsy(glass, strength)
-        mask = find_tissue(picture, plane(picture), grow_um=0)
+        mask = find_tissue(picture, plane(picture))
         assert dice(mask, core) > 0.97
-        buffer = find_tissue(picture, plane(picture))
-        assert (core & ~buffer).sum() == 0
+        grown = TissueMask(mask, plane(picture)).grown()
+        assert (core & ~grown.mask).sum() == 0
 
     def test_padding(self) -> None:
         picture, core = biopsy()
         picture[:150, 200:] = 255
         core[:150, 200:] = False
-        assert dice(find_tissue(picture, plane(picture), grow_um=0), core) > 0.97
+        assert dice(find_tissue(picture, plane(picture)), core) > 0.97
 
     @pytest.mark.parametrize("ink", INKS)
     def test_pen(self, ink: str) -> None:
@@ -141,14 +141,14 @@ class TestBiopsy:
         """Toluidine blue: where all that is coloured looks like ink, it is the tissue."""
         _, core = biopsy()
         picture = np.where(core[..., None], (60, 110, 200), 238).astype(np.uint8)
-        assert dice(find_tissue(picture, plane(picture), grow_um=0), core) > 0.97
+        assert dice(find_tissue(picture, plane(picture)), core) > 0.97
 
     def test_holes(self) -> None:
         picture, _ = biopsy()
         picture[140:160, 150:160] = 238  # 160 × 80 µm
         mask = find_tissue(picture, plane(picture))
         assert mask[140:160, 150:160].all()
-        assert not find_tissue(picture, plane(picture), max_hole_um2=1000, close_um=0, grow_um=0)[150, 155]
+        assert not find_tissue(picture, plane(picture), max_hole_um2=1000, close_um=0)[150, 155]
 
     @pytest.mark.parametrize("mpp", [4.0, 16.0])
     def test_sizes_are_in_um(self, mpp: float) -> None:
@@ -157,20 +157,18 @@ class TestBiopsy:
         size = (round(400 * 8 / mpp), round(300 * 8 / mpp))
         other = np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.BOX))
         expected = np.asarray(Image.fromarray(core).resize(size))
-        assert dice(find_tissue(other, plane(other, mpp), grow_um=0), expected) > 0.95
+        assert dice(find_tissue(other, plane(other, mpp)), expected) > 0.95
 
     def test_unequal_axes(self) -> None:
         picture, core = biopsy()
         tall = np.repeat(picture, 2, 0)
-        mask = find_tissue(tall, Frame(400, 600, 8.0, 4.0), grow_um=0)
+        mask = find_tissue(tall, Frame(400, 600, 8.0, 4.0))
         assert dice(mask, np.repeat(core, 2, 0)) > 0.97
 
     def test_growing(self) -> None:
         picture, _ = biopsy()
-        plain = find_tissue(picture, plane(picture), grow_um=0)
-        assert np.array_equal(
-            find_tissue(picture, plane(picture), grow_um=24), ndimage.binary_dilation(plain, np.ones((7, 7)))
-        )
+        plain = TissueMask(find_tissue(picture, plane(picture)), plane(picture))
+        assert np.array_equal(plain.grown(24).mask, ndimage.binary_dilation(plain.mask, np.ones((7, 7))))
 
 
 class TestRealSlides:
@@ -178,7 +176,7 @@ class TestRealSlides:
         paths = sorted(kidney.glob("*.svs"))[::3]
         for path in paths:
             with open_slide(path) as slide:
-                tissue = tissue_of(slide)
+                tissue = tissue_of(slide).grown()
             assert 0.01 < tissue.mask.mean() < 0.7
             for feature in json.loads(path.with_suffix(".geojson").read_text())["features"]:
                 inside = painted(feature["geometry"], slide.frame, tissue.frame)
@@ -187,7 +185,7 @@ class TestRealSlides:
     def test_white_padding_is_no_tissue(self, kidney: Path) -> None:
         for path in sorted(kidney.glob("*.svs"))[::6]:
             with open_slide(path) as slide:
-                tissue = tissue_of(slide, grow_um=0)
+                tissue = tissue_of(slide)
                 picture = slide.read(tissue.frame.box, tissue.frame)
             white = ndimage.binary_erosion((picture == 255).all(-1), iterations=12)
             assert not (tissue.mask & white).any(), path.name
@@ -202,7 +200,7 @@ class TestRealSlides:
             ("odd/kidney-48-5.tif", 16.0, 0.003, 0.02),
         ],
     )
-    def test_shares(self, data: Path, name: str, mpp: float | None, least: float, most: float) -> None:
+    def test_fractions(self, data: Path, name: str, mpp: float | None, least: float, most: float) -> None:
         with open_slide(data / name, mpp=mpp) as slide:
             assert least <= tissue_of(slide).mask.mean() <= most
 
@@ -226,26 +224,26 @@ class TestTissueMask:
         st.builds(Box, st.integers(-9, 50), st.integers(-9, 40), st.integers(1, 40), st.integers(1, 40)),
         st.sampled_from([1, 2, 3, 5]),
     )
-    def test_share_is_the_counted_share(self, seed: int, box: Box, n: int) -> None:
+    def test_fraction_is_the_counted_fraction(self, seed: int, box: Box, n: int) -> None:
         """Against counting, in a frame n times finer, where every mask pixel is n × n pixels."""
         mask = np.random.default_rng(seed).random((8, 11)) < 0.3
         tissue = TissueMask(mask, Frame(11, 8, 1.0 * n))
         fine = np.pad(np.kron(mask, np.ones((n, n), bool)), 60)
         expected = fine[box.shift(60, 60).slices].mean()
-        assert tissue.share(box, Frame(11 * n, 8 * n, 1.0)) == pytest.approx(expected, abs=1e-12)
-        assert (tissue.share(box, Frame(11 * n, 8 * n, 1.0)) > 0) == (expected > 0)
+        assert tissue.fraction(box, Frame(11 * n, 8 * n, 1.0)) == pytest.approx(expected, abs=1e-12)
+        assert (tissue.fraction(box, Frame(11 * n, 8 * n, 1.0)) > 0) == (expected > 0)
 
-    def test_share_at_other_scales(self) -> None:
+    def test_fraction_at_other_scales(self) -> None:
         mask = np.zeros((10, 10), bool)
         mask[4:6, 2:8] = True
         tissue = TissueMask(mask, Frame(10, 10, 8.0))
         assert tissue.area_um2 == 12 * 64
-        assert tissue.share(Box(0, 0, 1, 1), Frame(1, 1, 80.0)) == pytest.approx(0.12)
-        assert tissue.share(Box(24, 36, 1, 1), Frame(100, 100, 0.8)) == 0
-        assert tissue.share(Box(24, 40, 1, 1), Frame(100, 100, 0.8)) == pytest.approx(1)
-        assert tissue.share(Box(2, 4, 6, 2), Frame(10, 10, 8.0)) == 1
-        assert tissue.share(Box(500, 500, 3, 3), Frame(10, 10, 8.0)) == 0
-        assert tissue.share(Box(2, 4, 0, 5), Frame(10, 10, 8.0)) == 0
+        assert tissue.fraction(Box(0, 0, 1, 1), Frame(1, 1, 80.0)) == pytest.approx(0.12)
+        assert tissue.fraction(Box(24, 36, 1, 1), Frame(100, 100, 0.8)) == 0
+        assert tissue.fraction(Box(24, 40, 1, 1), Frame(100, 100, 0.8)) == pytest.approx(1)
+        assert tissue.fraction(Box(2, 4, 6, 2), Frame(10, 10, 8.0)) == 1
+        assert tissue.fraction(Box(500, 500, 3, 3), Frame(10, 10, 8.0)) == 0
+        assert tissue.fraction(Box(2, 4, 0, 5), Frame(10, 10, 8.0)) == 0
 
     def test_a_slide_coarser_than_the_mask_is_taken_as_it_is(self) -> None:
         picture, core = biopsy()
@@ -255,7 +253,7 @@ class TestTissueMask:
 
     def test_looked_for_at_8_um(self) -> None:
         picture, core = biopsy()
-        tissue = tissue_of(memory_slide(np.repeat(np.repeat(picture, 4, 0), 4, 1), 2.0), grow_um=0)
+        tissue = tissue_of(memory_slide(np.repeat(np.repeat(picture, 4, 0), 4, 1), 2.0))
         assert tissue.frame == Frame(400, 300, 8.0)
         assert dice(tissue.mask, core) > 0.97
 
@@ -264,8 +262,8 @@ class TestTissueMask:
 def test_bands_change_nothing(picture: Picture, monkeypatch: pytest.MonkeyPatch) -> None:
     masks, lights = [], []
     for band in (10_000, 512, 37):
-        monkeypatch.setattr(tissue, "BAND", band)
+        monkeypatch.setattr(tissue_module, "BAND", band)
         masks.append(find_tissue(picture, plane(picture)))
-        lights.append(tissue.transmittance(picture, (8.0, 8.0)))
+        lights.append(tissue_module.transmittance(picture, (8.0, 8.0)))
     assert all((mask == masks[0]).all() for mask in masks)
     assert all((light == lights[0]).all() for light in lights)
