@@ -3,7 +3,7 @@
     python pipelines/predict_regions.py --slides slides.csv --model RUN/model --out slides-within.csv
 
 For each slide without outlines the model's are written beside the new list as NAME.regions.geojson, and named in its
-column `within`, where a recipe with `data.within` looks for them. Slides on which the model finds nothing are left out.
+column `roi`, where a recipe with `data.within` looks for them. Slides on which the model finds nothing are left out.
 What is there already is kept: a run that was stopped goes on.
 """
 
@@ -29,7 +29,7 @@ def run(slides: Path, root: Path | None, model: Path, out: Path) -> None:
     engine = make_engine(bundle)
     rows = []
     for row in read_slides(slides, root):
-        within = ""
+        roi = ""
         if row.annotations is None:
             file = out.parent / f"{row.name}.regions.geojson"
             with open_slide(row.slide, mpp=row.mpp, scaled_decoding=bundle.usage.scaled_decoding) as slide:
@@ -37,12 +37,12 @@ def run(slides: Path, root: Path | None, model: Path, out: Path) -> None:
             print(f"{row.name}: {found.objects} outlines", flush=True)
             if not found.objects:
                 continue
-            within = file.name
+            roi = file.name
         places = [os.path.relpath(p, out.parent) if p else "" for p in (row.slide, row.annotations)]
-        rows.append((*places, row.patient, row.split, "" if row.mpp is None else row.mpp, within))
+        rows.append((*places, row.patient, row.split, "" if row.mpp is None else row.mpp, roi))
     with out.open("w", newline="", encoding="utf-8") as file_:
         writer = csv.writer(file_, lineterminator="\n")
-        writer.writerow(("slide", "annotations", "patient", "split", "mpp", "within"))
+        writer.writerow(("slide", "annotations", "patient", "split", "mpp", "roi"))
         writer.writerows(rows)
 
 

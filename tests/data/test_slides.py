@@ -66,3 +66,16 @@ def test_the_kidney_split(kidney: Path) -> None:
     rows = read_slides(Path(__file__).parents[2] / "pipelines" / "kidney-glomeruli.csv", kidney)
     assert Counter(r.split for r in rows) == {"train": 36, "validation": 4, "test": 21}
     assert len({r.patient for r in rows}) == 61
+
+
+def test_lists_of_version_0_1_name_the_region_of_interest_within(tmp_path: Path) -> None:
+    for name in ("a.svs", "a.geojson"):
+        (tmp_path / name).write_text("")
+    (tmp_path / "slides.csv").write_text("slide,within\na.svs,a.geojson\n")
+    assert read_slides(tmp_path / "slides.csv")[0].roi == tmp_path / "a.geojson"
+    (tmp_path / "slides.csv").write_text("slide,within,roi\na.svs,a.geojson,a.geojson\n")
+    with pytest.raises(RecipeError, match="keep roi"):
+        read_slides(tmp_path / "slides.csv")
+    (tmp_path / "slides.csv").write_text("slide,roi\na.svs,gone.geojson\n")
+    with pytest.raises(RecipeError, match="no annotations at"):
+        read_slides(tmp_path / "slides.csv")
