@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from wsiseg import engines
 from wsiseg.bundle import ModelBundle, load_bundle
 from wsiseg.errors import EngineError
 from wsiseg.geometry import Box
+from wsiseg.inference import engines
 from wsiseg.inference.engines import make_engine
 from wsiseg.inference.engines.torch import TorchEngine
 from wsiseg.models import GLOMERULI
