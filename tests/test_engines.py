@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from wsiseg.bundle import ModelBundle, load_bundle
-from wsiseg.errors import EngineError
+from wsiseg.errors import EngineError, MissingExtraError
 from wsiseg.geometry import Box
 from wsiseg.inference import engines
 from wsiseg.inference.engines import make_engine
@@ -86,6 +86,6 @@ def test_what_is_not_there_is_told(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     with pytest.raises(EngineError, match="XDG_CACHE_HOME"):
         make_engine(bundle, "openvino")
-    monkeypatch.setattr(engines, "find_spec", lambda name: None)
-    with pytest.raises(EngineError, match="not installed"):
+    monkeypatch.setattr("wsiseg.extras.find_spec", lambda name: None)
+    with pytest.raises(MissingExtraError, match="not installed"):
         make_engine(bundle, "openvino")
