@@ -42,7 +42,7 @@ lint: setup ## run ruff, mypy and import-linter
 	$(BIN)/lint-imports
 
 package: setup ## build sdist and wheel into dist/, and run the demo from the wheel in an empty environment
-	$(BIN)/python -m tools.check_package --keep dist
+	$(BIN)/python -m tools.check_package --demo --keep dist
 
 bench: .venv/installed-bench ## run every program in benchmarks/, one after the other
 	@set -e; for program in $(sort $(wildcard benchmarks/*.py)); do echo "== $$program"; $(BIN)/python "$$program"; done

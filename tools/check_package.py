@@ -1,8 +1,8 @@
 """Whether the sdist and the wheel work without the checkout: `python -m tools.check_package`, also a part of `.ci/run`.
 
-The wheel is built from the unpacked sdist, so a file that the sdist lacks is missed. It is installed into a new
-environment that sees the dependencies of this one and nothing else of it, and there `wsiseg demo` must run. Nothing is
-downloaded. `--keep DIR` leaves the sdist and the wheel in a folder.
+The wheel is built from the unpacked sdist, so a file that the sdist lacks is missed. The wheel must hold every file of the
+package that git tracks. It is installed into a new environment that sees the dependencies of this one and nothing else of
+it; there `wsiseg doctor` must find everything well, and with `--demo` the demo must run. Nothing is downloaded.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import sys
 import sysconfig
 import tarfile
 import venv
+import zipfile
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -50,6 +51,15 @@ def build(place: Path) -> tuple[Path, Path]:
     return place / name, place / wheel
 
 
+def check_files(wheel: Path) -> None:
+    """Stop where a file of the package is not in the wheel."""
+    listed = subprocess.run(["git", "ls-files", "-z", "wsiseg"], cwd=ROOT, capture_output=True, text=True, check=True)
+    missing = {name for name in listed.stdout.split("\0") if name and (ROOT / name).is_file()}
+    missing -= set(zipfile.ZipFile(wheel).namelist())
+    if missing:
+        sys.exit(f"The wheel lacks {', '.join(sorted(missing))}: add them to package-data in pyproject.toml.")
+
+
 def install(wheel: Path, environment: Path) -> Path:
     """A new environment with the wheel, and with the packages that are installed here; returns its folder of programs."""
     venv.create(environment, with_pip=False)
@@ -75,23 +85,28 @@ def install(wheel: Path, environment: Path) -> Path:
 
 
 def main() -> None:
-    """Build, install, run the demo."""
+    """Build, install, run."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--keep", type=Path, metavar="DIR", help="leave the sdist and the wheel here")
-    keep = parser.parse_args().keep
+    parser.add_argument(
+        "--demo", action="store_true", help="run the demo; compiling its kernels takes a minute or more"
+    )
+    asked = parser.parse_args()
     with TemporaryDirectory() as folder:
         place = Path(folder)
         built = build(place)
+        check_files(built[1])
         programs = install(built[1], place / "environment")
         run(programs / "python", "-c", CHECK, cwd=place)
-        said = run(programs / "wsiseg", "demo", "--out", "demo", "--quiet", cwd=place)
-        assert (place / "demo" / "prediction.geojson").is_file()
+        run(programs / "wsiseg", "doctor", cwd=place)
+        if asked.demo:
+            run(programs / "wsiseg", "demo", "--out", "demo", "--quiet", cwd=place)
+            assert (place / "demo" / "prediction.geojson").is_file()
         for file in built:
             print(f"{file.name}: {file.stat().st_size / 1e6:.1f} MB")
-            if keep is not None:
-                keep.mkdir(parents=True, exist_ok=True)
-                shutil.copy(file, keep)
-        print(said.strip().splitlines()[-1])
+            if asked.keep is not None:
+                asked.keep.mkdir(parents=True, exist_ok=True)
+                shutil.copy(file, asked.keep)
 
 
 if __name__ == "__main__":
