@@ -20,9 +20,8 @@ from wsiseg.annotations.formats import write_annotations
 from wsiseg.annotations.polygon import LabelledPolygon
 from wsiseg.classes import ClassMap
 from wsiseg.evaluation.agreement import Agreement, agreement, concordance
-from wsiseg.evaluation.evaluate import match_objects
-from wsiseg.evaluation.measurements import MeasuredPair, compare_measurements, glomeruli_of, render_measurements
-from wsiseg.measure.slide import Measured
+from wsiseg.evaluation.measurements import MeasuredPair, compare_measurements, render_measurements
+from wsiseg.measure.objects import Measured
 
 # Peak expiratory flow in l/min by a Wright and by a mini Wright meter, first readings of Bland and Altman (1986).
 WRIGHT = [494, 395, 516, 434, 476, 557, 413, 442, 650, 433, 417, 656, 267, 478, 178, 423, 427]
@@ -92,8 +91,8 @@ def test_what_cannot_be_said_is_not_said() -> None:
     assert agreement([0.1] * 7, [0.1 + 1e-17] * 7).ccc is None, "rounding is no variation"
 
 
-def pair_of(truth: Measured, said: Measured) -> MeasuredPair:
-    return MeasuredPair(truth, said, match_objects(glomeruli_of(truth, ALL), glomeruli_of(said, ALL)))
+def pair_of(reference: Measured, said: Measured) -> MeasuredPair:
+    return MeasuredPair.of(reference, said)
 
 
 def larger(regions: list[LabelledPolygon], times: float) -> list[LabelledPolygon]:

@@ -80,7 +80,7 @@ def test_a_slide_by_hand() -> None:
     assert len(found.any_object.found) == 2
     result = summary([found, found], CLASSES)
     assert result["pooled"]["objects"]["A"] == {
-        "truth": 2, "predicted": 6, "found": 2, "missed": 0, "unmatched": 4, "precision": pytest.approx(1 / 3),
+        "reference": 2, "predicted": 6, "found": 2, "missed": 0, "unmatched": 4, "precision": pytest.approx(1 / 3),
         "recall": 1.0, "f1": pytest.approx(0.5), "count_error": 4,
     }  # fmt: skip
     assert result["slides"]["s"]["pixels"]["A"]["recall"] == 0.5

@@ -147,7 +147,7 @@ def test_predict_and_evaluate_with_the_trained_model(lab: Path, finished: Path) 
     outlines = run("evaluate", "--slide", lab / "4.svs", "--truth", lab / "4.geojson", "--prediction", out, "--json")
     labels = run("evaluate", "--slide", lab / "4.svs", "--truth", lab / "4.geojson", "--prediction", lab / "4.zarr")
     assert outlines.returncode == labels.returncode == 0, outlines.stderr + labels.stderr
-    assert json.loads(outlines.stdout)["pooled"]["objects"]["any"]["truth"] > 0
+    assert json.loads(outlines.stdout)["pooled"]["objects"]["any"]["reference"] > 0
     assert "Sclerotic glomerulus" in labels.stdout
 
 
@@ -170,9 +170,9 @@ def test_the_demo_finds_glomeruli_and_podocytes(tmp_path: Path) -> None:
     }  # fmt: skip
     figures = json.loads((tmp_path / "demo" / "evaluation.json").read_text())
     objects, pixels = figures["pooled"]["objects"], figures["pooled"]["pixels"]
-    assert objects["Glomerulus"]["truth"] + objects["Sclerotic glomerulus"]["truth"] >= 10
+    assert objects["Glomerulus"]["reference"] + objects["Sclerotic glomerulus"]["reference"] >= 10
     assert objects["Glomerulus"]["f1"] > 0.7
-    assert objects["Podocyte"]["truth"] >= 100
+    assert objects["Podocyte"]["reference"] >= 100
     assert objects["Podocyte"]["f1"] > 0.55
     assert pixels["Glomerulus"]["dice"] > 0.7
     bundle = load_bundle(DEMONSTRATION)

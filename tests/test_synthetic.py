@@ -28,7 +28,7 @@ from wsiseg.classes import ClassMap
 from wsiseg.cli import wsiseg
 from wsiseg.errors import GeometryError, OutputError, WsisegError
 from wsiseg.geometry import Box, Frame
-from wsiseg.measure.stereology import correction_factor, true_caliper
+from wsiseg.measure.kidney.stereology import correction_factor, true_caliper
 from wsiseg.slides.open import open_slide
 from wsiseg.synthetic import Annotator, SlideSpec, SyntheticSlide, generate, svs, write_slide
 from wsiseg.synthetic.anatomy import ARTERY, DILATED, VEIN

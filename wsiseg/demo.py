@@ -20,7 +20,7 @@ from wsiseg.geometry import Box
 from wsiseg.inference.cascade import predict_within
 from wsiseg.inference.engines import make_engine
 from wsiseg.inference.predict import PredictOptions
-from wsiseg.measure.files import Wanted
+from wsiseg.measure.files import MeasureOptions
 from wsiseg.models import DEMONSTRATION
 from wsiseg.pictures import draw_outlines, save_picture
 from wsiseg.progress import Report
@@ -65,7 +65,9 @@ def run_demo(out: Path, *, device: str, engine: str, say: Callable[[str], None],
         said = read_annotations(prediction_path).polygons
         found = evaluate_slide(slide.name, truth, said, CLASSES, slide.frame, slide.frame, match_um=MATCH_UM)
         figures = summary([found], CLASSES, MATCH_UM)
-        measured = measure_pair(slide, truth_path, prediction_path, Wanted(thickness_um=SPEC.thickness_um))
+        measured = measure_pair(
+            slide, truth_path, prediction_path, MeasureOptions("kidney", thickness_um=SPEC.thickness_um)
+        )
         draw(slide, truth, said, out)
     figures["measurements"] = compare_measurements([measured])
     with translate_os_errors(out):
@@ -110,7 +112,7 @@ def draw(slide: Slide, truth: Sequence[LabelledPolygon], said: Sequence[Labelled
 
 def counted(measured: MeasuredPair) -> str:
     """Podocytes of each glomerulus against the truth, as a text table."""
-    sides: list[Any] = [measured.truth.glomeruli, measured.said.glomeruli]
+    sides: list[Any] = [measured.reference["glomeruli"], measured.prediction["glomeruli"]]
     lines = [f"{'podocyte profiles':<28}{'truth':>8}{'found':>8}"]
     for i, j, _ in measured.matches.found:
         place = f"glomerulus at {sides[0]['centroid_x_um'][i]:.0f}, {sides[0]['centroid_y_um'][i]:.0f} µm"

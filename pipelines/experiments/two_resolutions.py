@@ -153,7 +153,7 @@ def tables(result: dict[str, Any]) -> str:
         for c in NUCLEI:
             o = result[way]["within"]["objects"][c]
             lines.append(
-                f"| {name} | {c} | {o['truth']} | {o['found']} | {o['missed']} | {o['unmatched']} | {o['f1']:.3f} |"
+                f"| {name} | {c} | {o['reference']} | {o['found']} | {o['missed']} | {o['unmatched']} | {o['f1']:.3f} |"
             )
     return "\n".join(lines) + "\n"
 

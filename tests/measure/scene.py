@@ -9,8 +9,9 @@ from shapely import Point, affinity, box
 
 from wsiseg.annotations.polygon import LabelledPolygon
 from wsiseg.geometry import Frame
-from wsiseg.measure.names import ClassRoles
-from wsiseg.measure.slide import Measured, TissueContext, measure
+from wsiseg.measure.kidney.measure import measure_kidney
+from wsiseg.measure.kidney.roles import ClassRoles
+from wsiseg.measure.objects import Measured, TissueContext
 
 ALL = ClassRoles(("Glomerulus",), ("Sclerotic glomerulus",), ("Podocyte",))
 SIDE = 1600.0  # µm: a square slide
@@ -31,7 +32,7 @@ def measured(
 ) -> Measured:
     """Annotations given in µm, measured in a plane of this µm/px."""
     where = place(mpp, how.pop("tissue", TISSUE), how.pop("cortex", None))
-    return measure([replace(r, polygon=to_px(r.polygon, mpp)) for r in regions], where, names, **how)
+    return measure_kidney([replace(r, polygon=to_px(r.polygon, mpp)) for r in regions], where, names, **how)
 
 
 def disc(x: float, y: float, r: float, label: str = "Glomerulus") -> LabelledPolygon:

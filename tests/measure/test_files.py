@@ -23,9 +23,9 @@ from wsiseg.annotations.polygon import LabelledPolygon
 from wsiseg.classes import ClassMap
 from wsiseg.cli import document_measurements
 from wsiseg.errors import MismatchError, OutputError
-from wsiseg.measure.columns import TABLES, names_of
-from wsiseg.measure.files import Wanted, check_output, measure_files, write_measured
-from wsiseg.measure.parents import NOBODY
+from wsiseg.measure.files import MeasureOptions, check_output, measure_files, write_measured
+from wsiseg.measure.kidney.columns import TABLES
+from wsiseg.measure.nesting import NOBODY
 from wsiseg.measure.tables import write_tables
 from wsiseg.slides.memory import MemoryBackend
 from wsiseg.slides.slide import Slide
@@ -54,9 +54,9 @@ def outlines(tmp_path: Path) -> Path:
 
 
 def test_the_geojson_and_the_tables_tell_the_same(outlines: Path, tmp_path: Path) -> None:
-    found, read, names = measure_files(picture(), [outlines], Wanted(thickness_um=3))
-    assert found.slides["tissue_area_mm2"][0] == pytest.approx(1.96, rel=0.05)
-    write_measured(tmp_path / "out.geojson", picture(), found, read, names)
+    found, read = measure_files(picture(), [outlines], MeasureOptions(thickness_um=3))
+    assert found["slides"]["tissue_area_mm2"][0] == pytest.approx(1.96, rel=0.05)
+    write_measured(tmp_path / "out.geojson", picture(), found, read)
     features = check_file(tmp_path / "out.geojson", mixed=True)
     assert len(features) == len(scene())
     kinds = {f["properties"]["classification"]["name"]: f["properties"]["objectType"] for f in features}
@@ -66,21 +66,21 @@ def test_the_geojson_and_the_tables_tell_the_same(outlines: Path, tmp_path: Path
     }
     by_id = {f["id"]: f for f in features}
     for name in ("glomeruli", "podocytes"):
-        for row, uuid in enumerate(found.tables()[name]["id"]):
+        for row, uuid in enumerate(found.tables[name]["id"]):
             said = by_id[uuid]["properties"]["measurements"]
             for column in TABLES[name]:
                 if column.shown:
-                    assert said[column.shown] == pytest.approx(float(found.tables()[name][column.name][row])), column
+                    assert said[column.shown] == pytest.approx(float(found.tables[name][column.name][row])), column
             assert said["score"] == 0.5
     held = [f for f in features if f["properties"]["objectType"] == "annotation"]
     shapes = [shapely.geometry.shape(f["geometry"]) for f in held]
-    nuclei = [shapely.geometry.shape(by_id[i]["geometry"]) for i in found.podocytes["id"]]
+    nuclei = [shapely.geometry.shape(by_id[i]["geometry"]) for i in found["podocytes"]["id"]]
     resolved = [None if i == NOBODY else held[i]["id"] for i in resolve(shapes, nuclei)]
-    assert resolved == found.podocytes["parent"].tolist()
-    again, _, _ = measure_files(picture(), [tmp_path / "out.geojson"], Wanted(thickness_um=3))
-    for name, columns in found.tables().items():
+    assert resolved == found["podocytes"]["parent"].tolist()
+    again, _ = measure_files(picture(), [tmp_path / "out.geojson"], MeasureOptions(thickness_um=3))
+    for name, columns in found.tables.items():
         for column, values in columns.items():
-            np.testing.assert_array_equal(again.tables()[name][column], values, err_msg=column)
+            np.testing.assert_array_equal(again.tables[name][column], values, err_msg=column)
 
 
 def test_several_files_are_taken_together(outlines: Path, tmp_path: Path) -> None:
@@ -89,20 +89,20 @@ def test_several_files_are_taken_together(outlines: Path, tmp_path: Path) -> Non
     for name, wanted in (("g", False), ("p", True)):
         some = [r for r in regions if (r.label == "Podocyte") == wanted]
         write_annotations(tmp_path / f"{name}.geojson", some, classes=classes)
-    one, _, _ = measure_files(picture(), [outlines], Wanted())
-    two, _, _ = measure_files(picture(), [tmp_path / "g.geojson", tmp_path / "p.geojson"], Wanted())
-    assert two.podocytes["parent"].tolist() == one.podocytes["parent"].tolist()
-    assert two.glomeruli["podocytes"].tolist() == one.glomeruli["podocytes"].tolist()
-    alone, _, _ = measure_files(picture(), [tmp_path / "g.geojson"], Wanted())
-    assert alone.podocytes is None
+    one, _ = measure_files(picture(), [outlines], MeasureOptions())
+    two, _ = measure_files(picture(), [tmp_path / "g.geojson", tmp_path / "p.geojson"], MeasureOptions())
+    assert two["podocytes"]["parent"].tolist() == one["podocytes"]["parent"].tolist()
+    assert two["glomeruli"]["podocytes"].tolist() == one["glomeruli"]["podocytes"].tolist()
+    alone, _ = measure_files(picture(), [tmp_path / "g.geojson"], MeasureOptions())
+    assert "podocytes" not in alone.tables
 
 
 def test_outlines_of_another_slide_are_refused(outlines: Path, tmp_path: Path) -> None:
-    found, read, names = measure_files(picture(), [outlines], Wanted())
-    write_measured(tmp_path / "out.geojson", picture(), found, read, names)
+    found, read = measure_files(picture(), [outlines], MeasureOptions())
+    write_measured(tmp_path / "out.geojson", picture(), found, read)
     other = Slide(MemoryBackend(np.full((80, 80, 3), 200, np.uint8), 2.0))
     with pytest.raises(MismatchError, match="800 × 800 px at 2 µm/px, not 80 × 80"):
-        measure_files(other, [tmp_path / "out.geojson"], Wanted())
+        measure_files(other, [tmp_path / "out.geojson"], MeasureOptions())
     with pytest.raises(OutputError, match="is one of the outline files"):
         check_output(outlines, [outlines])
 
@@ -110,8 +110,8 @@ def test_outlines_of_another_slide_are_refused(outlines: Path, tmp_path: Path) -
 def test_given_tissue_counts(outlines: Path, tmp_path: Path) -> None:
     classes = ClassMap(("Background", "Tissue"))
     write_annotations(tmp_path / "t.geojson", [LabelledPolygon(box(50, 50, 750, 400), "Tissue")], classes=classes)
-    found, _, _ = measure_files(picture(), [outlines], Wanted(tissue=tmp_path / "t.geojson"))
-    assert found.slides["tissue_area_mm2"][0] == pytest.approx(1.4 * 0.7)
+    found, _ = measure_files(picture(), [outlines], MeasureOptions(tissue=tmp_path / "t.geojson"))
+    assert found["slides"]["tissue_area_mm2"][0] == pytest.approx(1.4 * 0.7)
 
 
 def dictionary() -> dict[str, list[tuple[str, ...]]]:
@@ -119,7 +119,7 @@ def dictionary() -> dict[str, list[tuple[str, ...]]]:
     text = (ROOT / "docs" / "measurements.md").read_text(encoding="utf-8")
     found = {}
     for name in TABLES:
-        part = text.split(f"\n## {name.capitalize()}\n")[1].split("\n## ")[0]
+        part = text.split(f"\n### Table `{name}` of `kidney`\n")[1].split("\n##")[0]
         rows = [tuple(c.strip() for c in line.strip("|").split("|")) for line in part.splitlines() if line[:3] == "| `"]
         found[name] = rows
     return found
@@ -139,7 +139,7 @@ def test_every_column_written_is_in_the_dictionary(
 ) -> None:
     names = ALL if podocytes else replace(ALL, podocytes=())
     found = measured(scene(), names=names, thickness_um=thickness, cortex=TISSUE if cortex else None)
-    write_tables(tmp_path, found.tables(), "csv")
+    write_tables(tmp_path, found.tables, "csv")
     gone = {"`--thickness-um`": thickness is not None, "`--cortex`": cortex, "podocyte class": podocytes}
     for name, rows in dictionary().items():
         if name == "podocytes" and not podocytes:
@@ -153,11 +153,10 @@ def test_every_column_written_is_in_the_dictionary(
             if all(there for reason, there in gone.items() if reason in absent):
                 wanted += [column.strip(" `") for column in columns.split(",")]
         assert header == wanted
-        assert tuple(header) == names_of(name, podocytes=podocytes, thickness=thickness is not None, cortex=cortex)
 
 
 def test_tables_are_whole_and_replace_only_when_told(tmp_path: Path) -> None:
-    tables = measured(scene(), thickness_um=3).tables()
+    tables = measured(scene(), thickness_um=3).tables
     folder = tmp_path / "out"
     write_tables(folder, tables, "csv")
     rows = table(folder / "glomeruli.csv")
@@ -173,7 +172,7 @@ def test_tables_are_whole_and_replace_only_when_told(tmp_path: Path) -> None:
 
 
 def test_parquet(tmp_path: Path) -> None:
-    tables = measured(scene(), thickness_um=3).tables()
+    tables = measured(scene(), thickness_um=3).tables
     parquet = pytest.importorskip("pyarrow.parquet")
     write_tables(tmp_path, tables, "parquet")
     for name, columns in tables.items():
@@ -212,7 +211,7 @@ def test_real_biopsies(kidney: Path, tmp_path: Path, name: str) -> None:
     from wsiseg.slides.open import open_slide
 
     with open_slide(kidney / f"{name}.svs") as slide:
-        found, read, names = measure_files(slide, [kidney / f"{name}.geojson"], Wanted())
+        found, read = measure_files(slide, [kidney / f"{name}.geojson"], MeasureOptions())
         frame = slide.frame
         coarse = frame.at(8.0)
         pixels = slide.read(coarse.box, coarse).astype(np.int64)
@@ -222,7 +221,7 @@ def test_real_biopsies(kidney: Path, tmp_path: Path, name: str) -> None:
         f["id"]: shapely.make_valid(shapely.geometry.shape(f["geometry"])).area * frame.mpp * frame.mpp_y
         for f in features
     }
-    g, s = found.glomeruli, {column: values[0] for column, values in found.slides.items()}
+    g, s = found["glomeruli"], {column: values[0] for column, values in found["slides"].items()}
     assert dict(zip(g["id"], g["area_um2"], strict=True)) == pytest.approx(by_hand)
     sclerotic = [f["properties"]["classification"]["name"] == "Sclerotic glomerulus" for f in features]
     assert (s["glomeruli"], s["sclerotic_glomeruli"]) == (len(features), sum(sclerotic))
@@ -231,6 +230,6 @@ def test_real_biopsies(kidney: Path, tmp_path: Path, name: str) -> None:
     assert ((g["circularity"] > 0.4) & (g["circularity"] <= 1)).all()
     whole = g["equivalent_diameter_um"][~g["sclerotic"] & ~g["cut"]]
     assert ((whole > 40) & (whole < 350)).all()
-    assert found.podocytes is None
-    write_measured(tmp_path / "out.geojson", slide, found, read, names)
+    assert "podocytes" not in found.tables
+    write_measured(tmp_path / "out.geojson", slide, found, read)
     assert len(check_file(tmp_path / "out.geojson")) == len(features)

@@ -20,12 +20,12 @@ from wsiseg.annotations.trace import trace
 from wsiseg.classes import ClassMap
 from wsiseg.errors import ClassError, GeometryError
 from wsiseg.geometry import Box, Frame
-from wsiseg.measure import bootstrap
-from wsiseg.measure.edges import edge_share, tissue_outline
-from wsiseg.measure.names import ClassRoles, chosen
-from wsiseg.measure.parents import NOBODY, parents
+from wsiseg.measure import sample
+from wsiseg.measure.edges import edge_fraction, tissue_outline
+from wsiseg.measure.kidney.roles import ClassRoles, roles_of
+from wsiseg.measure.kidney.stereology import K, correction_factor, true_caliper
+from wsiseg.measure.nesting import NOBODY, parents
 from wsiseg.measure.shapes import equivalent_diameter, in_um, perimeter_and_circularity
-from wsiseg.measure.stereology import K, correction_factor, true_caliper
 from wsiseg.selection.tissue import TissueMask
 
 # --- stereology
@@ -66,7 +66,7 @@ def test_the_corrected_density_is_that_of_the_volume() -> None:
                 disc(x + f * math.cos(a), y + f * math.sin(a), max(p, 0.2), "Podocyte")
                 for a, f, p in zip(angle, far, profile, strict=True)
             ]
-    found = measured(regions, thickness_um=thickness).slides
+    found = measured(regions, thickness_um=thickness)["slides"]
     assert found["mean_podocyte_density_per_1e6_um3"][0] == pytest.approx(400, rel=0.10)
     assert found["mean_uncorrected_density_per_1e6_um3"][0] > 3 * 400, "every profile counted is far too many"
     assert found["caliper_um"][0] == pytest.approx(7.5, rel=0.08)
@@ -79,7 +79,7 @@ def test_the_corrected_density_is_that_of_the_volume() -> None:
 
 def test_sizes_by_hand() -> None:
     holed = Polygon(box(200, 200, 400, 300).exterior, [box(250, 220, 270, 240).exterior])
-    found = measured([LabelledPolygon(holed, "Glomerulus"), disc(800, 800, 50)], (0.5, 0.25)).glomeruli
+    found = measured([LabelledPolygon(holed, "Glomerulus"), disc(800, 800, 50)], (0.5, 0.25))["glomeruli"]
     assert found["area_um2"][0] == pytest.approx(200 * 100 - 400, abs=0.01)
     assert found["equivalent_diameter_um"][0] == pytest.approx(2 * math.sqrt(19600 / math.pi), rel=1e-6)
     assert found["perimeter_um"] == pytest.approx([600, 100 * math.pi], rel=0.025)
@@ -114,17 +114,17 @@ def test_no_number_depends_on_the_plane(shapes: list[Polygon], data: st.DataObje
     one = measured(regions, (0.25, 0.25), thickness_um=3, cortex=box(100, 100, 900, 900))
     other = measured(regions, mpp, thickness_um=3, cortex=box(100, 100, 900, 900))
     for name in ("glomeruli", "podocytes", "slides"):
-        for column, values in one.tables()[name].items():
-            again = other.tables()[name][column]
+        for column, values in one.tables[name].items():
+            again = other.tables[name][column]
             if column in ("id", "parent", "mpp_x", "mpp_y"):
                 continue
             if values.dtype.kind == "f":
                 np.testing.assert_allclose(again, values, rtol=0.01, atol=0.02, err_msg=column)
             else:
                 assert (again == values).all(), column
-    ids, again_ids = (m.glomeruli["id"].tolist() for m in (one, other))
-    assert [p and ids.index(p) for p in one.podocytes["parent"]] == [
-        p and again_ids.index(p) for p in other.podocytes["parent"]
+    ids, again_ids = (m["glomeruli"]["id"].tolist() for m in (one, other))
+    assert [p and ids.index(p) for p in one["podocytes"]["parent"]] == [
+        p and again_ids.index(p) for p in other["podocytes"]["parent"]
     ]
 
 
@@ -174,7 +174,7 @@ def test_nuclei_of_pixels_keep_their_diameter(mpp: float) -> None:
 def test_what_the_tissue_cuts() -> None:
     whole, far, chord = Point(500, 500).buffer(80), Point(500, 180 + 25).buffer(80), Point(900, 160).buffer(80)
     shapes = np.array([whole, far, shapely.intersection(chord, TISSUE), Point(1550, 1550).buffer(30)], dtype=object)
-    share = edge_share(shapes, TISSUE)
+    share = edge_fraction(shapes, TISSUE)
     assert share[0] == share[1] == 0, "25 µm of tissue lie between"
     straight, radius = 2 * math.sqrt(80**2 - 60**2), 80  # the chord at y = 100, and arcs up to y = 116
     arc = 2 * radius * (math.asin(60 / 80) - math.asin(44 / 80))
@@ -182,10 +182,10 @@ def test_what_the_tissue_cuts() -> None:
     assert share[2] == pytest.approx((straight + arc) / rest, rel=0.01)
     assert share[3] == 1, "outside the tissue"
     found = measured([LabelledPolygon(s, "Glomerulus") for s in shapes])
-    assert found.glomeruli["cut"].tolist() == [False, False, True, True]
-    assert found.slides["cut_glomeruli"] == 2
+    assert found["glomeruli"]["cut"].tolist() == [False, False, True, True]
+    assert found["slides"]["cut_glomeruli"] == 2
     hole = shapely.difference(TISSUE, box(560, 300, 700, 700))
-    assert edge_share(shapes[:1], hole)[0] > 0.1, "a hole is an end, too"
+    assert edge_fraction(shapes[:1], hole)[0] > 0.1, "a hole is an end, too"
 
 
 def test_the_slide_and_its_bounds_end_the_tissue() -> None:
@@ -195,7 +195,7 @@ def test_the_slide_and_its_bounds_end_the_tissue() -> None:
     assert outline.bounds == (200, 0, 900, 800)
     assert outline.area == 700 * 800
     halves = np.array([Point(200, 400).buffer(80), Point(550, 400).buffer(80)], dtype=object)
-    assert (edge_share(halves, outline) > 0.1).tolist() == [True, False]
+    assert (edge_fraction(halves, outline) > 0.1).tolist() == [True, False]
 
 
 # --- parents
@@ -228,24 +228,24 @@ def test_overlapping_glomeruli() -> None:
 
 def test_a_slide_by_hand() -> None:
     found = measured(scene(), thickness_um=3)
-    g = found.glomeruli
+    g = found["glomeruli"]
     assert g["class"].tolist() == ["Glomerulus", "Glomerulus", "Sclerotic glomerulus"]
     assert (g["sclerotic"].tolist(), g["cut"].tolist()) == ([False, False, True], [False, True, False])
     assert g["podocytes"].tolist() == [2, 0, 0]
     nuclear = shapely.area([scene()[1].polygon, scene()[4].polygon]).sum()
     assert g["podocyte_nuclear_area_um2"][0] == pytest.approx(nuclear, abs=0.2)
-    assert g["podocyte_nuclear_share"][0] == pytest.approx(nuclear / g["area_um2"][0], rel=0.01)
+    assert g["podocyte_nuclear_fraction"][0] == pytest.approx(nuclear / g["area_um2"][0], rel=0.01)
     d = 7.0  # the mean of 8 and 6
     factor = 1 / (float(true_caliper(d, 3)) / 3 + 1)
     assert g["podocyte_density_per_1e6_um3"] == pytest.approx(
         [2 * factor / (g["area_um2"][0] * 3) * 1e6, 0, 0], rel=0.01
     )
-    assert found.podocytes["parent"].tolist() == [g["id"][0], g["id"][0], None]
-    s = {name: values[0] for name, values in found.slides.items()}
+    assert found["podocytes"]["parent"].tolist() == [g["id"][0], g["id"][0], None]
+    s = {name: values[0] for name, values in found["slides"].items()}
     assert s["tissue_area_mm2"] == pytest.approx(1.96)
     assert (s["glomeruli"], s["sclerotic_glomeruli"], s["cut_glomeruli"], s["used_glomeruli"]) == (3, 1, 1, 1)
     assert s["glomeruli_per_mm2"] == pytest.approx(3 / 1.96)
-    assert s["sclerotic_share"] == pytest.approx(1 / 3)
+    assert s["sclerotic_fraction"] == pytest.approx(1 / 3)
     assert (s["podocytes"], s["podocytes_outside"], s["mean_podocytes"]) == (2, 1, 2)
     assert s["mean_area_um2"] == pytest.approx(g["area_um2"][0])
     assert s["profile_diameter_um"] == pytest.approx(d, rel=0.01)
@@ -255,53 +255,79 @@ def test_a_slide_by_hand() -> None:
 def test_what_nobody_looked_for_is_absent_not_none() -> None:
     glomeruli = [r for r in scene() if r.label != "Podocyte"]
     found = measured(glomeruli, names=replace(ALL, podocytes=()), thickness_um=3)
-    assert found.podocytes is None
-    assert not [c for t in found.tables().values() for c in t if "podocyte" in c or "density" in c or "thickness" in c]
+    assert "podocytes" not in found.tables
+    assert not [c for t in found.tables.values() for c in t if "podocyte" in c or "density" in c or "thickness" in c]
     found = measured(glomeruli, thickness_um=3)
-    assert found.glomeruli["podocytes"].tolist() == [0, 0, 0]
-    assert found.slides["mean_podocyte_density_per_1e6_um3"] == 0
-    assert np.isnan(found.slides["correction_factor"][0])
-    assert not [c for t in measured(scene()).tables().values() for c in t if "density" in c or "correction" in c]
+    assert found["glomeruli"]["podocytes"].tolist() == [0, 0, 0]
+    assert found["slides"]["mean_podocyte_density_per_1e6_um3"] == 0
+    assert np.isnan(found["slides"]["correction_factor"][0])
+    assert not [c for t in measured(scene()).tables.values() for c in t if "density" in c or "correction" in c]
 
 
 def test_an_empty_slide() -> None:
     found = measured([], tissue=Polygon(), thickness_um=3, cortex=box(0, 0, 9, 9))
-    assert found.slides["glomeruli"] == found.slides["tissue_area_mm2"] == 0
-    for name in ("glomeruli_per_mm2", "glomeruli_per_mm2_cortex", "sclerotic_share", "mean_area_um2"):
-        assert np.isnan(found.slides[name][0]), name
+    assert found["slides"]["glomeruli"] == found["slides"]["tissue_area_mm2"] == 0
+    for name in ("glomeruli_per_mm2", "glomeruli_per_mm2_cortex", "sclerotic_fraction", "mean_area_um2"):
+        assert np.isnan(found["slides"][name][0]), name
 
 
 def test_glomeruli_in_the_cortex() -> None:
-    s = measured(scene(), cortex=box(0, 0, 850, 850)).slides
+    s = measured(scene(), cortex=box(0, 0, 850, 850))["slides"]
     assert s["cortex_area_mm2"] == pytest.approx(0.75**2), "only where there is tissue"
     assert s["glomeruli_per_mm2_cortex"] == pytest.approx(2 / 0.75**2)
 
 
+class Numbers:
+    """Objects with one column, as a sample asks for them."""
+
+    def __init__(self, values: np.ndarray) -> None:
+        self.objects = self
+        self.column = values
+
+    def values(self, name: str) -> np.ndarray:
+        return self.column
+
+
+def mean_of(values: np.ndarray, seed: int) -> tuple[float, float, float]:
+    used = np.ones(len(values), np.bool_)
+    return sample.estimates({"x": lambda s: s.mean(s.values("x"))}, Numbers(values), used, seed)["x"]
+
+
 def test_the_bootstrap(monkeypatch: pytest.MonkeyPatch) -> None:
     values = np.random.default_rng(3).gamma(2, 50, 40)
-    columns = np.stack([np.ones(40), values], axis=1)
-    sums = bootstrap.resampled_sums(columns, seed=7)
-    assert (sums[:, 0] == 40).all(), "as many as there are"
-    low, high = bootstrap.interval(sums[:, 1] / sums[:, 0])
+    drawn = next(sample.draws(np.random.Generator(np.random.PCG64(7)), 40))
+    assert (drawn.sum(1) == 40).all(), "as many as there are"
+    mean, *ends = mean_of(values, seed=7)
+    assert mean == pytest.approx(values.mean())
     about = 1.96 * values.std() / math.sqrt(40)
-    assert (low, high) == pytest.approx((values.mean() - about, values.mean() + about), rel=0.05)
-    assert (sums == bootstrap.resampled_sums(columns, seed=7)).all()
-    assert (sums != bootstrap.resampled_sums(columns, seed=8)).any()
-    monkeypatch.setattr(bootstrap, "AT_ONCE", 333)
-    assert bootstrap.resampled_sums(columns, seed=7) == pytest.approx(sums), "memory changes nothing"
-    assert np.isnan(bootstrap.interval(np.array([np.nan]))[0])
+    assert ends == pytest.approx((values.mean() - about, values.mean() + about), rel=0.05)
+    assert mean_of(values, seed=7) == (mean, *ends)
+    assert mean_of(values, seed=8) != (mean, *ends)
+    monkeypatch.setattr(sample, "AT_ONCE", 333)
+    assert mean_of(values, seed=7) == pytest.approx((mean, *ends)), "memory changes nothing"
+    assert np.isnan(sample.interval(np.array([np.nan]))[0])
+    assert np.isnan(mean_of(values[:1], seed=7)[1]), "one object does not vary"
+
+
+def test_many_objects_are_drawn_in_groups(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = np.random.default_rng(4).gamma(2, 50, 3000)
+    monkeypatch.setattr(sample, "MOST_UNITS", 500)
+    mean, low, high = mean_of(values, seed=7)
+    about = 1.96 * values.std() / math.sqrt(3000)
+    assert mean == pytest.approx(values.mean())
+    assert (low, high) == pytest.approx((mean - about, mean + about), rel=0.01)
 
 
 # --- names
 
 
 def test_which_class_is_what() -> None:
-    assert chosen({"Glomerulus", "Sclerotic glomerulus", "Podocyte", "X"}) == ALL
-    assert chosen({"GS", "Glomerulus"}, sclerotic=("GS",)) == ClassRoles(("Glomerulus",), ("GS",))
-    assert chosen(()) == ClassRoles((), ()), "a file without any object"
+    assert roles_of({"Glomerulus", "Sclerotic glomerulus", "Podocyte", "X"}) == ALL
+    assert roles_of({"GS", "Glomerulus"}, sclerotic=("GS",)) == ClassRoles(("Glomerulus",), ("GS",))
+    assert roles_of(()) == ClassRoles((), ()), "a file without any object"
     with pytest.raises(ClassError, match=r"'Podocyt'.*Did you mean 'Podocyte'"):
-        chosen({"Glomerulus", "Podocyte"}, podocytes=("Podocyt",))
-    with pytest.raises(ClassError, match="two things"):
-        chosen({"Glomerulus"}, glomeruli=("Glomerulus",), sclerotic=("Glomerulus",))
+        roles_of({"Glomerulus", "Podocyte"}, podocytes=("Podocyt",))
+    with pytest.raises(ClassError, match="two roles"):
+        roles_of({"Glomerulus"}, glomeruli=("Glomerulus",), sclerotic=("Glomerulus",))
     with pytest.raises(ClassError, match="--glomeruli"):
-        chosen({"Tubule"})
+        roles_of({"Tubule"})

@@ -31,7 +31,7 @@ from wsiseg.report.images import bar_length, with_scale_bar
 from wsiseg.report.page import document, paragraph, section, table
 from wsiseg.report.results import results_report
 from wsiseg.report.slide import Sources, slide_report
-from wsiseg.report.tables import key_figures, read_measurements
+from wsiseg.report.tables import declared, explained, read_measurements
 from wsiseg.report.training import read_log, training_report
 from wsiseg.report.write import Wanted, write_report
 
@@ -102,18 +102,18 @@ def test_a_slide_with_everything(files: dict[str, Path], tmp_path: Path) -> None
     tables, quality, out = tmp_path / "tables", tmp_path / "quality", tmp_path / "report.html"
     assert command("measure", files["slide"], files["said"], "--out", tables).exit_code == 0
     assert command("qc", files["slide"], "--out", quality).exit_code == 0
-    words = ["report", files["slide"], files["said"], "--truth", files["truth"], "--out", out]
+    words = ["report", files["slide"], files["said"], "--reference", files["truth"], "--out", out]
     done = command(*words, "--measurements", tables, "--qc", quality)
     assert done.exit_code == 0, (done.output, done.exception)
     page = check(out.read_bytes())
-    for title in ("Overview", "Key figures", "Distributions", "Quality", "Against the truth", "Objects"):
+    for title in ("Overview", "Measurements", "Distributions", "Quality", "Compared with the reference", "Objects"):
         assert title in page.text
     assert "12 outlines of said.geojson" in page.text
     assert "Look at tissue" in page.text, "a slide of 0.4 mm² has little"
     assert "mean_area_um2" in page.text
     assert "lowest IoU" in page.text
     assert "Missed" not in page.text, "nothing is"
-    assert "Without a partner" in page.text
+    assert "Unmatched" in page.text
     assert "limits of agreement" in page.text
     first = out.read_bytes()
     assert command(*words, "--measurements", tables, "--qc", quality).exit_code == 0
@@ -122,12 +122,21 @@ def test_a_slide_with_everything(files: dict[str, Path], tmp_path: Path) -> None
 
 def test_the_figures_of_the_truth_are_those_of_evaluate(files: dict[str, Path], tmp_path: Path) -> None:
     out = tmp_path / "r.html"
-    assert command("report", files["slide"], files["said"], "--truth", files["truth"], "--out", out).exit_code == 0
-    words = ["evaluate", "--slide", files["slide"], "--truth", files["truth"], "--prediction", files["said"], "--json"]
+    assert command("report", files["slide"], files["said"], "--reference", files["truth"], "--out", out).exit_code == 0
+    words = [
+        "evaluate",
+        "--slide",
+        files["slide"],
+        "--reference",
+        files["truth"],
+        "--prediction",
+        files["said"],
+        "--json",
+    ]
     told = json.loads(command(*words).output)["pooled"]
     text = Page(out.read_bytes()).text
     for row in told["objects"].values():
-        assert f"{row['truth']} {row['predicted']} {row['found']} {row['missed']} {row['unmatched']}" in text
+        assert f"{row['reference']} {row['predicted']} {row['found']} {row['missed']} {row['unmatched']}" in text
     for line in told["confusion"]:
         assert " ".join(map(str, line)) in text
     assert f"{told['pixels']['Glomerulus']['iou']:.4g}" in text
@@ -221,7 +230,7 @@ def test_many_slides(tmp_path: Path) -> None:
     assert "9 (8 to 10)" in page.text
     assert "Slides that failed: 1" in page.text
     assert "a is damaged." in page.text
-    assert "16 glomeruli, median 31.5" in page.text
+    assert "16 objects, median 31.5" in page.text
 
 
 def test_what_it_refuses(files: dict[str, Path], tmp_path: Path) -> None:
@@ -275,13 +284,14 @@ def test_plots_are_the_same_for_the_same_numbers() -> None:
         )
 
 
-def test_key_figures_have_units_and_intervals(tmp_path: Path) -> None:
+def test_measurements_have_units_and_intervals(tmp_path: Path) -> None:
+    """A table of version 0.1, which said "share" for a fraction."""
     (tmp_path / "slides.csv").write_text(
         "slide,sclerotic_share,sclerotic_share_low,sclerotic_share_high,mpp_x\ns,0.25,0.1,,0.5\n"
     )
     (tmp_path / "glomeruli.csv").write_text("slide\n")
-    rows = key_figures(read_measurements(tmp_path).slides)
-    assert [row[:3] for row in rows] == [("mpp_x", "0.5 µm/px", ""), ("sclerotic_share", "0.25", "")]
+    rows = explained(read_measurements(tmp_path).slides, declared("kidney", "slides"))
+    assert [row[:3] for row in rows] == [("mpp_x", "0.5 µm/px", ""), ("sclerotic_fraction", "0.25", "")]
 
 
 def test_the_policy_allows_the_style_that_is_there() -> None:
@@ -307,7 +317,7 @@ def browser() -> Iterator[Any]:
 
 def test_it_opens_in_a_browser_and_asks_for_nothing(browser: Any, files: dict[str, Path], tmp_path: Path) -> None:
     out = tmp_path / "report.html"
-    assert command("report", files["slide"], files["said"], "--truth", files["truth"], "--out", out).exit_code == 0
+    assert command("report", files["slide"], files["said"], "--reference", files["truth"], "--out", out).exit_code == 0
     page = browser.new_page(viewport={"width": 360, "height": 800})
     complaints: list[str] = []
     page.on("console", lambda message: complaints.append(message.text))

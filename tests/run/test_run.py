@@ -236,7 +236,7 @@ def test_a_report_of_what_there_is(lab: Lab, tmp_path: Path, results_of: Results
     assert made[0] == made[1]
     page = (tmp_path / "a" / "slides" / "s1" / "report.html").read_text()
     assert "Quality" in page
-    assert "Key figures" in page
+    assert "Measurements" in page
     assert str(tmp_path) not in page
     write_report(tmp_path / "all.html", Wanted(tmp_path / "a"))
     assert "s1" in (tmp_path / "all.html").read_text()

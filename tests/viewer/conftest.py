@@ -23,7 +23,7 @@ def scene(tmp_path: Path) -> Iterator[Scene]:
     prediction = write(tmp_path / "prediction.geojson", outlines())
     truth = write(tmp_path / "truth.geojson", outlines(9.0)[:8])
     labels = write_labels(tmp_path / "labels.zarr")
-    opened = open_scene(small_slide(), [prediction, labels], truth=truth, classes=["Sclerotic glomerulus"])
+    opened = open_scene(small_slide(), [prediction, labels], reference=truth, classes=["Sclerotic glomerulus"])
     yield opened
     opened.close()
 

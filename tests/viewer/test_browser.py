@@ -28,7 +28,7 @@ def served(tmp_path: Path) -> Iterator[tuple[str, Scene]]:
     prediction = write(tmp_path / "prediction.geojson", outlines())
     truth = write(tmp_path / "truth.geojson", outlines(9.0)[:8])
     labels = write_labels(tmp_path / "labels.zarr")
-    scene = open_scene(small_slide(), [prediction, labels], truth=truth, classes=["Sclerotic glomerulus"])
+    scene = open_scene(small_slide(), [prediction, labels], reference=truth, classes=["Sclerotic glomerulus"])
     scene.shown = {PREDICTION}
     with serving(scene) as address:
         yield address, scene

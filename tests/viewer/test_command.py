@@ -42,7 +42,7 @@ def test_what_it_refuses_is_one_sentence(slide: Path, tmp_path: Path) -> None:
             ([slide, labels], "another size"),
             ([slide, tmp_path / "none.zarr"], "no label map"),
             ([slide, said, said], "named twice"),
-            ([slide, "--truth", said], "no outlines to hold"),
+            ([slide, "--reference", said], "no outlines to compare"),
             ([slide, "--host", "192.0.2.7"], "cannot listen"),
             ([slide, "--host", "no such host"], "no address"),
         ]

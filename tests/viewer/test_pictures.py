@@ -60,7 +60,7 @@ def prepare(folder: Path) -> None:
     """What a person has after `wsiseg demo`, with a label map of the glomeruli, measurements and flags besides."""
     run_demo(folder, device="cpu", engine="torch", say=print, report=lambda progress: None)
     slide, outlines, labels = (folder / name for name in ("slide.svs", "prediction.geojson", "labels.zarr"))
-    judged = ["--truth", folder / "truth.geojson", "--measurements", folder / "tables", "--qc", folder / "quality"]
+    judged = ["--reference", folder / "truth.geojson", "--measurements", folder / "tables", "--qc", folder / "quality"]
     for words in (
         ["predict", "--slide", slide, "--model", GLOMERULI, "--out", folder / "same.geojson", "--labels", labels],
         ["measure", slide, outlines, "--thickness-um", SPEC.thickness_um, "--out", folder / "tables"],
@@ -149,7 +149,7 @@ def test_the_viewer_is_drawn(name: str, browser: Any, made: Path) -> None:
     paths, truth, size, act = VIEWS[name]
     with open_slide(made / "slide.svs") as slide:
         named = [made / path for path in paths]
-        scene = open_scene(slide, named, truth=made / truth if truth else None)
+        scene = open_scene(slide, named, reference=made / truth if truth else None)
         with serving(scene) as address:
             context = browser.new_context(viewport=size, reduced_motion="reduce")
             screen = Screen(context.new_page(), address)
@@ -162,7 +162,7 @@ def test_the_viewer_is_drawn(name: str, browser: Any, made: Path) -> None:
     assert screen.complaints == []
 
 
-REPORTS = {"report": "", "report-truth": "Against the truth", "report-objects": "Objects"}
+REPORTS = {"report": "", "report-truth": "Compared with the reference", "report-objects": "Objects"}
 
 
 @pytest.mark.parametrize("name", REPORTS)

@@ -17,7 +17,7 @@ NEXT: dict[str, tuple[tuple[str, str], ...]] = {
     ),
     "predict": (
         ("wsiseg view {slide} {outlines}", "look at them and review them in the browser"),
-        ("wsiseg measure {slide} {outlines}", "tables of glomeruli and podocytes"),
+        ("wsiseg measure {slide} {outlines}", "tables of measurements"),
         ("wsiseg report {slide} {outlines}", "a page to read and send"),
     ),
     "measure": (("wsiseg report {slide} {outlines} --measurements {out}", "a page to read and send"),),
@@ -32,8 +32,8 @@ NEXT: dict[str, tuple[tuple[str, str], ...]] = {
     ),
     "synth": (("wsiseg view {slide} {truth}", "look at it in the browser"),),
     "demo": (
-        ("wsiseg view {slide} {outlines} --truth {truth}", "look at them in the browser"),
-        ("wsiseg report {slide} {outlines} --truth {truth}", "a page to read"),
+        ("wsiseg view {slide} {outlines} --reference {truth}", "look at them in the browser"),
+        ("wsiseg report {slide} {outlines} --reference {truth}", "a page to read"),
     ),
 }
 

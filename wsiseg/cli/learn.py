@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import click
 
 from wsiseg.cli.ending import say_next
 from wsiseg.cli.measure import measured_options
+from wsiseg.cli.renamed import Renamed
 from wsiseg.cli.screen import log_option, overwrite_option, progress_bar, quiet_option, slide_mpp_option
 
 PATH = click.Path(path_type=Path)
@@ -64,9 +66,12 @@ def train(
 @click.command()
 @click.option(
     "--slide", "slides", type=PATH, required=True, multiple=True,
-    help="The slide, for its size and µm/px; several when --slide, --truth and --prediction are repeated.",
+    help="The slide, for its size and µm/px; several when --slide, --reference and --prediction are repeated.",
 )  # fmt: skip
-@click.option("--truth", "truths", type=PATH, required=True, multiple=True, help="Annotations to judge by.")
+@click.option(
+    "--reference", "references", cls=Renamed, was="--truth", type=PATH, required=True, multiple=True,
+    help="Annotations to compare with.",
+)  # fmt: skip
 @click.option(
     "--prediction", "predictions", type=PATH, required=True, multiple=True, help="Annotations, or a label map (.zarr)."
 )
@@ -94,34 +99,36 @@ def train(
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @slide_mpp_option
 def evaluate(
-    slides: tuple[Path, ...], truths: tuple[Path, ...], predictions: tuple[Path, ...], resolution: float,
+    slides: tuple[Path, ...], references: tuple[Path, ...], predictions: tuple[Path, ...], resolution: float,
     match_um: float | None,
-    measurements: bool, table: Path | None, glomeruli: tuple[str, ...], sclerotic: tuple[str, ...],
+    measurements: bool, table: Path | None, profile: Any, glomeruli: tuple[str, ...], sclerotic: tuple[str, ...],
     podocytes: tuple[str, ...], thickness_um: float | None, as_json: bool, slide_mpp: float | None,
 ) -> None:  # fmt: skip
-    """Compare predictions with the truth over whole slides: pixels, objects and, if asked for, measurements."""
+    """Compare predictions with the reference over whole slides: pixels, objects and, if asked for, measurements."""
     from wsiseg.errors import WsisegError
-    from wsiseg.measure.files import Wanted
+    from wsiseg.measure.files import MeasureOptions
 
-    if not len(slides) == len(truths) == len(predictions):
-        raise WsisegError("Give --slide, --truth and --prediction once for each slide, in the same order.")
-    wanted = Wanted(glomeruli, sclerotic, podocytes, thickness_um)
-    if not measurements and (table is not None or wanted != Wanted()):
-        raise WsisegError("--csv, --thickness-um and the names of classes are about measurements: say --measurements.")
+    if not len(slides) == len(references) == len(predictions):
+        raise WsisegError("Give --slide, --reference and --prediction once for each slide, in the same order.")
+    wanted = MeasureOptions(profile, glomeruli, sclerotic, podocytes, thickness_um)
+    if not measurements and (table is not None or wanted != MeasureOptions()):
+        raise WsisegError(
+            "--csv, --profile, --thickness-um and the names of classes are about measurements: say --measurements."
+        )
 
     from wsiseg.evaluation.compare import common_classes, compare_files
     from wsiseg.evaluation.evaluate import render, summary
     from wsiseg.evaluation.measurements import compare_measurements, measure_pair, render_measurements, write_agreement
     from wsiseg.slides.open import open_slide
 
-    classes = common_classes(list(zip(truths, predictions, strict=True))) if len(slides) > 1 else None
+    classes = common_classes(list(zip(references, predictions, strict=True))) if len(slides) > 1 else None
     found, pairs = [], []
-    for slide, truth, prediction in zip(slides, truths, predictions, strict=True):
+    for slide, reference, prediction in zip(slides, references, predictions, strict=True):
         with open_slide(slide, mpp=slide_mpp) as opened:
-            one, classes = compare_files(opened, truth, prediction, resolution, classes, match_um)
+            one, classes = compare_files(opened, reference, prediction, resolution, classes, match_um)
             found.append(one)
             if measurements:
-                pairs.append(measure_pair(opened, truth, prediction, wanted))
+                pairs.append(measure_pair(opened, reference, prediction, wanted))
     assert classes is not None
     result = summary(found, classes, match_um)
     if measurements:

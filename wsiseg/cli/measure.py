@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,26 +12,33 @@ from wsiseg.cli.ending import say_next
 from wsiseg.cli.screen import overwrite_option, slide_mpp_option
 
 if TYPE_CHECKING:
-    from wsiseg.measure.slide import Table
+    from wsiseg.measure.column import Table
+    from wsiseg.measure.objects import Measured
 
 PATH = click.Path(path_type=Path)
 
 MEASURED = (
     click.option(
+        "--profile", type=click.Choice(["auto", "generic", "kidney"]), default="auto", show_default=True,
+        metavar="NAME",
+        help="What to measure: generic (objects of any organ) or kidney (glomeruli, sclerosis, podocytes). auto takes "
+        "kidney where a class is a glomerulus, else generic.",
+    ),
+    click.option(
         "--glomeruli", multiple=True, metavar="CLASS",
-        help="Class of glomeruli that are not globally sclerotic; may be repeated. Glomerulus where left out.",
+        help="Kidney: class of glomeruli that are not globally sclerotic; may be repeated. Glomerulus by default.",
     ),
     click.option(
         "--sclerotic", multiple=True, metavar="CLASS",
-        help="Class of globally sclerotic glomeruli; may be repeated. Sclerotic glomerulus where left out.",
+        help="Kidney: class of globally sclerotic glomeruli; may be repeated. Sclerotic glomerulus by default.",
     ),
     click.option(
         "--podocytes", multiple=True, metavar="CLASS",
-        help="Class of podocyte nuclei; may be repeated. Podocyte or Podocyte nucleus where left out.",
+        help="Kidney: class of podocyte nuclei; may be repeated. Podocyte or Podocyte nucleus by default.",
     ),
     click.option(
         "--thickness-um", type=float, metavar="µM",
-        help="Thickness of the section; without it there are no podocyte densities.",
+        help="Kidney: thickness of the section; without it no podocyte densities are computed.",
     ),
 )  # fmt: skip
 
@@ -53,20 +60,22 @@ def measured_options(command: Callable[..., Any]) -> Callable[..., Any]:
 )  # fmt: skip
 @click.option("--geojson", type=PATH, metavar="FILE", help="Write the outlines with their measurements for QuPath too.")
 @measured_options
-@click.option("--tissue", type=PATH, metavar="FILE", help="Annotations of the tissue; looked for where left out.")
-@click.option("--cortex", type=PATH, metavar="FILE", help="Annotations of the cortex, for glomeruli per mm² of it.")
+@click.option("--tissue", type=PATH, metavar="FILE", help="Annotations of the tissue; found in the slide by default.")
+@click.option(
+    "--cortex", type=PATH, metavar="FILE", help="Kidney: annotations of the cortex, for glomeruli per mm² of cortex."
+)
 @click.option(
     "--seed", type=click.IntRange(0), default=0, show_default=True, metavar="N", help="Of the bootstrap intervals."
 )
 @slide_mpp_option
 @overwrite_option
 def measure(
-    slide: Path, outlines: tuple[Path, ...], out: Path | None, format: str, geojson: Path | None,
+    slide: Path, outlines: tuple[Path, ...], out: Path | None, format: str, geojson: Path | None, profile: Any,
     glomeruli: tuple[str, ...], sclerotic: tuple[str, ...], podocytes: tuple[str, ...], thickness_um: float | None,
     tissue: Path | None, cortex: Path | None, seed: int, slide_mpp: float | None, overwrite: bool,
 ) -> None:  # fmt: skip
-    """Measure tissue, glomeruli and podocytes of SLIDE from its OUTLINES, one or more files."""
-    from wsiseg.measure.files import Wanted, check_output, measure_files, write_measured
+    """Measure the objects on SLIDE from its OUTLINES, one or more files."""
+    from wsiseg.measure.files import MeasureOptions, check_output, measure_files, write_measured
     from wsiseg.measure.tables import check_folder, write_tables
     from wsiseg.slides.open import open_slide
 
@@ -74,30 +83,38 @@ def measure(
     check_folder(out, format, overwrite=overwrite)
     if geojson is not None:
         check_output(geojson, outlines)
-    wanted = Wanted(glomeruli, sclerotic, podocytes, thickness_um, tissue, cortex, seed)
+    options = MeasureOptions(profile, glomeruli, sclerotic, podocytes, thickness_um, tissue, cortex, seed)
     with open_slide(slide, mpp=slide_mpp) as opened:
-        measured, read, names = measure_files(opened, outlines, wanted)
+        measured, read = measure_files(opened, outlines, options)
     if geojson is not None:
-        written = write_measured(geojson, opened, measured, read, names)
+        written = write_measured(geojson, opened, measured, read)
         click.echo(f"{geojson}: {written}", err=True)
-    write_tables(out, measured.tables(), format, overwrite=overwrite)
-    for line in _lines(measured.slides):
+    write_tables(out, measured.tables, format, overwrite=overwrite)
+    for line in _lines(measured):
         click.echo(line)
-    click.echo(f"{out}: {', '.join(f'{name}.{format}' for name in measured.tables())}", err=True)
+    files = ", ".join(f"{name}.{format}" for name in measured.tables)
+    click.echo(f"{out}: {files} (profile {measured.profile})", err=True)
     readable = out if format == "csv" else None  # by reports
     say_next("measure", slide_mpp=slide_mpp, slide=slide, outlines=outlines, out=readable)
 
 
-def _lines(slides: Table) -> list[str]:
-    """The figures of a slide for people; docs/measurements.md tells what they are."""
-    lines = []
-    for name, values in slides.items():
+def _lines(measured: Measured) -> Iterator[str]:
+    """The numbers of a slide for people; docs/measurements.md tells what they are."""
+    yield from _row(measured["slides"], 0)
+    classes = measured.tables.get("classes", {})
+    for row, label in enumerate(classes.get("class", ())):
+        yield ""
+        yield str(label)
+        yield from _row({name: values for name, values in classes.items() if name not in ("slide", "class")}, row)
+
+
+def _row(table: Table, row: int) -> Iterator[str]:
+    for name, values in table.items():
         if name.endswith(("_low", "_high")):
             continue
-        value = values[0]
+        value = values[row]
         shown = value if isinstance(value, str) else f"{value:.6g}" if value == value else "–"
-        low, high = (slides.get(f"{name}_{end}") for end in ("low", "high"))
-        if low is not None and high is not None and low[0] == low[0]:
-            shown += f"  ({low[0]:.4g} to {high[0]:.4g})"
-        lines.append(f"{name:<38}{shown}")
-    return lines
+        low, high = (table.get(f"{name}_{end}") for end in ("low", "high"))
+        if low is not None and high is not None and low[row] == low[row]:
+            shown += f"  ({low[row]:.4g} to {high[row]:.4g})"
+        yield f"{name:<38}{shown}"

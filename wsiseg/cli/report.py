@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from wsiseg.cli.renamed import Renamed
 from wsiseg.cli.screen import slide_mpp_option
 
 PATH = click.Path(path_type=Path)
@@ -15,17 +16,20 @@ PATH = click.Path(path_type=Path)
 @click.argument("results", type=PATH)
 @click.argument("outlines", type=PATH, nargs=-1)
 @click.option("--out", type=PATH, metavar="FILE.html", default=Path("report.html"), show_default=True, help="The page.")
-@click.option("--truth", type=PATH, metavar="FILE", help="Annotations to judge by.")
+@click.option(
+    "--reference", cls=Renamed, was="--truth", type=PATH, metavar="FILE",
+    help="Annotations to compare the outlines with.",
+)  # fmt: skip
 @click.option("--measurements", type=PATH, metavar="DIR", help="Tables of `wsiseg measure` (CSV).")
 @click.option("--qc", "quality", type=PATH, metavar="DIR", help="Folder of `wsiseg qc`.")
 @slide_mpp_option
 def report(
-    results: Path, outlines: tuple[Path, ...], out: Path, truth: Path | None, measurements: Path | None,
+    results: Path, outlines: tuple[Path, ...], out: Path, reference: Path | None, measurements: Path | None,
     quality: Path | None, slide_mpp: float | None,
 ) -> None:  # fmt: skip
     """One HTML file about RESULTS: a slide with its OUTLINES, a training run, or a folder of many slides' results."""
     from wsiseg.report.write import Wanted, write_report
 
-    wanted = Wanted(results, outlines, truth, measurements, quality, slide_mpp)
+    wanted = Wanted(results, outlines, reference, measurements, quality, slide_mpp)
     write_report(out, wanted)
     click.echo(f"{out}: {out.stat().st_size / 1e6:.1f} MB, opens in any browser")

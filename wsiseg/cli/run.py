@@ -48,7 +48,9 @@ PATH = click.Path(path_type=Path)
 @click.option(
     "--stages", metavar="A,B,…", help="Of tile, qc, predict, measure, export, report; the recipe's by default."
 )
-@click.option("--thickness-um", type=float, metavar="µM", help="Thickness of the sections, for podocyte densities.")
+@click.option(
+    "--thickness-um", type=float, metavar="µM", help="Kidney: thickness of the sections, for podocyte densities."
+)
 @click.option(
     "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a value of the recipe, as run.labels=true."
 )  # fmt: skip
@@ -72,7 +74,7 @@ def run(
         names = ", ".join(repr(name.strip()) for name in stages.split(","))
         overrides = (*overrides, f"run.stages=[{names}]")
     if thickness_um is not None:
-        overrides = (*overrides, f"run.thickness_um={thickness_um}")
+        overrides = (*overrides, f"measure.thickness_um={thickness_um}")
     loaded = load_recipe(recipe, overrides, places=False)
 
     from wsiseg.run.listed import list_slides

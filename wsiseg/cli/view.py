@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from wsiseg.cli.renamed import Renamed
 from wsiseg.cli.screen import slide_mpp_option
 
 PATH = click.Path(path_type=Path)
@@ -14,7 +15,10 @@ PATH = click.Path(path_type=Path)
 @click.command()
 @click.argument("slide", type=PATH)
 @click.argument("layers", type=PATH, nargs=-1, metavar="[OUTLINES.geojson | LABELS.zarr]...")
-@click.option("--truth", type=PATH, metavar="FILE", help="Annotations to hold the first outline file against.")
+@click.option(
+    "--reference", cls=Renamed, was="--truth", type=PATH, metavar="FILE",
+    help="Annotations to compare the first outline file with.",
+)  # fmt: skip
 @click.option(
     "--classes", metavar="A,B,…", default="", help="More classes to choose from when objects are reviewed."
 )  # fmt: skip
@@ -28,7 +32,7 @@ PATH = click.Path(path_type=Path)
 @click.option("--no-browser", is_flag=True, help="Only print the address.")
 @slide_mpp_option
 def view(
-    slide: Path, layers: tuple[Path, ...], truth: Path | None, classes: str, port: int, host: str, no_browser: bool,
+    slide: Path, layers: tuple[Path, ...], reference: Path | None, classes: str, port: int, host: str, no_browser: bool,
     slide_mpp: float | None,
 ) -> None:  # fmt: skip
     """Show SLIDE in the browser, with outlines and label maps over it, and review them."""
@@ -41,5 +45,5 @@ def view(
 
     more = tuple(dict.fromkeys(name.strip() for name in classes.split(",") if name.strip()))
     with listen(host, port) as listener, open_slide(slide, mpp=slide_mpp) as opened:
-        scene = open_scene(opened, layers, truth=truth, classes=more, say=say)
+        scene = open_scene(opened, layers, reference=reference, classes=more, say=say)
         serve(scene, listener, host, browse=not no_browser, say=say)

@@ -28,15 +28,15 @@ class Agreement:
 
     Attributes:
         n: pairs
-        truth, measured: means of either side
-        bias: mean of measured minus truth, and its 95 % interval
+        reference, measured: means of either side
+        bias: mean of measured minus reference, and its 95 % interval
         sd: standard deviation of the differences
         lower, upper: limits of agreement, bias ± 1.96 sd, and the 95 % interval of each
         ccc: Lin's concordance correlation coefficient, -1 to 1, and its 95 % interval
     """
 
     n: int
-    truth: float | None = None
+    reference: float | None = None
     measured: float | None = None
     bias: float | None = None
     bias_interval: Interval | None = None
@@ -64,13 +64,13 @@ class Agreement:
         return row
 
 
-def agreement(truth: ArrayLike, measured: ArrayLike) -> Agreement:
+def agreement(reference: ArrayLike, measured: ArrayLike) -> Agreement:
     """Bland-Altman and concordance of pairs; a pair of which one side is not there (NaN) is left out.
 
     Args:
-        truth, measured: (n,) numbers of one unit, pair by pair
+        reference, measured: (n,) numbers of one unit, pair by pair
     """
-    x, y = np.asarray(truth, np.float64), np.asarray(measured, np.float64)
+    x, y = np.asarray(reference, np.float64), np.asarray(measured, np.float64)
     both = np.isfinite(x) & np.isfinite(y)
     x, y = x[both], y[both]
     n = len(x)

@@ -210,7 +210,7 @@ def pixel_figures(confusion: np.ndarray, classes: ClassMap) -> dict[str, dict[st
 def object_figures(found: int, missed: int, unmatched: int) -> dict[str, float | int | None]:
     """Counts, precision, recall and F1 of objects, and by how many the prediction's count is off."""
     return {
-        "truth": found + missed,
+        "reference": found + missed,
         "predicted": found + unmatched,
         "found": found,
         "missed": missed,
@@ -256,9 +256,9 @@ def render(result: dict[str, Any]) -> str:
     near = result.get("match_um")
     rule = f"IoU ≥ {result['match_iou']:g}" if near is None else f"centroids ≤ {near:g} µm"
     lines += ["", f"{'objects (' + rule + ')':<28}"]
-    lines[-1] += f"{'truth':>8}{'found':>8}{'missed':>8}{'unmatched':>11}{'precision':>11}{'recall':>8}{'F1':>8}"
+    lines[-1] += f"{'reference':>11}{'found':>8}{'missed':>8}{'unmatched':>11}{'precision':>11}{'recall':>8}{'F1':>8}"
     for name, row in pooled["objects"].items():
-        counts = f"{row['truth']:>8}{row['found']:>8}{row['missed']:>8}{row['unmatched']:>11}"
+        counts = f"{row['reference']:>11}{row['found']:>8}{row['missed']:>8}{row['unmatched']:>11}"
         lines.append(f"{name:<28}{counts}{_text(row['precision']):>11}{_text(row['recall']):>8}{_text(row['f1']):>8}")
     if near is not None:
         wide = f"Objects wider than {result['match_iou_above_um']:g} µm match by their overlap"

@@ -1,78 +1,73 @@
-"""Measurements of a prediction against those of the truth: over matched glomeruli, and over slides."""
+"""Measurements of a prediction against those of the reference: over matched objects, and over slides."""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from wsiseg.annotations.polygon import LabelledPolygon
 from wsiseg.atomic import atomic_write
 from wsiseg.evaluation.agreement import Agreement, agreement
 from wsiseg.evaluation.evaluate import MATCH_IOU, Matches, match_objects
-from wsiseg.measure.files import Read, Wanted, read_all, tissue_context_of
-from wsiseg.measure.names import ClassRoles, chosen
-from wsiseg.measure.slide import Measured, measure
+from wsiseg.measure.files import MeasureOptions, Read, measure_read, read_all, tissue_context_of
+from wsiseg.measure.objects import Measured
+from wsiseg.measure.profiles import compared_columns
 from wsiseg.slides.slide import Slide
 from wsiseg.stores.labels import LabelMap
 from wsiseg.stores.objects import objects_of
 
-# What is compared, in this order, as far as both sides have it.
-OF_GLOMERULI = (
-    "area_um2", "perimeter_um", "equivalent_diameter_um", "circularity", "podocytes", "podocyte_nuclear_area_um2",
-    "podocyte_nuclear_share", "uncorrected_density_per_1e6_um3", "podocyte_density_per_1e6_um3",
-)  # fmt: skip
-OF_SLIDES = (
-    "glomeruli", "glomeruli_per_mm2", "sclerotic_glomeruli", "sclerotic_share", "cut_glomeruli", "used_glomeruli",
-    "mean_area_um2", "mean_equivalent_diameter_um", "mean_circularity", "podocytes", "mean_podocytes",
-    "mean_podocyte_nuclear_area_um2", "mean_podocyte_nuclear_share", "profile_diameter_um", "caliper_um",
-    "mean_uncorrected_density_per_1e6_um3", "mean_podocyte_density_per_1e6_um3",
-)  # fmt: skip
+# The table whose rows are matched one by one, and the one that sums up a slide.
+MATCHED = {"generic": "objects", "kidney": "glomeruli"}
+SUMMARY = {"generic": "classes", "kidney": "slides"}
 
 
 @dataclass(frozen=True, slots=True)
 class MeasuredPair:
-    """One slide, measured twice.
+    """One slide, measured twice with one profile.
 
     Attributes:
-        truth, said: all measurements by the true and by the predicted outlines
-        matches: of glomeruli of either kind, by their place in the two tables
+        reference, prediction: all measurements of either side
+        matches: of the rows of the two tables of objects, whatever their class
     """
 
-    truth: Measured
-    said: Measured
+    reference: Measured
+    prediction: Measured
     matches: Matches
 
+    @classmethod
+    def of(cls, reference: Measured, prediction: Measured) -> MeasuredPair:
+        """Two measurements, their objects matched."""
+        table = MATCHED[reference.profile]
+        return cls(reference, prediction, match_objects(reference.polygons_of(table), prediction.polygons_of(table)))
 
-def measure_pair(slide: Slide, truth: Path, prediction: Path, wanted: Wanted) -> MeasuredPair:
-    """Measure a slide by its true and by its predicted outlines, with the same tissue.
+    @property
+    def sides(self) -> tuple[Measured, Measured]:
+        """Reference and prediction."""
+        return self.reference, self.prediction
+
+
+def measure_pair(slide: Slide, reference: Path, prediction: Path, options: MeasureOptions) -> MeasuredPair:
+    """Measure a slide by its reference and by its predicted outlines, with the same tissue.
 
     Args:
         slide: for its µm/px and its tissue
-        truth: outlines
+        reference: annotations
         prediction: outlines, or a label map (.zarr)
-        wanted: class names count for both sides; a class needs to be known to one of them
+        options: class names count for both sides; a class needs to be known to one of them
 
     Raises:
         AnnotationError, MismatchError, ClassError, GeometryError: as `wsiseg.measure.files.measure_files`
     """
-    sides = read_all([truth], slide.frame), _prediction(prediction, slide)
+    sides = read_all([reference], slide.frame), _prediction(prediction, slide)
     known = sides[0].known | sides[1].known
-    names = chosen(known, wanted.glomeruli, wanted.sclerotic, wanted.podocytes)
-    place = tissue_context_of(slide, wanted)
-
-    def measured(side: Read) -> Measured:
-        # Who does not know podocytes has not found none; nobody looked for any.
-        looked = names if side.known & set(names.podocytes) else replace(names, podocytes=())
-        return measure(side.polygons, place, looked, thickness_um=wanted.thickness_um, seed=wanted.seed)
-
-    true, said = measured(sides[0]), measured(sides[1])
-    return MeasuredPair(true, said, match_objects(glomeruli_of(true, names), glomeruli_of(said, names)))
+    place = tissue_context_of(slide, options)
+    return MeasuredPair.of(*(measure_read(side, place, options, known) for side in sides))
 
 
 def _prediction(path: Path, slide: Slide) -> Read:
@@ -82,86 +77,125 @@ def _prediction(path: Path, slide: Slide) -> Read:
     return Read(tuple(objects_of(labels)), labels.classes, frozenset(labels.classes.names[1:]))
 
 
-def glomeruli_of(measured: Measured, names: ClassRoles) -> list[LabelledPolygon]:
-    """The outlines of the rows of the table of glomeruli."""
-    return [region for region in measured.polygons if region.label in names.any_glomeruli]
-
-
 def compare_measurements(pairs: Sequence[MeasuredPair]) -> dict[str, Any]:
-    """Agreement of every measurement that both sides of all slides have, as JSON values.
+    """Agreement of every compared measurement that both sides of all slides have, as JSON values.
+
+    Measurements of the generic profile are compared class by class, and named `CLASS: NAME`.
+
+    Args:
+        pairs: one or more slides, all measured with one profile
 
     Returns:
-        "glomeruli" and "slides" -> measurement -> `Agreement.to_json`, with the numbers of glomeruli found, missed and
-        unmatched beside them
+        the tables of objects and of slides or classes -> measurement -> `Agreement.to_json`, with the numbers of
+        objects found, missed and unmatched beside them
     """
+    profile = pairs[0].reference.profile
+    matched, summary = MATCHED[profile], SUMMARY[profile]
     return {
+        "profile": profile,
         "match_iou": MATCH_IOU,
         "matched": {
             "found": sum(len(p.matches.found) for p in pairs),
             "missed": sum(len(p.matches.missed) for p in pairs),
             "unmatched": sum(len(p.matches.unmatched) for p in pairs),
         },
-        "glomeruli": {name: found.to_json() for name, found in _over_glomeruli(pairs).items()},
-        "slides": {name: found.to_json() for name, found in _over_slides(pairs).items()},
+        matched: _compared(matched, pairs, [_matched_rows(p) for p in pairs]),
+        summary: _compared(summary, pairs, [_same_rows(p, summary) for p in pairs]),
     }
 
 
-def _over_glomeruli(pairs: Sequence[MeasuredPair]) -> dict[str, Agreement]:
-    found = {}
-    for name in OF_GLOMERULI:
-        if not all(name in side.glomeruli for p in pairs for side in (p.truth, p.said)):
-            continue
-        truth = [p.truth.glomeruli[name][[i for i, _, _ in p.matches.found]] for p in pairs if p.matches.found]
-        said = [p.said.glomeruli[name][[j for _, j, _ in p.matches.found]] for p in pairs if p.matches.found]
-        found[name] = agreement(np.concatenate([*truth, []]), np.concatenate([*said, []]))
+# The rows of the reference and the rows of the prediction that are compared, one with the other.
+Rows = tuple[Sequence[int], Sequence[int]]
+
+
+def _matched_rows(pair: MeasuredPair) -> Rows:
+    """Matched objects; with the generic profile those of one class."""
+    found = [(i, j) for i, j, _ in pair.matches.found]
+    if pair.reference.profile == "generic":
+        one, other = (side["objects"]["class"] for side in pair.sides)
+        found = [(i, j) for i, j in found if one[i] == other[j]]
+    return [i for i, _ in found], [j for _, j in found]
+
+
+def _same_rows(pair: MeasuredPair, table: str) -> Rows:
+    """Every row of a summary: both sides have the same ones, in the same order."""
+    rows = range(len(next(iter(pair.reference[table].values()))))
+    return rows, rows
+
+
+def _compared(table: str, pairs: Sequence[MeasuredPair], rows: Sequence[Rows]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for title, keep in _groups(table, pairs):
+        for name in compared_columns(pairs[0].reference.profile, table, _classes(pairs)):
+            if not all(name in side[table] for pair in pairs for side in pair.sides):
+                continue
+            values: list[list[NDArray[Any]]] = [[], []]
+            for pair, both in zip(pairs, rows, strict=True):
+                kept = keep(pair.reference[table], both[0])
+                for n, side in enumerate(pair.sides):
+                    values[n].append(side[table][name][np.asarray(both[n], np.int64)[kept]])
+            one, other = (np.concatenate([*side, []]).astype(np.float64) for side in values)
+            if title and not (np.isfinite(one) & np.isfinite(other)).any():
+                continue  # such as nuclei that lie in nuclei
+            found[title + name] = agreement(one, other).to_json()
     return found
 
 
-def _over_slides(pairs: Sequence[MeasuredPair]) -> dict[str, Agreement]:
-    found = {}
-    for name in OF_SLIDES:
-        if all(name in side.slides for p in pairs for side in (p.truth, p.said)):
-            truth, said = ([float(side.slides[name][0]) for side in sides] for sides in _sides(pairs))
-            found[name] = agreement(truth, said)
-    return found
+def _groups(table: str, pairs: Sequence[MeasuredPair]) -> Iterator[tuple[str, Any]]:
+    """What begins the name of a measurement, and which of some rows of the reference it is about."""
+    if pairs[0].reference.profile != "generic":
+        yield "", lambda _, rows: np.ones(len(rows), np.bool_)
+        return
+    for label in _classes(pairs):
+        yield f"{label}: ", lambda found, rows, label=label: np.array([found["class"][i] == label for i in rows], bool)
 
 
-def _sides(pairs: Sequence[MeasuredPair]) -> tuple[list[Measured], list[Measured]]:
-    return [p.truth for p in pairs], [p.said for p in pairs]
+def _classes(pairs: Iterable[MeasuredPair]) -> tuple[str, ...]:
+    """The classes of a generic comparison."""
+    found = (
+        label for pair in pairs if "classes" in pair.reference.tables for label in pair.reference["classes"]["class"]
+    )
+    return tuple(dict.fromkeys(found))
 
 
 def write_agreement(path: Path, result: dict[str, Any]) -> None:
-    """Write the result of `compare_measurements` as CSV, one line a measurement; empty where there is no figure."""
+    """Write the result of `compare_measurements` as CSV, one line a measurement; empty where nothing is known."""
     text = io.StringIO()
     header = ["over", "measurement", *Agreement(0).to_row()]
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow(header)
-    for over in ("glomeruli", "slides"):
-        for name, figures in result[over].items():
-            values = Agreement(**figures).to_row().values()
+    for over in _tables(result):
+        for name, statistics in result[over].items():
+            values = Agreement(**statistics).to_row().values()
             rows.writerow([over, name, *("" if v is None else format(v, ".10g") for v in values)])
     with atomic_write(path) as sink:
         sink.write(text.getvalue().encode())
+
+
+def _tables(result: dict[str, Any]) -> tuple[str, str]:
+    profile = result["profile"]
+    return MATCHED[profile], SUMMARY[profile]
 
 
 def render_measurements(result: dict[str, Any]) -> str:
     """The result of `compare_measurements` as text tables."""
     lines = []
     matched = result["matched"]
+    over_objects, over_slides = _tables(result)
     titles = {
-        "glomeruli": f"over {matched['found']} matched glomeruli (IoU ≥ {result['match_iou']:g}; "
+        over_objects: f"over {matched['found']} matched {over_objects} (IoU ≥ {result['match_iou']:g}; "
         f"{matched['missed']} missed, {matched['unmatched']} unmatched)",
-        "slides": "over slides",
+        over_slides: "over slides",
     }
     for over, title in titles.items():
         lines += ["", title]
         lines.append(
-            f"{'':<38}{'n':>5}{'truth':>11}{'bias':>11}  {'(95 %)':<24}{'limits of agreement':<24}{'CCC':>7}  (95 %)"
+            f"{'':<38}{'n':>5}{'reference':>11}{'bias':>11}  {'(95 %)':<24}{'limits of agreement':<24}{'CCC':>7}  (95 %)"
         )
         for name, f in result[over].items():
             limits = None if f["lower"] is None else (f["lower"], f["upper"])
             lines.append(
-                f"{name:<38}{f['n']:>5}{_text(f['truth']):>11}{_text(f['bias']):>11}  "
+                f"{name:<38}{f['n']:>5}{_text(f['reference']):>11}{_text(f['bias']):>11}  "
                 f"{_span(f['bias_interval']):<24}{_span(limits):<24}"
                 f"{'–' if f['ccc'] is None else format(f['ccc'], '.3f'):>7}  {_span(f['ccc_interval'], '.3f')}"
             )

@@ -1,9 +1,9 @@
-"""Annotations in, the numbers of a nephropathologist out: everything in µm, at whatever µm/px it was outlined.
+"""Annotations in, measurements out: everything in µm, at whatever µm/px it was outlined.
 
-names       which class is a glomerulus, a sclerotic one, a podocyte
+column      a measurement is one declared Column        profiles    the tables that each profile declares
+generic     any organ: objects and their classes        kidney/     glomeruli, sclerosis, podocytes
+objects     the objects of a table, and its common columns
 shapes      area, perimeter, diameter, circularity      edges       how much of an outline lies where tissue ends
-parents     which glomerulus holds which nucleus        stereology  profiles in a section to nuclei in a volume
-figures     sums over glomeruli to figures of a slide   bootstrap   how sure these are
-slide       outlines -> Measured (all of the above)     columns     every column, its unit and meaning
+nesting     which object lies in which                  sample      how sure a mean is (bootstrap)
 files       files -> Measured -> GeoJSON                tables      Measured -> CSV, Parquet
 """

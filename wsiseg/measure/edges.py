@@ -3,7 +3,7 @@
 The tissue ends at glass, at a hole in it, at the slide's edge and at the edge of what was scanned. A point of an
 outline lies at the end of the tissue if it is outside the tissue or less than `REACH_UM` inside. A glomerulus whose
 pole or half was left behind ends in a chord along that line; one that lies whole beneath the kidney's capsule touches
-it in a short arc at most. So a glomerulus counts as cut when more than `CUT_SHARE` of its outer outline lies at the
+it in a short arc at most. So a glomerulus counts as cut when more than `CUT_FRACTION` of its outer outline lies at the
 end.
 
 Both numbers were chosen on five generated slides (seeds 1, 2, 4, 5, 6; mask of 8 µm/px): 19 of 26 cut glomeruli are
@@ -25,24 +25,24 @@ from wsiseg.measure.shapes import Numbers, Shapes
 from wsiseg.selection.tissue import TissueMask
 
 REACH_UM = 16.0
-CUT_SHARE = 0.1
+CUT_FRACTION = 0.1
 
 
 def tissue_outline(tissue: TissueMask, level0: Frame, bounds: Box) -> MultiPolygon | Polygon:
     """The outline of a mask in level-0 pixels, cut at the slide's edge and at the bounds of what was scanned."""
     classes = ClassMap(("Background", "Tissue"))
     parts = [r.polygon for r in trace([tissue.mask.astype(np.uint8)], classes, tissue.frame, level0)]
-    return within(shapely.union_all(parts), level0, bounds)
+    return on_slide(shapely.union_all(parts), level0, bounds)
 
 
-def within(shape: Polygon | MultiPolygon, level0: Frame, bounds: Box) -> MultiPolygon | Polygon:
+def on_slide(shape: Polygon | MultiPolygon, level0: Frame, bounds: Box) -> MultiPolygon | Polygon:
     """The part of a shape that lies on the slide and inside the bounds, all in level-0 pixels."""
     seen = bounds.overlap(level0.box)
     return shapely.intersection(shape, shapely.box(seen.x, seen.y, seen.right, seen.bottom))
 
 
-def edge_share(shapes: Shapes, tissue: Polygon | MultiPolygon, reach_um: float = REACH_UM) -> Numbers:
-    """Which part of each outer outline lies outside the tissue or less than `reach_um` inside it.
+def edge_fraction(shapes: Shapes, tissue: Polygon | MultiPolygon, reach_um: float = REACH_UM) -> Numbers:
+    """Which fraction of each outer outline lies outside the tissue or less than `reach_um` inside it.
 
     Args:
         shapes: (n,) in µm
@@ -53,16 +53,16 @@ def edge_share(shapes: Shapes, tissue: Polygon | MultiPolygon, reach_um: float =
     """
     deep = shapely.buffer(tissue, -reach_um)
     shapely.prepare(deep)
-    share = np.zeros(len(shapes))
+    fraction = np.zeros(len(shapes))
     for i in np.flatnonzero(~shapely.covers(deep, shapes)):
         ring = shapely.multilinestrings(list(shapely.get_exterior_ring(shapely.get_parts(shapes[i]))))
         left, top, right, bottom = ring.bounds
         # Only the tissue around matters; all of it would be slow on a large slide.
         near = shapely.clip_by_rect(deep, left - 1, top - 1, right + 1, bottom + 1)
-        share[i] = shapely.length(shapely.difference(ring, near)) / ring.length
-    return share
+        fraction[i] = shapely.length(shapely.difference(ring, near)) / ring.length
+    return fraction
 
 
-def is_cut(share: Numbers) -> NDArray[np.bool_]:
-    """(n,) whether a glomerulus with this share of its outline at the end of the tissue counts as cut."""
-    return share > CUT_SHARE
+def is_cut(fraction: Numbers) -> NDArray[np.bool_]:
+    """(n,) whether a glomerulus with this fraction of its outline at the end of the tissue counts as cut."""
+    return fraction > CUT_FRACTION

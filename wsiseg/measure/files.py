@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import shapely
 from shapely import MultiPolygon, Polygon
@@ -15,28 +15,38 @@ from wsiseg.annotations.formats import read_annotations
 from wsiseg.annotations.geojson_write import MOST_ANNOTATIONS, ObjectKind, write_geojson
 from wsiseg.annotations.polygon import Annotations, LabelledPolygon, Written
 from wsiseg.classes import ClassMap
-from wsiseg.errors import AnnotationError, MismatchError, OutputError
+from wsiseg.errors import AnnotationError, MismatchError, OutputError, WsisegError
 from wsiseg.geometry import Frame
-from wsiseg.measure.edges import tissue_outline, within
-from wsiseg.measure.names import ClassRoles, chosen, classes_of
-from wsiseg.measure.slide import Measured, TissueContext, measure
-from wsiseg.measure.stereology import checked_thickness
+from wsiseg.measure.edges import on_slide, tissue_outline
+from wsiseg.measure.generic import measure_generic
+from wsiseg.measure.kidney.measure import measure_kidney
+from wsiseg.measure.kidney.roles import GLOMERULI, SCLEROTIC, roles_of
+from wsiseg.measure.kidney.stereology import checked_thickness
+from wsiseg.measure.objects import Measured, TissueContext
 from wsiseg.selection.tissue import tissue_of
 from wsiseg.slides.slide import Slide
 
+Profile = Literal["auto", "generic", "kidney"]
+
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class MeasureOptions:
     """What to measure, as the user says it.
 
     Attributes:
-        glomeruli, sclerotic, podocytes: class names; the usual ones where empty
-        thickness_um: of the section; None if nobody knows
-        tissue: outlines of the tissue; it is looked for in the slide where None
-        cortex: outlines of the cortex
+        profile: "generic" for any organ, "kidney" for glomeruli and podocytes; "auto" is "kidney" where a class is
+            known as a glomerulus or an option of that profile is given, else "generic"
+        glomeruli, sclerotic, podocytes: class names of the kidney profile; the usual ones where empty
+        thickness_um: of the section, for the kidney profile; None if nobody knows
+        tissue: annotations of the tissue; it is looked for in the slide where None
+        cortex: annotations of the cortex, for the kidney profile
         seed: of the bootstrap
+
+    Raises:
+        WsisegError: an option of the kidney profile is given for the generic one
     """
 
+    profile: Profile = "auto"
     glomeruli: tuple[str, ...] = ()
     sclerotic: tuple[str, ...] = ()
     podocytes: tuple[str, ...] = ()
@@ -44,6 +54,26 @@ class Wanted:
     tissue: Path | None = None
     cortex: Path | None = None
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.profile == "generic" and self._of_kidney:
+            raise WsisegError(
+                f"{self._of_kidney[0]} belongs to the kidney profile: leave it out, or say --profile kidney."
+            )
+
+    @property
+    def _of_kidney(self) -> list[str]:
+        given = {
+            "--glomeruli": self.glomeruli, "--sclerotic": self.sclerotic, "--podocytes": self.podocytes,
+            "--thickness-um": self.thickness_um is not None, "--cortex": self.cortex is not None,
+        }  # fmt: skip
+        return [name for name, value in given.items() if value]
+
+    def profile_for(self, known: Iterable[str]) -> Literal["generic", "kidney"]:
+        """The profile for annotations that know these classes."""
+        if self.profile != "auto":
+            return self.profile
+        return "kidney" if self._of_kidney or {*GLOMERULI, *SCLEROTIC} & set(known) else "generic"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,25 +93,47 @@ class Read:
     origins: tuple[Mapping[str, Any], ...] = ()
 
 
-def measure_files(slide: Slide, outlines: Sequence[Path], wanted: Wanted) -> tuple[Measured, Read, ClassRoles]:
+def measure_files(slide: Slide, outlines: Sequence[Path], options: MeasureOptions) -> tuple[Measured, Read]:
     """Measure a slide.
 
     Args:
         slide: for its µm/px, its bounds, and where its tissue is
         outlines: one or more files, as of glomeruli and of podocytes; all are taken together
+        options: what to measure
 
     Raises:
         AnnotationError: a file cannot be read
         MismatchError: outlines were made from another slide
-        ClassError: a class was named that no file knows, or none is a glomerulus
+        ClassError: with the kidney profile, a class was named that no file knows, or none is a glomerulus
         GeometryError: no section has this thickness
     """
-    if wanted.thickness_um is not None:
-        checked_thickness(wanted.thickness_um)  # before the slide is looked at, which takes longest
+    if options.thickness_um is not None:
+        checked_thickness(options.thickness_um)  # before the slide is looked at, which takes longest
     read = read_all(outlines, slide.frame)
-    names = chosen(read.known, wanted.glomeruli, wanted.sclerotic, wanted.podocytes)
-    place = tissue_context_of(slide, wanted)
-    return measure(read.polygons, place, names, thickness_um=wanted.thickness_um, seed=wanted.seed), read, names
+    if options.profile_for(read.known) == "kidney":
+        roles_of(read.known, options.glomeruli, options.sclerotic, options.podocytes)
+    return measure_read(read, tissue_context_of(slide, options), options, read.known), read
+
+
+def measure_read(read: Read, place: TissueContext, options: MeasureOptions, known: frozenset[str]) -> Measured:
+    """Measure annotations that are read already.
+
+    Args:
+        read: what is measured
+        place: the slide's plane and tissue
+        options: what to measure
+        known: the classes that decide about the profile and the roles: those of `read`, and perhaps of what it is
+            compared with. Podocytes that `read` does not know are not measured: nobody looked for any.
+
+    Raises:
+        ClassError: as `measure_files`
+    """
+    if options.profile_for(known) == "generic":
+        return measure_generic(read.polygons, place, sorted(known), seed=options.seed)
+    roles = roles_of(known, options.glomeruli, options.sclerotic, options.podocytes)
+    if not read.known & set(roles.podocytes):
+        roles = replace(roles, podocytes=())
+    return measure_kidney(read.polygons, place, roles, thickness_um=options.thickness_um, seed=options.seed)
 
 
 def read_all(paths: Sequence[Path], level0: Frame) -> Read:
@@ -103,15 +155,41 @@ def _check_frame(path: Path, outlines: Annotations, level0: Frame) -> None:
         )
 
 
-def tissue_context_of(slide: Slide, wanted: Wanted) -> TissueContext:
+def classes_of(found: Iterable[Annotations]) -> tuple[ClassMap, frozenset[str]]:
+    """The classes that annotation files know: those of the model that made them, and those of their outlines.
+
+    Returns:
+        all of them with a background, in the colours of the first file that states them; and their names without
+        background and without what is to be ignored, perhaps none
+    """
+    colours: dict[str, tuple[int, int, int]] = {}
+    unstated: set[str] = set()
+    ignored = {"Ignore", "Ignore*"}
+    for outlines in found:
+        classes = outlines.classes
+        if classes is not None:
+            ignored |= set(classes.ignore_names)
+            for name, colour in zip(classes.names, classes.colours, strict=True):
+                colours.setdefault(name, colour)
+        unstated |= {r.label for r in outlines.polygons if r.label is not None}
+    plain = sorted(unstated - set(colours) - ignored - {"Background"})
+    stated = colours or {"Background": (255, 255, 255)}
+    names = (*stated, *plain)
+    known = frozenset(names[1:])
+    if not known:
+        names = (*names, "Object")  # a class map without a class is none
+    paint = ClassMap(names).colours[len(stated) :] if len(names) > len(stated) else ()
+    return ClassMap(names, (*stated.values(), *paint), tuple(sorted(ignored - set(names)))), known
+
+
+def tissue_context_of(slide: Slide, options: MeasureOptions) -> TissueContext:
     """Where the slide's tissue and cortex are."""
-    if wanted.tissue is None:
+    if options.tissue is None:
         tissue = tissue_outline(tissue_of(slide), slide.frame, slide.bounds)
     else:
-        tissue = _drawn(wanted.tissue, slide)
-    return TissueContext(
-        slide.name, slide.frame, tissue, None if wanted.cortex is None else _drawn(wanted.cortex, slide)
-    )
+        tissue = _drawn(options.tissue, slide)
+    cortex = None if options.cortex is None else _drawn(options.cortex, slide)
+    return TissueContext(slide.name, slide.frame, tissue, cortex)
 
 
 def _drawn(path: Path, slide: Slide) -> Polygon | MultiPolygon:
@@ -119,28 +197,27 @@ def _drawn(path: Path, slide: Slide) -> Polygon | MultiPolygon:
     _check_frame(path, found, slide.frame)
     if not found.polygons:
         raise AnnotationError(f"{path} has no outline: draw where the tissue is, or leave the option out.")
-    return within(shapely.union_all([r.polygon for r in found.polygons]), slide.frame, slide.bounds)
+    return on_slide(shapely.union_all([r.polygon for r in found.polygons]), slide.frame, slide.bounds)
 
 
-def write_measured(path: Path, slide: Slide, measured: Measured, read: Read, names: ClassRoles) -> Written:
-    """Write all outlines as GeoJSON, glomeruli and podocytes with their measurements.
+def write_measured(path: Path, slide: Slide, measured: Measured, read: Read) -> Written:
+    """Write all outlines as GeoJSON, with their measurements.
 
-    Glomeruli are annotations and podocytes detections, because QuPath's "Resolve hierarchy" goes by the centroid for
-    detections alone. Everything else is what `write_geojson` would make of it.
+    The profile decides what QuPath takes its classes for; everything else is what `write_geojson` would make of it.
 
     Raises:
         AnnotationError: QuPath does not open this suffix
         OutputError: the place cannot be written
     """
     labels = {r.label for r in measured.polygons}
-    others = sum(r.label not in names.any_glomeruli and r.label not in names.podocytes for r in measured.polygons)
+    others = sum(r.label not in measured.kinds for r in measured.polygons)
     rest: ObjectKind = "annotation" if others <= MOST_ANNOTATIONS else "detection"
     kinds: dict[str | None, ObjectKind] = dict.fromkeys(labels, rest)
-    kinds.update(dict.fromkeys(names.any_glomeruli, "annotation"))
-    kinds.update(dict.fromkeys(names.podocytes, "detection"))
+    kinds.update(measured.kinds)
     origin = {
         "kind": "measurements",
         "version": __version__,
+        "profile": measured.profile,
         "slide": dict(slide.identity),
         "level0": slide.frame.to_json(),
         "classes": read.classes.to_json(),

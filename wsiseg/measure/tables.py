@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from wsiseg.atomic import atomic_write, translate_os_errors
 from wsiseg.errors import OutputError
 from wsiseg.extras import require_extra
-from wsiseg.measure.columns import TABLES
-from wsiseg.measure.slide import Table
+from wsiseg.measure import profiles
+from wsiseg.measure.column import Table
 
 FORMATS = ("csv", "parquet")
 
@@ -62,7 +62,9 @@ def write_tables(folder: Path, tables: Mapping[str, Table], format: str, *, over
 
 def _ours(folder: Path) -> list[Path]:
     """The tables that a folder holds."""
-    return [path for name in TABLES for format in FORMATS if (path := folder / f"{name}.{format}").exists()]
+    return [
+        path for name in profiles.TABLE_NAMES for format in FORMATS if (path := folder / f"{name}.{format}").exists()
+    ]
 
 
 def _csv(table: Table) -> bytes:

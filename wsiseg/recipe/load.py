@@ -14,6 +14,9 @@ from pydantic import ValidationError
 from wsiseg.errors import RecipeError
 from wsiseg.recipe.schema import Recipe
 
+# Keys of version 0.1 that have another name or place now.
+MOVED = {f"run.{key}": f"measure.{key}" for key in ("thickness_um", "glomeruli", "sclerotic", "podocytes")}
+
 
 def load_recipe(path: Path, overrides: tuple[str, ...] = (), *, places: bool = True) -> Recipe:
     """Read a recipe.
@@ -80,6 +83,8 @@ def _explain(error: ValidationError) -> str:
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
+        if where in MOVED:
+            return f"the key {where!r} is called {MOVED[where]!r} now."
         *tables, key = first["loc"]
         section: Any = Recipe
         for table in tables:

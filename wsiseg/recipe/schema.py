@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -149,12 +149,6 @@ class Run(Section):
     )
     formats: tuple[Export, ...] = Field(("csv",), description="what `export` writes, by its file's ending")
     labels: bool = Field(False, description="keep the label map of `predict` too")
-    thickness_um: float | None = Field(
-        None, gt=0, description="µm, of the sections; left out: no podocyte densities are measured"
-    )
-    glomeruli: tuple[str, ...] = Field((), description="classes that `measure` takes for glomeruli; the usual ones")
-    sclerotic: tuple[str, ...] = Field((), description="classes of globally sclerotic glomeruli; the usual ones")
-    podocytes: tuple[str, ...] = Field((), description="classes of podocyte nuclei; the usual ones")
 
     @field_validator("stages")
     @classmethod
@@ -165,6 +159,41 @@ class Run(Section):
             if later in stages and "predict" not in stages[: stages.index(later)]:
                 raise ValueError(f"run.stages: {later} needs the outlines of predict, which must come before it")
         return stages
+
+
+class Measure(Section):
+    """[measure]: what the stage `measure` of `wsiseg run` measures. It decides nothing about training."""
+
+    profile: Literal["auto", "generic", "kidney"] = Field(
+        "auto",
+        description="`generic` measures the objects of any organ, `kidney` glomeruli, sclerosis and podocytes; `auto` is "
+        "`kidney` where a class is called Glomerulus or Sclerotic glomerulus, or a key below is set, else `generic`",
+    )
+    thickness_um: float | None = Field(
+        None, gt=0, description="kidney: thickness of the sections in µm; without it no podocyte densities are computed"
+    )
+    glomeruli: tuple[str, ...] = Field(
+        (), description="kidney: classes of glomeruli that are not globally sclerotic; `Glomerulus` when left out"
+    )
+    sclerotic: tuple[str, ...] = Field(
+        (), description="kidney: classes of globally sclerotic glomeruli; `Sclerotic glomerulus` when left out"
+    )
+    podocytes: tuple[str, ...] = Field(
+        (), description="kidney: classes of podocyte nuclei; `Podocyte` or `Podocyte nucleus` when left out"
+    )
+
+    @property
+    def stated(self) -> dict[str, Any]:
+        """The profile and the keys that are set, as JSON values."""
+        return {"profile": self.profile, **self.model_dump(mode="json", exclude_defaults=True)}
+
+    @model_validator(mode="after")
+    def _of_one_profile(self) -> Measure:
+        kidney = {name: getattr(self, name) for name in ("thickness_um", "glomeruli", "sclerotic", "podocytes")}
+        given = [name for name, value in kidney.items() if value]
+        if given and self.profile == "generic":
+            raise ValueError(f"measure.{given[0]} belongs to measure.profile = 'kidney'")
+        return self
 
 
 class Recipe(Section):
@@ -180,6 +209,7 @@ class Recipe(Section):
     training: Training
     predict: Predict = Predict()
     run: Run = Run()
+    measure: Measure = Measure()
 
     @model_validator(mode="after")
     def _check(self) -> Recipe:

@@ -59,13 +59,13 @@ def histogram(values: Numbers, quantity: str, colour: int = 0) -> bytes:
         return _svg(figure)
 
 
-def curves(lines: Mapping[str, tuple[Numbers, Numbers]], quantity: str, *, share: bool = False) -> bytes:
+def curves(lines: Mapping[str, tuple[Numbers, Numbers]], quantity: str, *, fraction: bool = False) -> bytes:
     """Numbers over the steps of a training run, as SVG.
 
     Args:
         lines: name -> (steps, values)
         quantity: what the values are
-        share: they lie between 0 and 1
+        fraction: they lie between 0 and 1
     """
     with matplotlib.rc_context(LOOK):
         figure = Figure(figsize=(5, 3))
@@ -76,7 +76,7 @@ def curves(lines: Mapping[str, tuple[Numbers, Numbers]], quantity: str, *, share
                 steps, values, label=_plain(name), color=COLOURS[i % len(COLOURS)], linewidth=1.5,
                 linestyle=LINES[i // len(COLOURS) % len(LINES)], marker=mark, markersize=4,
             )  # fmt: skip
-        if share:
+        if fraction:
             axes.set_ylim(0, 1.02)
         axes.set_xlabel("step")
         axes.set_ylabel(_plain(quantity))
@@ -85,11 +85,11 @@ def curves(lines: Mapping[str, tuple[Numbers, Numbers]], quantity: str, *, share
         return _svg(figure)
 
 
-def bland_altman(truth: Numbers, said: Numbers, found: Agreement, quantity: str) -> bytes:
+def bland_altman(reference: Numbers, said: Numbers, found: Agreement, quantity: str) -> bytes:
     """Differences over means, with bias and limits of agreement, as SVG.
 
     Args:
-        truth, said: (n,) pairs
+        reference, said: (n,) pairs
         found: their agreement, n above 1
         quantity: what was measured, with its unit
     """
@@ -99,7 +99,7 @@ def bland_altman(truth: Numbers, said: Numbers, found: Agreement, quantity: str)
     with matplotlib.rc_context(LOOK):
         figure = Figure(figsize=(5, 3.4))
         axes = figure.add_subplot()
-        axes.scatter((truth + said) / 2, said - truth, s=14, color=COLOURS[0], alpha=0.8)
+        axes.scatter((reference + said) / 2, said - reference, s=14, color=COLOURS[0], alpha=0.8)
         for value, line, name in (
             (found.bias, "-", "bias"),
             (found.upper, "--", "limits of agreement"),
@@ -108,28 +108,28 @@ def bland_altman(truth: Numbers, said: Numbers, found: Agreement, quantity: str)
             axes.axhline(value, color=COLOURS[1], linestyle=line, linewidth=1.2, label=name)
         axes.axhline(0, color="#444444", linewidth=0.8)
         axes.set_xlabel(f"mean of both, {quantity}")
-        axes.set_ylabel("prediction minus truth")
+        axes.set_ylabel("prediction minus reference")
         axes.legend(frameon=False, fontsize=8)
         return _svg(figure)
 
 
 def confusion(matrix: NDArray[np.int64], names: Sequence[str]) -> bytes:
-    """A confusion matrix as SVG: shares of the true class in colour and as text, truth by rows."""
+    """A confusion matrix as SVG: fractions of the reference class in colour and as text, reference by rows."""
     total = matrix.sum(1, keepdims=True)
-    share = np.divide(matrix, total, out=np.zeros(matrix.shape), where=total > 0)
+    fraction = np.divide(matrix, total, out=np.zeros(matrix.shape), where=total > 0)
     with matplotlib.rc_context(LOOK | {"axes.grid": False}):
         side = 1.6 + 0.8 * len(names)
         figure = Figure(figsize=(side + 1, side))
         axes = figure.add_subplot()
-        axes.imshow(share, cmap="cividis", vmin=0, vmax=1)
-        for r, c in np.ndindex(share.shape):
-            value = f"{share[r, c]:.3f}" if total[r] else "–"
-            axes.text(c, r, value, ha="center", va="center", color="black" if share[r, c] > 0.5 else "white")
+        axes.imshow(fraction, cmap="cividis", vmin=0, vmax=1)
+        for r, c in np.ndindex(fraction.shape):
+            value = f"{fraction[r, c]:.3f}" if total[r] else "–"
+            axes.text(c, r, value, ha="center", va="center", color="black" if fraction[r, c] > 0.5 else "white")
         labels = [_plain(name) for name in names]
         axes.set_xticks(range(len(names)), labels, rotation=30, ha="right")
         axes.set_yticks(range(len(names)), labels)
         axes.set_xlabel("predicted")
-        axes.set_ylabel("truth")
+        axes.set_ylabel("reference")
         return _svg(figure)
 
 

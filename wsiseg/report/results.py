@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,18 +12,23 @@ import numpy as np
 
 from wsiseg import __version__
 from wsiseg.errors import StoreError
-from wsiseg.measure.columns import SLIDES
 from wsiseg.qc.files import FLAGS
 from wsiseg.report import charts
 from wsiseg.report.page import Html, document, paragraph, picture, section, table
 from wsiseg.report.quality import Flags, read_flags
 from wsiseg.report.slide import flattened
-from wsiseg.report.tables import Measurements, number, numbers, read_measurements, shown
+from wsiseg.report.tables import Measurements, declared, numbers, read_measurements, shown, with_interval
 
 RUN, SLIDES_FOLDER = "run.json", "slides"
 MOST_LINES = 60  # slides in a plot
-COLUMNS = ("tissue_area_mm2", "glomeruli", "sclerotic_share", "mean_area_um2", "mean_podocyte_density_per_1e6_um3")
-UNITS = {column.name: column.unit for column in SLIDES}
+# What the table of all slides shows, as far as it is there.
+COLUMNS = {
+    "kidney": (
+        "tissue_area_mm2", "glomeruli", "sclerotic_fraction", "mean_area_um2", "mean_podocyte_density_per_1e6_um3",
+    ),
+    "generic": ("tissue_area_mm2", "objects", "objects_per_mm2"),
+}  # fmt: skip
+CLASS_COLUMNS = ("objects", "objects_per_mm2", "mean_area_um2", "mean_circularity")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +64,7 @@ def results_report(folder: Path) -> bytes:
         f"Report of {folder.resolve().name}",
         f"{len(found)} slides. Made by wsiseg {__version__}.",
         _failures(run),
-        _figures(found),
+        _measurements(found),
         _distributions(found),
         _quality(found),
         _provenance(run),
@@ -96,46 +102,76 @@ def _failures(run: dict[str, Any]) -> Html:
     )
 
 
-def _figures(found: list[Found]) -> Html:
-    there = [c for c in COLUMNS if any(f.measured and c in f.measured.slides for f in found)]
-    if not there:
-        return section("Key figures", paragraph("No slide has measurements: make them with wsiseg measure."))
-    rows = [[f.name, *(_cell(f.measured, column) for column in there)] for f in found]
-    head = ["slide", *(f"{c}, {UNITS[c]}" if UNITS[c] not in ("", "0 to 1") else c for c in there)]
-    return section("Key figures", table("Of each slide; in brackets 95 % intervals over its glomeruli", head, rows))
+def _measurements(found: list[Found]) -> Html:
+    profiles = list(dict.fromkeys(f.measured.profile for f in found if f.measured))
+    if not profiles:
+        return section("Measurements", paragraph("No slide has measurements: make them with wsiseg measure."))
+    parts = []
+    for profile in profiles:
+        chosen = [f for f in found if f.measured is None or f.measured.profile == profile]
+        there = [c for c in COLUMNS[profile] if any(f.measured and c in f.measured.slides for f in chosen)]
+        rows = [
+            [f.name, *("–" if f.measured is None else with_interval(f.measured.slides, column) for column in there)]
+            for f in chosen
+        ]
+        head = ["slide", *_with_units(profile, "slides", there)]
+        parts.append(table("Each slide, with 95 % intervals in brackets", head, rows, "sortable"))
+    parts.append(_classes(found))
+    return section("Measurements", *parts)
 
 
-def _cell(measured: Measurements | None, column: str) -> str:
-    if measured is None or column not in measured.slides:
-        return "–"
-    value = number(measured.slides[column][0])
-    ends = [number(measured.slides.get(f"{column}_{end}", [""])[0]) for end in ("low", "high")]
-    return shown(value) if None in ends else f"{shown(value)} ({shown(ends[0])} to {shown(ends[1])})"
+def _with_units(profile: str, name: str, columns: Sequence[str]) -> list[str]:
+    units = {c: column.unit for c, column in declared(profile, name).items()}
+    return [f"{c}, {units[c]}" if units[c] not in ("", "0 to 1") else c for c in columns]
+
+
+def _classes(found: list[Found]) -> Html:
+    """The classes of all slides that were measured with the generic profile."""
+    rows = [
+        [f.name, label, *(with_interval(f.measured.classes, column, row) for column in CLASS_COLUMNS)]
+        for f in found
+        if f.measured and f.measured.classes
+        for row, label in enumerate(f.measured.classes["class"])
+    ]
+    if not rows:
+        return Html("")
+    head = ["slide", "class", *_with_units("generic", "classes", CLASS_COLUMNS)]
+    return table("Each class on each slide, with 95 % intervals in brackets", head, rows, "sortable")
+
+
+def _quantities(found: list[Found]) -> dict[str, dict[str, np.ndarray]]:
+    """What is plotted -> slide -> values."""
+    plots: dict[str, dict[str, np.ndarray]] = {}
+    for f in found:
+        if f.measured is None:
+            continue
+        objects = f.measured.objects
+        if f.measured.profile == "kidney":
+            for column, quantity in (
+                ("area_um2", "area of glomeruli, µm²"),
+                ("podocyte_density_per_1e6_um3", "podocytes per 10⁶ µm³"),
+            ):
+                if column in objects:
+                    plots.setdefault(quantity, {})[f.name] = numbers(objects[column])
+        else:
+            for label in dict.fromkeys(objects["class"]):
+                area = [a for a, other in zip(objects["area_um2"], objects["class"], strict=True) if other == label]
+                plots.setdefault(f"area of {label or 'objects without a class'}, µm²", {})[f.name] = numbers(area)
+    return plots
 
 
 def _distributions(found: list[Found]) -> Html:
     plots = []
-    for column, quantity in (
-        ("area_um2", "area of glomeruli, µm²"),
-        ("podocyte_density_per_1e6_um3", "podocytes per 10⁶ µm³"),
-    ):
-        values = {
-            f.name: numbers(f.measured.glomeruli[column])
-            for f in found
-            if f.measured and column in f.measured.glomeruli
-        }
+    for quantity, values in _quantities(found).items():
         shown_values = dict(list(values.items())[:MOST_LINES])
         if not any(len(v) for v in shown_values.values()):
             continue
         everything = np.concatenate(list(values.values()))
-        says = f"{quantity}: {len(everything)} glomeruli, median {shown(float(np.median(everything)))}"
+        says = f"{quantity}: {len(everything)} objects, median {shown(float(np.median(everything)))}"
         if len(values) > MOST_LINES:
             says += f"; the first {MOST_LINES} of {len(values)} slides are shown"
-        plots.append(
-            picture(
-                "image/svg+xml", charts.by_slide(shown_values, quantity), f"A dot for each glomerulus. {says}", says
-            )
-        )
+        svg = charts.by_slide(shown_values, quantity)
+        plots.append(picture("image/svg+xml", svg, f"A dot for each object. {says}", says))
     return section("Distributions", *plots) if plots else Html("")
 
 

@@ -21,15 +21,15 @@ from wsiseg.report.gallery import Item, gallery
 from wsiseg.report.images import jpeg, with_scale_bar
 from wsiseg.report.page import Html, document, join, paragraph, picture, row, section, subsection, table
 from wsiseg.report.quality import quality_section, read_flags
-from wsiseg.report.tables import Measurements, key_figures, numbers, read_measurements, shown
-from wsiseg.report.truth import truth_section
+from wsiseg.report.reference import reference_section
+from wsiseg.report.tables import Measurements, declared, explained, numbers, read_measurements, shown
 from wsiseg.slides.slide import Slide
 
 OVERVIEW_PX = 1600
 SHOWN = 6  # objects in a gallery
 MOST_CLASSES = 4  # with plots and galleries of their own
 DENSITY = "podocyte_density_per_1e6_um3"
-UNNAMED = "without a class"
+UNNAMED = "no class"
 OWN: Colour = (213, 94, 0)
 BESIDE: Colour = (0, 0, 0)
 LONGEST_VALUE = 300  # characters of a line of the provenance
@@ -41,13 +41,13 @@ class Sources:
 
     Attributes:
         outlines: one or more files
-        truth: outlines to judge by
+        reference: annotations to compare with
         measurements: folder of `wsiseg measure`
         quality: folder of `wsiseg qc`
     """
 
     outlines: tuple[Path, ...]
-    truth: Path | None = None
+    reference: Path | None = None
     measurements: Path | None = None
     quality: Path | None = None
 
@@ -62,7 +62,7 @@ def slide_report(slide: Slide, sources: Sources) -> bytes:
         SlideError: pixels cannot be read
     """
     read = read_all(sources.outlines, slide.frame)
-    truth = read_all([sources.truth], slide.frame) if sources.truth is not None else None
+    reference = read_all([sources.reference], slide.frame) if sources.reference is not None else None
     measured = read_measurements(sources.measurements) if sources.measurements is not None else None
     flags = read_flags(sources.quality, slide) if sources.quality is not None else None
     areas = areas_of(read.polygons, slide)
@@ -72,11 +72,11 @@ def slide_report(slide: Slide, sources: Sources) -> bytes:
         f"Report of {slide.name}",
         f"{len(read.polygons)} outlines of {made_of}; the slide has {f.width} × {f.height} px at {f.mpp:.4g} µm/px. "
         f"Made by wsiseg {__version__}.",
-        _overview(slide, read, truth),
-        _figures(read, areas, measured),
+        _overview(slide, read, reference),
+        _measurements(read, areas, measured),
         _distributions(read, areas, measured),
         quality_section(flags, sources.quality),
-        truth_section(slide, read, truth, areas, SHOWN) if truth is not None else Html(""),
+        reference_section(slide, read, reference, areas, SHOWN) if reference is not None else Html(""),
         _galleries(slide, read, areas),
         _provenance(slide, read),
     )
@@ -106,10 +106,12 @@ def by_class(read: Read, values: np.ndarray) -> dict[str, np.ndarray]:
     return {name: values[labels == name] for name in there}
 
 
-def _overview(slide: Slide, read: Read, truth: Read | None) -> Html:
+def _overview(slide: Slide, read: Read, reference: Read | None) -> Html:
     pixels, frame = slide.thumbnail(OVERVIEW_PX)
     colours = colours_of(read)
-    layers: list[tuple[list[LabelledPolygon], Colour]] = [] if truth is None else [(list(truth.polygons), BESIDE)]
+    layers: list[tuple[list[LabelledPolygon], Colour]] = (
+        [] if reference is None else [(list(reference.polygons), BESIDE)]
+    )
     layers += [
         ([r for r in read.polygons if name_of(r) == name], colours.get(name, BESIDE))
         for name in dict.fromkeys(map(name_of, read.polygons))
@@ -118,8 +120,8 @@ def _overview(slide: Slide, read: Read, truth: Read | None) -> Html:
     legend = ", ".join(
         f"{name} in {_said(colours.get(name, BESIDE))}" for name in by_class(read, np.zeros(len(read.polygons)))
     )
-    if truth is not None:
-        legend = f"{legend}; truth in black" if legend else "Truth in black"
+    if reference is not None:
+        legend = f"{legend}; reference in black" if legend else "Reference in black"
     alt = f"The whole slide with {len(read.polygons)} outlines"
     return section("Overview", picture("image/jpeg", jpeg(drawn), alt, legend or "No outlines."))
 
@@ -131,7 +133,7 @@ def _said(colour: Colour) -> str:
     return "#" + "".join(f"{c:02x}" for c in colour)
 
 
-def _figures(read: Read, areas: np.ndarray, measured: Measurements | None) -> Html:
+def _measurements(read: Read, areas: np.ndarray, measured: Measurements | None) -> Html:
     rows = []
     for name, values in by_class(read, areas).items():
         low, middle, high = np.percentile(values, [25, 50, 75])
@@ -143,14 +145,20 @@ def _figures(read: Read, areas: np.ndarray, measured: Measurements | None) -> Ht
     ]
     if measured is None:
         says = "No measurements were given: make them with wsiseg measure, and name them with --measurements."
-        return section("Key figures", *parts, paragraph(says))
-    head = ["figure", "value", "95 % interval", "meaning"]
-    parts.append(table("Measurements", head, key_figures(measured.slides)))
+        return section("Measurements", *parts, paragraph(says))
+    head = ["measurement", "value", "95 % interval", "meaning"]
+    parts.append(table("The slide", head, explained(measured.slides, declared(measured.profile, "slides"))))
+    if measured.classes is not None:
+        labels = measured.classes["class"]
+        columns = declared(measured.profile, "classes", labels)
+        parts += [
+            table(f"Class {label}", head, explained(measured.classes, columns, n)) for n, label in enumerate(labels)
+        ]
     says = (
-        "The intervals come from drawing this slide's glomeruli again and again (bootstrap): they tell how far a "
-        "figure would move with other glomeruli of the same tissue, not with other patients."
+        "The intervals come from drawing the objects of this slide again and again (bootstrap). They tell how far a "
+        "mean would move with other objects of the same tissue, not with other patients."
     )
-    return section("Key figures", *parts, paragraph(says))
+    return section("Measurements", *parts, paragraph(says))
 
 
 def _distributions(read: Read, areas: np.ndarray, measured: Measurements | None) -> Html:
@@ -159,8 +167,8 @@ def _distributions(read: Read, areas: np.ndarray, measured: Measurements | None)
         says = f"Area of {len(values)} outlines, {name}: median {shown(float(np.median(values)))} µm²"
         svg = charts.histogram(values, "area, µm²", i)
         plots.append(picture("image/svg+xml", svg, f"Histogram. {says}", says))
-    if measured is not None and DENSITY in measured.glomeruli:
-        density = numbers(measured.glomeruli[DENSITY])
+    if measured is not None and DENSITY in measured.objects:
+        density = numbers(measured.objects[DENSITY])
         if len(density):
             quantity = "podocytes per 10⁶ µm³"
             alt = f"Histogram of the podocyte density; median {shown(float(np.median(density)))} {quantity}"

@@ -1,4 +1,4 @@
-"""The report of a training run: losses, the probe of the discriminator, figures on validation slides, predictions."""
+"""The report of a training run: losses, the probe of the discriminator, metrics on validation slides, predictions."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ def training_report(folder: Path) -> bytes:
     curves = read_log(folder / LOG)
     last = max((int(steps[-1]) for steps, _ in curves.values()), default=0)
     losses = {n: c for n, c in curves.items() if "/" not in n and n not in (PROBE, *PACE)}
-    figures = {n: c for n, c in curves.items() if "/" in n}
+    metrics = {n: c for n, c in curves.items() if "/" in n}
     parts = [
-        _figures(figures),
-        section("Losses and other figures of the method", row(_one(name, curve) for name, curve in losses.items())),
+        _metrics(metrics),
+        section("Losses and other numbers of the method", row(_one(name, curve) for name, curve in losses.items())),
         _probe(curves.get(PROBE)),
         section("Pace", row(_one(name, curves[name]) for name in PACE if name in curves)),
         _pictures(folder / "pictures"),
@@ -105,27 +105,27 @@ def _one(name: str, curve: tuple[np.ndarray, np.ndarray]) -> Html:
     return picture("image/svg+xml", svg, f"Curve of {_says(name, curve)}", _says(name, curve))
 
 
-def _figures(figures: Curves) -> Html:
-    """IoU and F1 of each class over the steps, and all figures of the last evaluation."""
-    if not figures:
+def _metrics(metrics: Curves) -> Html:
+    """IoU and F1 of each class over the steps, and all metrics of the last evaluation."""
+    if not metrics:
         return section(
             "On the validation slides", paragraph("There was no evaluation yet, or there are no such slides.")
         )
     plots = []
     for key, title in (("iou", "IoU"), ("f1", "F1 (Dice)")):
-        lines = {n.rsplit("/", 1)[0]: c for n, c in figures.items() if n.endswith(f"/{key}")}
+        lines = {n.rsplit("/", 1)[0]: c for n, c in metrics.items() if n.endswith(f"/{key}")}
         alt = f"{title} of each class over the steps; " + "; ".join(_says(n, c) for n, c in lines.items())
-        plots.append(picture("image/svg+xml", charts.curves(lines, title, share=True), alt, title))
+        plots.append(picture("image/svg+xml", charts.curves(lines, title, fraction=True), alt, title))
     keys = ("iou", "precision", "recall", "f1")
-    names = dict.fromkeys(n.rsplit("/", 1)[0] for n in figures)
-    step = max(c[0][-1] for c in figures.values())
-    rows = [[n, *(_at(figures.get(f"{n}/{key}"), step) for key in keys)] for n in names]
+    names = dict.fromkeys(n.rsplit("/", 1)[0] for n in metrics)
+    step = max(c[0][-1] for c in metrics.values())
+    rows = [[n, *(_at(metrics.get(f"{n}/{key}"), step) for key in keys)] for n in names]
     head = ["class", "IoU", "precision", "recall", "F1 (Dice)"]
     return section("On the validation slides", row(plots), table(f"At step {step:.0f}", head, rows))
 
 
 def _at(curve: tuple[np.ndarray, np.ndarray] | None, step: float) -> str:
-    """A figure of one step; a dash where that step has none."""
+    """A metric of one step; a dash where that step has none."""
     return shown(float(curve[1][-1]) if curve is not None and curve[0][-1] == step else None)
 
 
@@ -136,7 +136,7 @@ def _probe(curve: tuple[np.ndarray, np.ndarray] | None) -> Html:
         "How well the sharpness of a map alone tells a true one from a predicted one (area under the ROC curve). "
         "Near 1 the discriminator can win without looking at the image, near 0.5 it cannot."
     )
-    svg = charts.curves({PROBE: curve}, "area under the curve", share=True)
+    svg = charts.curves({PROBE: curve}, "area under the curve", fraction=True)
     return section(
         "Probe of the discriminator",
         paragraph(says),
@@ -153,9 +153,9 @@ def _pictures(folder: Path) -> Html:
     parts = []
     for path in chosen:
         step = path.stem.removeprefix("step-").lstrip("0") or "0"
-        alt = f"Validation tiles at step {step}: columns of image, truth and prediction"
+        alt = f"Validation tiles at step {step}: columns of image, reference and prediction"
         parts.append(
-            subsection(f"Step {step}", picture("image/png", path.read_bytes(), alt, "Image, truth, prediction"))
+            subsection(f"Step {step}", picture("image/png", path.read_bytes(), alt, "Image, reference, prediction"))
         )
     return section("Predictions over time", *parts)
 

@@ -20,13 +20,13 @@ class Wanted:
     Attributes:
         results: a slide, the folder of a training run, or a folder with `slides/`
         outlines: of the slide
-        truth, measurements, quality: see `wsiseg.report.slide.Sources`; of a slide only
+        reference, measurements, quality: see `wsiseg.report.slide.Sources`; of a slide only
         mpp: µm/px of the slide
     """
 
     results: Path
     outlines: tuple[Path, ...] = ()
-    truth: Path | None = None
+    reference: Path | None = None
     measurements: Path | None = None
     quality: Path | None = None
     mpp: float | None = None
@@ -34,7 +34,7 @@ class Wanted:
     @property
     def others(self) -> tuple[Path, ...]:
         """All files that only a slide's report takes."""
-        return (*self.outlines, *(p for p in (self.truth, self.measurements, self.quality) if p is not None))
+        return (*self.outlines, *(p for p in (self.reference, self.measurements, self.quality) if p is not None))
 
 
 def write_report(out: Path, wanted: Wanted) -> None:
@@ -58,12 +58,12 @@ def _page(wanted: Wanted) -> bytes:
     folder = wanted.results
     if is_run(folder) or is_results(folder):
         if wanted.others:
-            raise StoreError(f"{folder} is a folder of results: outlines, truth, tables and flags go with a slide.")
+            raise StoreError(f"{folder} is a folder of results: outlines, reference, tables and flags go with a slide.")
         return training_report(folder) if is_run(folder) else results_report(folder)
     if folder.is_dir() and not wanted.outlines:
         raise StoreError(f"{folder} is neither a run of `wsiseg train` nor a folder with slides/: name one of these.")
     if not wanted.outlines:
         raise StoreError(f"{folder} is a slide: name the outlines to report about after it.")
     with open_slide(folder, mpp=wanted.mpp) as slide:
-        sources = Sources(wanted.outlines, wanted.truth, wanted.measurements, wanted.quality)
+        sources = Sources(wanted.outlines, wanted.reference, wanted.measurements, wanted.quality)
         return slide_report(slide, sources)

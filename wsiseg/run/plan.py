@@ -77,6 +77,7 @@ def made_from(slide: Slide, entry: SlideEntry, plan: Plan) -> Facts:
         "level0": slide.frame.to_json(),
         "scaled_decoding": slide.scaled_decoding,
         "run": recipe.run.model_dump(mode="json"),
+        "measure": recipe.measure.stated,
         "model": plan.identity or None,
     }
     if "tile" in recipe.run.stages:

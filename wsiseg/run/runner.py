@@ -120,6 +120,7 @@ def _report(summary: Summary, entries: Sequence[SlideEntry], plan: Plan, began: 
         "version": __version__,
         "recipe": plan.recipe.name,
         "run": plan.recipe.run.model_dump(mode="json"),
+        "measure": plan.recipe.measure.stated,
         "model": plan.identity or None,
         "engine": plan.engine,
         "device": plan.device,

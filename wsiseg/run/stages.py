@@ -22,7 +22,7 @@ from wsiseg.inference.cascade import predict_within
 from wsiseg.inference.engines import make_engine
 from wsiseg.inference.engines.engine import Engine
 from wsiseg.inference.predict import PredictOptions, predict_slide
-from wsiseg.measure.files import Wanted, measure_files
+from wsiseg.measure.files import MeasureOptions, measure_files
 from wsiseg.measure.tables import write_tables
 from wsiseg.progress import Progress, Report
 from wsiseg.qc.examine import examine
@@ -104,13 +104,11 @@ def predict(work: Work) -> Facts:
 
 
 def measure(work: Work) -> Facts:
-    """Measure the outlines; measurements/slides.csv, glomeruli.csv and, where they are known, podocytes.csv."""
-    run = work.plan.recipe.run
-    wanted = Wanted(run.glomeruli, run.sclerotic, run.podocytes, run.thickness_um)
-    measured, _, _ = measure_files(work.slide, [work.folder / OUTLINES], wanted)
-    tables = measured.tables()
-    write_tables(work.folder / "measurements", tables, "csv", overwrite=True)
-    return {name: len(next(iter(table.values()))) for name, table in tables.items() if name != "slides"}
+    """Measure the outlines; measurements/slides.csv and the other tables of the recipe's profile."""
+    wanted = MeasureOptions(**work.plan.recipe.measure.model_dump())
+    measured, _ = measure_files(work.slide, [work.folder / OUTLINES], wanted)
+    write_tables(work.folder / "measurements", measured.tables, "csv", overwrite=True)
+    return {name: len(rows) for name, rows in measured.rows.items()}
 
 
 def export(work: Work) -> Facts:

@@ -85,7 +85,7 @@ def open_scene(
     slide: Slide,
     paths: Sequence[Path],
     *,
-    truth: Path | None = None,
+    reference: Path | None = None,
     classes: Sequence[str] = (),
     say: Say = lambda line: None,
 ) -> Scene:
@@ -94,16 +94,16 @@ def open_scene(
     Args:
         slide: open; the scene closes it
         paths: outline files and label maps (.zarr), the later ones on top
-        truth: outlines to hold the first outline file against
+        reference: annotations to compare the first outline file with
         classes: more classes to choose from in a review
         say: told what was found, a line at a time
 
     Raises:
-        AnnotationError: a file cannot be read, is named twice, or there is nothing to hold the truth against
+        AnnotationError: a file cannot be read, is named twice, or there is nothing to compare the reference with
         StoreError: a label map is damaged
         MismatchError: a file was made from another slide, or a reviewed file is in the way
     """
-    names = [path.resolve() for path in (*paths, *([truth] if truth else []))]
+    names = [path.resolve() for path in (*paths, *([reference] if reference else []))]
     for path in names:
         if names.count(path) > 1:
             raise AnnotationError(f"{path.name} is named twice: name every file once.")
@@ -127,10 +127,12 @@ def open_scene(
             reviews[len(layers)] = Review(layer, path, slide.identity, slide.frame)
             layers.append(layer)
             prediction = prediction or layer
-    if truth is not None:
+    if reference is not None:
         if prediction is None:
-            raise AnnotationError(f"There are no outlines to hold {truth} against: name the prediction's too.")
-        wanted = _outline_layer(truth, slide, seen, (), say)
+            raise AnnotationError(
+                f"There are no outlines to compare {reference} with: name those of the prediction too."
+            )
+        wanted = _outline_layer(reference, slide, seen, (), say)
         layers += [wanted, compared(wanted.polygons, prediction.polygons, slide.frame)]
         shown = {len(layers) - 1}
     layers.append(GridLayer(grid))
@@ -160,22 +162,24 @@ def _fits(level0: Frame, slide: Slide, path: Path) -> None:
         raise MismatchError(f"{path} was made from a slide of another size or µm/px than {slide.name}: name its own.")
 
 
-def compared(truth: Sequence[LabelledPolygon], prediction: Sequence[LabelledPolygon], level0: Frame) -> OutlineLayer:
-    """Truth against prediction as one layer, objects matched class by class at the IoU of `wsiseg.evaluation.evaluate`.
+def compared(
+    reference: Sequence[LabelledPolygon], prediction: Sequence[LabelledPolygon], level0: Frame
+) -> OutlineLayer:
+    """Reference against prediction as one layer, objects matched class by class at the IoU of `wsiseg.evaluation.evaluate`.
 
     "Agreement" are the prediction's objects that have a partner, "False" those that have none, and "Missed" are the
-    truth's objects without a partner.
+    objects of the reference without a partner.
     """
     rows: list[LabelledPolygon] = []
-    for name in sorted({r.label for r in (*truth, *prediction)}, key=str):
-        wanted = [r for r in truth if r.label == name]
+    for name in sorted({r.label for r in (*reference, *prediction)}, key=str):
+        wanted = [r for r in reference if r.label == name]
         said = [r for r in prediction if r.label == name]
         matches = match_objects(wanted, said)
         rows += [replace(said[j], label="Agreement", measurements={"IoU": iou}) for _, j, iou in matches.found]
         rows += [replace(said[j], label="False", measurements={}) for j in matches.unmatched]
         rows += [replace(wanted[i], label="Missed", measurements={}) for i in matches.missed]
     return OutlineLayer(
-        "Truth against prediction", rows, level0, given=AGREEMENT, more=tuple(AGREEMENT), kind="agreement"
+        "Reference against prediction", rows, level0, given=AGREEMENT, more=tuple(AGREEMENT), kind="agreement"
     )
 
 

@@ -1,7 +1,7 @@
 """From nuclear profiles in a section to nuclei in a volume.
 
 A section of thickness T shows every nucleus that it touches, so that it shows too many: of nuclei of caliper D, those
-whose centre lies in a slab of T + D. The share of them that belongs to the section is T / (T + D) = 1 / (D / T + 1).
+whose centre lies in a slab of T + D. The fraction of them that belongs to the section is T / (T + D) = 1 / (D / T + 1).
 
 Source: Venkatareddy, Wang, Yang et al., "Estimating podocyte number and density using a single histologic section",
 J Am Soc Nephrol 25:1118-1129 (2014), https://pmc.ncbi.nlm.nih.gov/articles/PMC4005315.
@@ -38,5 +38,5 @@ def true_caliper(profile_um: ArrayLike, thickness_um: float) -> Numbers:
 
 
 def correction_factor(caliper_um: ArrayLike, thickness_um: float) -> Numbers:
-    """CF = 1 / (D / T + 1), the share of the profiles that counts."""
+    """CF = 1 / (D / T + 1), the fraction of the profiles that counts."""
     return 1 / (np.asarray(caliper_um, np.float64) / checked_thickness(thickness_um) + 1)

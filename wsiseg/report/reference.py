@@ -1,4 +1,4 @@
-"""A prediction held against the truth, in a report: figures, confusion matrix, Bland-Altman plot, worst objects."""
+"""A prediction compared with the reference, in a report: metrics, confusion, Bland-Altman plot, worst objects."""
 
 from __future__ import annotations
 
@@ -22,75 +22,75 @@ SAID: Colour = (213, 94, 0)
 TRUE: Colour = (0, 0, 0)
 
 
-def truth_section(slide: Slide, said: Read, truth: Read, areas: np.ndarray, most: int) -> Html:
-    """Everything that the truth is needed for.
+def reference_section(slide: Slide, said: Read, reference: Read, areas: np.ndarray, most: int) -> Html:
+    """Everything that needs the reference.
 
     Args:
         slide: for its µm/px and its pixels
-        said, truth: outlines; those without a class take no part
+        said, reference: outlines; those without a class take no part
         areas: (n,) of the predicted outlines in µm²
         most: objects in a gallery
     """
-    names = tuple(dict.fromkeys([*said.classes.names[1:], *sorted(truth.known)]))
-    ignored = tuple(dict.fromkeys([*said.classes.ignore_names, *truth.classes.ignore_names]))
+    names = tuple(dict.fromkeys([*said.classes.names[1:], *sorted(reference.known)]))
+    ignored = tuple(dict.fromkeys([*said.classes.ignore_names, *reference.classes.ignore_names]))
     classes = ClassMap(("Background", *names), ignore_names=tuple(n for n in ignored if n not in names))
     places = [i for i, r in enumerate(said.polygons) if r.label in names]
     predicted = [said.polygons[i] for i in places]
-    true = [r for r in truth.polygons if r.label in names]
-    extra = [r for r in truth.polygons if r.label in classes.ignore_names]
+    true = [r for r in reference.polygons if r.label in names]
+    extra = [r for r in reference.polygons if r.label in classes.ignore_names]
     frame = slide.frame.at(max(RESOLUTION, slide.frame.mpp, slide.frame.mpp_y))
     found = evaluate_slide(slide.name, [*true, *extra], predicted, classes, frame, slide.frame)
-    figures = summary([found], classes)
-    alt = "Confusion matrix of pixels, shares of the true class; the same numbers stand in the table above"
+    metrics = summary([found], classes)
+    alt = "Confusion matrix of pixels, fractions of the reference class; the same numbers stand in the table above"
     matrix = picture("image/svg+xml", charts.confusion(found.confusion, classes.names), alt, "Confusion of pixels")
-    unknown = [name for name in names if name not in truth.known and name in {r.label for r in predicted}]
+    unknown = [name for name in names if name not in reference.known and name in {r.label for r in predicted}]
     doubt = (
-        f"The truth names no {', '.join(unknown)}: where nobody looked for them, the figures of these "
+        f"The reference has no class {', '.join(unknown)}. If nobody looked for such objects, the metrics of these "
         "classes, and those of all classes together, mean nothing."
     )
     return section(
-        "Against the truth",
+        "Compared with the reference",
         paragraph(doubt, "raised") if unknown else Html(""),
-        *_tables(figures, classes, frame.mpp),
+        *_tables(metrics, classes, frame.mpp),
         row([matrix, _agreement(slide, found, true, areas[places])]),
         *_worst(slide, found, true, predicted, most),
     )
 
 
-def _tables(figures: dict[str, Any], classes: ClassMap, mpp: float) -> list[Html]:
-    pooled = figures["pooled"]
+def _tables(metrics: dict[str, Any], classes: ClassMap, mpp: float) -> list[Html]:
+    pooled = metrics["pooled"]
     keys = ("iou", "precision", "recall", "f1")
     pixels = [[name, *(shown(values[key]) for key in keys)] for name, values in pooled["pixels"].items()]
-    counts = ("truth", "predicted", "found", "missed", "unmatched")
+    counts = ("reference", "predicted", "found", "missed", "unmatched")
     objects = [
         [name, *(str(values[key]) for key in counts), *(shown(values[key]) for key in keys[1:])]
         for name, values in pooled["objects"].items()
     ]
-    head = ["class", "truth", "predicted", "found", "missed", "unmatched", "precision", "recall", "F1"]
+    head = ["class", "reference", "predicted", "found", "missed", "unmatched", "precision", "recall", "F1"]
     confusion = [[name, *map(str, line)] for name, line in zip(classes.names, pooled["confusion"], strict=True)]
     return [
         table(f"Pixels of {mpp:.4g} µm", ["class", "IoU", "precision", "recall", "F1 (Dice)"], pixels),
         table(f"Objects, matched at an IoU of {MATCH_IOU:g} or more", head, objects),
-        table("Confusion: pixels, truth by rows", ["truth", *classes.names], confusion),
+        table("Confusion: pixels, reference by rows", ["reference", *classes.names], confusion),
     ]
 
 
 def _agreement(slide: Slide, found: SlideEvaluation, true: list[LabelledPolygon], areas: np.ndarray) -> Html:
-    """Areas of matched objects, prediction against truth."""
+    """Areas of matched objects, prediction against reference."""
     pairs = found.any_object.found
     pixel = slide.frame.mpp * slide.frame.mpp_y
     x = np.array([true[i].polygon.area * pixel for i, _, _ in pairs])
     y = np.array([areas[j] for _, j, _ in pairs])
-    figures = agreement(x, y)
-    if figures.n < 3 or figures.bias is None or figures.bias_interval is None:
-        return paragraph(f"Matched objects: {figures.n}, too few for an agreement of areas.")
-    low, high = figures.bias_interval
+    both = agreement(x, y)
+    if both.n < 3 or both.bias is None or both.bias_interval is None:
+        return paragraph(f"Matched objects: {both.n}, too few for an agreement of areas.")
+    low, high = both.bias_interval
     says = (
-        f"Area of {figures.n} matched objects: bias {shown(figures.bias)} µm² "
+        f"Area of {both.n} matched objects: bias {shown(both.bias)} µm² "
         f"(95 % interval {shown(low)} to {shown(high)}), limits "
-        f"of agreement {shown(figures.lower)} to {shown(figures.upper)} µm², concordance {shown(figures.ccc)}."
+        f"of agreement {shown(both.lower)} to {shown(both.upper)} µm², concordance {shown(both.ccc)}."
     )
-    return picture("image/svg+xml", charts.bland_altman(x, y, figures, "µm²"), f"Bland-Altman plot. {says}", says)
+    return picture("image/svg+xml", charts.bland_altman(x, y, both, "µm²"), f"Bland-Altman plot. {says}", says)
 
 
 def _worst(
@@ -107,13 +107,11 @@ def _worst(
         return f"{region.label}, {shown(region.polygon.area * pixel)} µm²"
 
     worst = [
-        Item(predicted[j], f"{predicted[j].label}, truth {true[i].label}, IoU {iou:.2f}", [true[i]])
+        Item(predicted[j], f"{predicted[j].label}, reference {true[i].label}, IoU {iou:.2f}", [true[i]])
         for i, j, iou in poor
     ]
     return [
-        gallery("Worst of the found: lowest IoU (truth in black)", slide, worst, (SAID, TRUE)),
-        gallery("Missed: true objects without a partner", slide, [Item(r, says(r)) for r in missed], (TRUE, SAID)),
-        gallery(
-            "Without a partner: predicted, not in the truth", slide, [Item(r, says(r)) for r in alone], (SAID, TRUE)
-        ),
+        gallery("Worst of the found: lowest IoU (reference in black)", slide, worst, (SAID, TRUE)),
+        gallery("Missed: in the reference, not predicted", slide, [Item(r, says(r)) for r in missed], (TRUE, SAID)),
+        gallery("Unmatched: predicted, not in the reference", slide, [Item(r, says(r)) for r in alone], (SAID, TRUE)),
     ]
