@@ -26,9 +26,11 @@ class TestOmeZarr:
             expected = levels[0] if "c" in axes else np.repeat(levels[0][..., None], 3, 2)
             assert np.array_equal(slide.read(slide.frame.box, slide.frame), expected)
 
-    @pytest.mark.parametrize(("unit", "mpp"), [("nanometer", 5e-4), ("millimeter", 500.0), ("micrometer", 0.5)])
-    def test_units(self, tmp_path: Path, unit: str, mpp: float) -> None:
-        path = write_ome_zarr(tmp_path / "a.zarr", [texture(30, 20)], unit=unit)
+    @pytest.mark.parametrize(
+        ("unit", "size", "mpp"), [("nanometer", 250, 0.25), ("millimeter", 0.004, 4.0), ("micrometer", 0.5, 0.5)]
+    )
+    def test_units(self, tmp_path: Path, unit: str, size: float, mpp: float) -> None:
+        path = write_ome_zarr(tmp_path / "a.zarr", [texture(30, 20)], unit=unit, mpp=(size, size))
         assert open_slide(path).frame.mpp == pytest.approx(mpp)
 
     @pytest.mark.parametrize("unit", [None, "parsec"])

@@ -28,11 +28,11 @@ from tests.slides.make import (
 from tests.slides.test_backends import HEIGHT, WIDTH, CoordinateContract
 from wsiseg.errors import SlideError
 from wsiseg.geometry import Box
-from wsiseg.slides import tiff
 from wsiseg.slides.memory import decode_coordinates
 from wsiseg.slides.open import open_slide
 from wsiseg.slides.openslide import OpenSlideBackend
 from wsiseg.slides.slide import Slide
+from wsiseg.slides.tiff import backend as tiff
 from wsiseg.slides.tiff.backend import TiffBackend
 from wsiseg.slides.tiff.cache import TileCache
 from wsiseg.slides.tiff.codecs import JpegHeader
@@ -247,18 +247,15 @@ def test_other_pixels_than_openslides_fall_back(
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        ({"dtype": np.uint16}, "16 bits"),
-        ({"planarconfig": "separate"}, "planes"),
+        ({"dtype": np.float32}, "float32"),
         ({"extratags": [(274, 3, 1, 6, True)]}, "orientation"),
-        ({"compression": "lzma"}, "LZMA"),
+        ({"compression": "lerc"}, "LERC"),
         ({"tile": None}, "not tiled"),
     ],
 )
 def test_what_it_does_not_read_it_refuses(tmp_path: Path, arguments: dict[str, Any], reason: str) -> None:
     arguments = {"tile": (256, 256), "photometric": "rgb", "metadata": None} | arguments
     array = texture(300, 280).astype(arguments.pop("dtype", np.uint8))
-    if arguments.get("planarconfig"):
-        array = np.moveaxis(array, -1, 0)
     tifffile.imwrite(tmp_path / "s.tif", array, **arguments)
     with pytest.raises(SlideError, match=reason):
         TiffBackend(str(tmp_path / "s.tif"))
@@ -267,7 +264,7 @@ def test_what_it_does_not_read_it_refuses(tmp_path: Path, arguments: dict[str, A
 def without_openslide(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if OpenSlide lacked the codec."""
 
-    def refuse(path: str) -> None:
+    def refuse(path: str, **how: object) -> None:
         raise SlideError("it does not know the format")
 
     monkeypatch.setattr("wsiseg.slides.tiff.planes.OpenSlideBackend", refuse)
@@ -297,7 +294,7 @@ def test_a_stack_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         TiffBackend(str(tmp_path / "s.tif"))
     channels = np.zeros((4, 300, 280), np.uint8)
     tifffile.imwrite(tmp_path / "s.ome.tif", channels, tile=(256, 256), metadata={"axes": "CYX"})
-    with pytest.raises(SlideError, match="axes CYX"):
+    with pytest.raises(SlideError, match="4 channels"):
         TiffBackend(str(tmp_path / "s.ome.tif"))
 
 

@@ -19,6 +19,10 @@ from wsiseg.slides.pyramid import downsample
 Pixels = NDArray[np.uint8]
 
 
+class UnfitSlideError(SlideError):
+    """The file is damaged, or not one picture: another reader that took it would show something else or nothing."""
+
+
 def reason(error: BaseException, path: str) -> str:
     """What a library says is wrong, fit to stand inside a sentence that names the file itself."""
     said = str(error).replace(path, "the file").strip().rstrip(".")
@@ -29,8 +33,8 @@ def reason(error: BaseException, path: str) -> str:
 class Backend(Protocol):
     """One open slide. `Slide` is the only user.
 
-    A backend is opened by `Backend(path)` and raises SlideError with the bare reason when it cannot read the file
-    (`open_slide` makes the sentence). It copies (`copy.copy`) and pickles by opening the path again, so that a slide
+    A backend is opened by `Backend(path, series)` and raises SlideError with the bare reason when it cannot read the
+    file, UnfitSlideError when nobody should (`open_slide` makes the sentence). It copies (`copy.copy`) and pickles by opening the path again, so that a slide
     can be sent to another process. `read` is safe from several threads at once.
 
     Attributes:
@@ -42,10 +46,14 @@ class Backend(Protocol):
         vendor: the scanner or format family as the reader names it
         bounds: the non-empty region in px of level 0 as the header states it, None where it states nothing
         properties: everything else the header says, as text
+        series: number of the image in a file of several, 0 in others
+        notes: what a person should know about what is read, such as tiles that are missing
     """
 
     name: str
     path: str
+    series: int
+    notes: tuple[str, ...]
     levels: tuple[tuple[int, int], ...]
     mpp: tuple[float, float] | None
     mpp_doubt: str

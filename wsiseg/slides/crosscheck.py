@@ -28,7 +28,7 @@ def disagreement(reader: TiffBackend) -> str:
     Of levels that OpenSlide does not see, tiles have to be readable at least. A tile that OpenSlide cannot read either
     is no disagreement: the file is damaged there.
     """
-    other = _openslide(reader.path)
+    other = _openslide(reader.path) if reader.like_openslide else None
     try:
         for level, size in enumerate(reader.levels):
             same = other.levels.index(size) if other and size in other.levels else None
@@ -50,7 +50,7 @@ def disagreement(reader: TiffBackend) -> str:
 def _openslide(path: str) -> OpenSlideBackend | None:
     """The slide as OpenSlide reads it; None for a format or a codec that it lacks."""
     try:
-        return OpenSlideBackend(path)
+        return OpenSlideBackend(path, checked=False)
     except SlideError:
         return None
 

@@ -11,16 +11,19 @@ from PIL import Image
 
 from wsiseg.errors import SlideError
 from wsiseg.geometry import Box
-from wsiseg.slides.backend import Pixels, reason
+from wsiseg.slides.backend import Pixels, UnfitSlideError, reason
 from wsiseg.slides.identity import identity_of
 from wsiseg.slides.pixels import bit_depth, to_rgb
-from wsiseg.slides.resolution import Resolution, from_tiff, plain
+from wsiseg.slides.resolution import Resolution, plain
+from wsiseg.slides.tiff.choice import chosen_image
+from wsiseg.slides.tiff.codecs import JPEG, NONE
+from wsiseg.slides.tiff.colours import SEPARATE, YCBCR
 from wsiseg.slides.tiff.layout import is_tiff, tiff_damage
+from wsiseg.slides.tiff.tiles import segments_of, tail_of_zeros
 
 # Pillow's own limit against decompression bombs; 13,377 × 13,377 px, 537 MB as RGB
 MAX_PIXELS = 178_956_970
-OLD_JPEG, JPEG = 6, 7
-MINISWHITE, MINISBLACK, RGB, PALETTE, YCBCR = 0, 1, 2, 3, 6
+OLD_JPEG = 6
 
 
 class ImageBackend:
@@ -28,14 +31,21 @@ class ImageBackend:
 
     name = "image"
 
-    def __init__(self, path: str) -> None:
-        self.path = path
+    def __init__(self, path: str, series: int | None = None) -> None:
+        self.path, self.series = path, 0
+        self.notes: tuple[str, ...] = ()
         self.bounds: Box | None = None
         self.properties: Mapping[str, str] = {}
         with open(path, "rb") as file:
             tiff = is_tiff(file.read(4))
         try:
-            self._pixels, (self.mpp, self.mpp_doubt), self.vendor = _read_tiff(path) if tiff else _read_picture(path)
+            if tiff:
+                self._pixels, (self.mpp, self.mpp_doubt), self.series, self.notes = _read_tiff(path, series)
+                self.vendor = "tiff"
+            else:
+                if series not in (None, 0):
+                    raise UnfitSlideError("it holds one image, number 0")
+                self._pixels, (self.mpp, self.mpp_doubt), self.vendor = _read_picture(path)
         except (SlideError, MemoryError):
             raise
         except Exception as error:  # Pillow, tifffile and imagecodecs raise anything
@@ -55,36 +65,38 @@ class ImageBackend:
         """See `Backend.close`."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return ImageBackend, (self.path,)
+        return ImageBackend, (self.path, self.series)
 
 
-def _read_tiff(path: str) -> tuple[Pixels, Resolution, str]:
+def _read_tiff(path: str, series: int | None) -> tuple[Pixels, Resolution, int, tuple[str, ...]]:
     import tifffile
 
     damage = tiff_damage(path)
     if damage:
         raise SlideError(damage)
     with tifffile.TiffFile(path) as tiff:
-        series = tiff.series[0]
-        if len(series.pages) > 1:
-            raise SlideError(f"it is a stack of {len(series.pages)} images ({series.axes}), not one plane")
-        page: Any = series.pages[0]
+        chosen = chosen_image(tiff, series)
+        pages, colours = chosen.image.levels[0], chosen.colours
+        page: Any = pages[0]
         _guard(page.imagewidth, page.imagelength)
-        compression = int(page.compression)
+        notes = list(chosen.notes)
+        for one in pages:
+            for part in segments_of(one, tiff.filehandle.size):
+                if (part.counts == 0).any():
+                    raise SlideError("parts of it are missing, and would be black")
+                notes += tail_of_zeros(tiff.filehandle, part.offsets, part.counts, packed=int(one.compression) != NONE)
+        compression, photometric = int(page.compression), int(page.photometric)
         if compression == OLD_JPEG:  # imagecodecs has no decoder for it, libtiff (in Pillow) has
-            return _old_jpeg(path, page), from_tiff(page), "tiff"
-        array = page.asarray()
-        photometric = int(page.photometric)
-        if photometric == PALETTE:
-            array = (np.moveaxis(page.colormap, 0, -1) >> 8).astype(np.uint8)[array]
-        elif photometric not in (MINISWHITE, MINISBLACK, RGB, YCBCR) or (photometric == YCBCR and compression != JPEG):
+            pixels = _old_jpeg(path, page)
+        elif photometric == YCBCR and compression != JPEG:
             raise SlideError(f"its colours ({page.photometric.name}, {page.compression.name}) are not supported")
-        if page.axes.startswith("S"):  # planes of colour one after the other
-            array = np.moveaxis(array, 0, -1)
-        bits = bit_depth(array)
-        if photometric == MINISWHITE:
-            array = (2**bits - 1 - array.astype(np.int64)).astype(np.uint16)
-        return to_rgb(array, bits), from_tiff(page), "tiff"
+        else:
+            samples = np.stack([one.asarray() for one in pages], -1) if len(pages) > 1 else page.asarray()
+            if int(page.planarconfig) == SEPARATE and len(pages) == 1 and samples.ndim == 3:
+                samples = np.moveaxis(samples, 0, -1)
+            samples = samples[..., None] if samples.ndim == 2 else samples
+            pixels = colours.rgb(samples, colours.depth(samples[..., : colours.count]))
+        return pixels, chosen.image.mpp, chosen.series, tuple(notes)
 
 
 def _old_jpeg(path: str, page: Any) -> Pixels:

@@ -36,6 +36,8 @@ class MemoryBackend:
     """
 
     name = "memory"
+    series = 0
+    notes: tuple[str, ...] = ()
 
     def __init__(
         self,

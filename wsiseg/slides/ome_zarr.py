@@ -1,13 +1,12 @@
 """OME-Zarr images, version 0.4 (Zarr 2) and 0.5 (Zarr 3): a folder with a `multiscales` entry in its metadata.
 
-https://ngff.openmicroscopy.org/0.4/ and /0.5/. Of a time series or a stack the first plane is taken. Pixels of chunks
-that are missing have the array's fill value, as the format says; an interrupted copy can therefore not be told from
-an empty area.
+https://ngff.openmicroscopy.org/0.4/ and /0.5/. A time series or a stack is refused: its first plane is not what anybody
+means. Pixels of chunks that are missing have the array's fill value, as the format says; an interrupted copy can
+therefore not be told from an empty area.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,22 +14,25 @@ import numpy as np
 
 from wsiseg.errors import SlideError
 from wsiseg.geometry import Box
-from wsiseg.slides.backend import Pixels, reason
+from wsiseg.slides.backend import Pixels, UnfitSlideError, reason
 from wsiseg.slides.identity import identity_of
 from wsiseg.slides.pixels import bit_depth, to_rgb
 from wsiseg.slides.resolution import MICROMETRES, Resolution, stated
+from wsiseg.slides.tiff.choice import choose
+from wsiseg.slides.tiff.images import TiffImage, is_level, not_one_picture
 
 
 class OmeZarrBackend:
     """See `Backend`. Axes tczyx, czyx, cyx, zyx or yx, in that order; one channel is grey, three are red, green, blue.
 
-    `bioformats2raw` wraps images into numbered groups: then image 0 is taken.
+    `bioformats2raw` wraps images into numbered groups: the largest is taken, or the one that `series` names.
     """
 
     name = "ome_zarr"
 
-    def __init__(self, path: str) -> None:
-        self.path = path
+    def __init__(self, path: str, series: int | None = None) -> None:
+        self.path, self.series, self._wanted = path, 0, series
+        self.notes: tuple[str, ...] = ()
         self.bounds: Box | None = None
         try:
             self._read_header()
@@ -48,8 +50,10 @@ class OmeZarrBackend:
         root: Any = zarr.open_group(self.path, mode="r")
         image = _metadata(root)
         if "multiscales" not in image and ("bioformats2raw.layout" in image or "0" in root):
-            root = root["0"]
+            root = self._choose(root)
             image = _metadata(root)
+        elif self._wanted not in (None, 0):
+            raise UnfitSlideError("it holds one image, number 0")
         if "multiscales" not in image:
             what = "a plate" if "plate" in image else "a Zarr group"
             raise SlideError(f"it is {what} without `multiscales`, so it is no OME-Zarr image")
@@ -61,10 +65,28 @@ class OmeZarrBackend:
         self._arrays = [root[entry["path"]] for entry in scales["datasets"]]
         if any(array.ndim != len(axes) for array in self._arrays):
             raise SlideError(f"its arrays do not have the {len(axes)} axes that its metadata name")
-        channels = self._arrays[0].shape[axes.index("c")] if "c" in axes else 1
+        sizes = dict(zip(axes, self._arrays[0].shape, strict=True))
+        channels = sizes.get("c", 1)
+        if sizes.get("t", 1) > 1 or sizes.get("z", 1) > 1:
+            said = [(sizes.get(axis, 1), name) for axis, name in (("z", "z planes"), ("t", "time points"))]
+            raise UnfitSlideError(not_one_picture(said))
         if channels not in (1, 3):
-            raise SlideError(f"it has {channels} channels, not 1 (grey) or 3 (RGB)")
-        self.levels = tuple((int(a.shape[-1]), int(a.shape[-2])) for a in self._arrays)
+            raise UnfitSlideError(f"it has {channels} channels, not 1 (grey) or 3 (RGB)")
+        if channels == 1:
+            self.notes += ("it has one channel, which is read as grey",)
+        full = _size(self._arrays[0])
+        if min(full) < 1:
+            raise UnfitSlideError(f"it has {full[0]} × {full[1]} px, so there is nothing in it")
+        fits = [
+            a is self._arrays[0] or (is_level(full, _size(a)) and a.dtype == self._arrays[0].dtype)
+            for a in self._arrays
+        ]
+        for array in [a for a, fit in zip(self._arrays, fits, strict=True) if not fit]:
+            self.notes += (
+                "an array of {} × {} px has another shape than the slide and is no level".format(*_size(array)),
+            )
+        self._arrays = [a for a, fit in zip(self._arrays, fits, strict=True) if fit]
+        self.levels = tuple(_size(a) for a in self._arrays)
         self.mpp, self.mpp_doubt = _resolution(scales, axes)
         self.vendor = "ome-zarr"
         version = str(image.get("version", scales.get("version", "")))
@@ -73,6 +95,21 @@ class OmeZarrBackend:
             "ome.axes": "".join(axes),
             "ome.name": str(scales.get("name", "")),
         }
+
+    def _choose(self, root: Any) -> Any:
+        """The group of the image that is the slide, of several in numbered groups."""
+        names = sorted((name for name in root.group_keys() if name.isdigit()), key=int)
+        images = []
+        for name in names:
+            scales = _metadata(root[name]).get("multiscales")
+            if scales:
+                images.append(
+                    TiffImage(_size(root[name][scales[0]["datasets"][0]["path"]]), (), scales[0].get("name") or "")
+                )
+        if len(images) != len(names):
+            raise SlideError("some of its numbered groups are no images")
+        self.series, self.notes = choose(images, self._wanted)
+        return root[names[self.series]]
 
     def read(self, level: int, box: Box) -> Pixels:
         """See `Backend.read`."""
@@ -87,13 +124,17 @@ class OmeZarrBackend:
         self._arrays = []
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return OmeZarrBackend, (self.path,)
+        return OmeZarrBackend, (self.path, self._wanted)
 
     def _samples(self, level: int, box: Box) -> np.ndarray:
         """(h, w) or (h, w, c) as stored."""
         lead = tuple(slice(None) if axis == "c" else 0 for axis in self._axes[:-2])
         array = np.asarray(self._arrays[level][(*lead, *box.slices)])
         return np.moveaxis(array, 0, -1) if "c" in self._axes else array
+
+
+def _size(array: Any) -> tuple[int, int]:
+    return int(array.shape[-1]), int(array.shape[-2])
 
 
 def _metadata(group: Any) -> Mapping[str, Any]:
@@ -116,5 +157,5 @@ def _resolution(scales: Mapping[str, Any], axes: Sequence[str]) -> Resolution:
     unknown = [u for u in units if u not in MICROMETRES]
     if unknown:
         return None, f"the unit {unknown[0]!r} of its axes is unknown"
-    sizes = [f * MICROMETRES[str(u)] for f, u in zip(factors, units, strict=True)]
-    return stated(*(s if math.isfinite(s) else None for s in sizes))
+    x, y = (f * MICROMETRES[str(u)] for f, u in zip(factors, units, strict=True))
+    return stated(x, y)

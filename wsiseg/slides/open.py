@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from wsiseg.errors import SlideError
-from wsiseg.slides.backend import Backend
+from wsiseg.slides.backend import Backend, UnfitSlideError
 from wsiseg.slides.crosscheck import disagreement
 from wsiseg.slides.image import ImageBackend
 from wsiseg.slides.ome_zarr import OmeZarrBackend
@@ -17,7 +17,7 @@ from wsiseg.slides.tiff.backend import TiffBackend
 from wsiseg.slides.tiff.layout import is_tiff, tiff_damage
 from wsiseg.slides.tiffslide import TiffSlideBackend
 
-BACKENDS: dict[str, Callable[[str], Backend]] = {
+BACKENDS: dict[str, Callable[[str, int | None], Backend]] = {
     "tiff": TiffBackend,
     "openslide": OpenSlideBackend,
     "tiffslide": TiffSlideBackend,
@@ -25,22 +25,23 @@ BACKENDS: dict[str, Callable[[str], Backend]] = {
     "image": ImageBackend,
 }
 
+# Backends in the order in which they are tried for whatever begins like a TIFF: the name tells nothing about it.
+TIFF = ("tiff", "openslide", "tiffslide", "image")
+
 # Suffix -> backends in the order in which they are tried. An SVS, NDPI and the like is never read as a plain image.
 SUFFIXES: dict[str, tuple[str, ...]] = {
-    ".ome.tif": ("tiff", "tiffslide", "openslide", "image"),  # OpenSlide does not see the levels of an OME-TIFF
-    ".ome.tiff": ("tiff", "tiffslide", "openslide", "image"),
-    ".tif": ("tiff", "openslide", "tiffslide", "image"),
-    ".tiff": ("tiff", "openslide", "tiffslide", "image"),
-    ".btf": ("tiff", "openslide", "tiffslide", "image"),
+    ".tif": TIFF,
+    ".tiff": TIFF,
+    ".btf": TIFF,
     ".svs": ("tiff", "openslide", "tiffslide"),
-    ".qptiff": ("openslide", "tiffslide"),
-    ".svslide": ("openslide",),
-    ".ndpi": ("openslide",),
+    ".qptiff": ("tiff", "openslide", "tiffslide"),
+    ".svslide": ("openslide", "tiff"),
+    ".ndpi": ("openslide", "tiff"),
     ".vms": ("openslide",),
     ".vmu": ("openslide",),
-    ".scn": ("openslide",),
+    ".scn": ("openslide", "tiff"),
     ".mrxs": ("openslide",),
-    ".bif": ("openslide",),
+    ".bif": ("openslide", "tiff"),
     ".czi": ("openslide",),
     ".dcm": ("openslide",),
     "": ("openslide",),  # DICOM files often have no suffix
@@ -66,6 +67,7 @@ def open_slide(
     mpp: float | None = None,
     backend: str | None = None,
     scaled_decoding: bool = True,
+    series: int | None = None,
 ) -> Slide:
     """Opens a slide.
 
@@ -76,9 +78,11 @@ def open_slide(
         mpp: µm/px of level 0, both axes; wins over what the file states
         backend: a key of `BACKENDS`, to use that one and no other
         scaled_decoding: let the decoder shrink where the wanted µm/px lies between two levels, see `Slide`
+        series: number of the image to read, in a file of several; the largest by default
 
     Returns:
-        The slide; its `backend_name` says who reads it, its `notes` why earlier backends refused.
+        The slide; its `backend_name` says who reads it, its `notes` what a person should know about it and why earlier
+        backends refused.
 
     Raises:
         SlideError: it is no slide, damaged, or of a kind that no backend reads.
@@ -89,7 +93,9 @@ def open_slide(
     refusals: list[str] = []
     for name in names:
         try:
-            reader = BACKENDS[name](str(place))
+            reader = BACKENDS[name](str(place), series)
+        except UnfitSlideError as error:
+            raise SlideError(f"{place.name} cannot be opened: {error}.") from error
         except SlideError as error:
             refusals.append(f"{name}: {error}")
             continue
@@ -99,7 +105,7 @@ def open_slide(
             refusals.append(f"{name}: {doubt}")
             continue
         try:
-            return Slide(reader, mpp, tuple(refusals), scaled_decoding=scaled_decoding)
+            return Slide(reader, mpp, (*reader.notes, *refusals), scaled_decoding=scaled_decoding)
         except BaseException:
             reader.close()
             raise
@@ -107,10 +113,8 @@ def open_slide(
 
 
 def suffix_of(path: Path) -> str:
-    """The key of `SUFFIXES` that a path's name ends with, else its plain suffix in lower case."""
-    name = path.name.lower()
-    double = "".join(Path(name).suffixes[-2:])
-    return double if double in SUFFIXES else Path(name).suffix
+    """What a path's name ends with, in lower case: a key of `SUFFIXES` or no slide's ending."""
+    return Path(path.name.lower()).suffix
 
 
 def _candidates(place: Path, backend: str | None) -> tuple[str, ...]:
@@ -121,6 +125,8 @@ def _candidates(place: Path, backend: str | None) -> tuple[str, ...]:
     suffix = suffix_of(place)
     if backend is not None:
         names: tuple[str, ...] = (backend,)
+    elif TIFF[0] not in SUFFIXES.get(suffix, ()) and is_tiff(_head(place)):
+        names = TIFF
     elif suffix in SUFFIXES:
         names = SUFFIXES[suffix]
     else:
@@ -134,15 +140,20 @@ def _candidates(place: Path, backend: str | None) -> tuple[str, ...]:
         raise SlideError(f"{place} is a folder, not a slide: give the slide file itself (or an OME-Zarr folder).")
     if not folder and names == ("ome_zarr",):
         raise SlideError(f"{place.name} is a file, but an OME-Zarr image is a folder: give that folder.")
-    if not folder:
-        try:
-            with place.open("rb") as file:
-                empty = not file.read(1)
-        except OSError as error:
-            raise SlideError(f"{place} cannot be read ({error.strerror or error}): check its rights.") from error
-        if empty:
-            raise SlideError(f"{place.name} is empty (0 bytes): copy it again from where it came.")
+    if not folder and not _head(place):
+        raise SlideError(f"{place.name} is empty (0 bytes): copy it again from where it came.")
     return names
+
+
+def _head(place: Path) -> bytes:
+    """The first bytes of a file, nothing of a folder."""
+    if place.is_dir():
+        return b""
+    try:
+        with place.open("rb") as file:
+            return file.read(132)
+    except OSError as error:
+        raise SlideError(f"{place} cannot be read ({error.strerror or error}): check its rights.") from error
 
 
 def _diagnosis(place: Path, refusals: list[str]) -> str:
@@ -150,8 +161,7 @@ def _diagnosis(place: Path, refusals: list[str]) -> str:
     said = "; ".join(refusals)
     if place.is_dir():
         return said
-    with place.open("rb") as file:
-        head = file.read(132)
+    head = _head(place)
     if is_tiff(head):
         damage = tiff_damage(str(place))
         if damage and damage.startswith("it is cut off"):

@@ -11,11 +11,13 @@ import numpy as np
 
 from wsiseg.errors import SlideError
 from wsiseg.geometry import Box
-from wsiseg.slides.backend import Pixels, reason
+from wsiseg.slides.backend import Pixels, UnfitSlideError, reason
 from wsiseg.slides.identity import identity_of
 from wsiseg.slides.pixels import over_white
-from wsiseg.slides.resolution import plain, stated
+from wsiseg.slides.resolution import COARSEST, COARSEST_DICOM, plain, stated
+from wsiseg.slides.tiff.choice import chosen_image
 from wsiseg.slides.tiff.layout import BITS_PER_SAMPLE, ORIENTATION, first_tags, tiff_damage
+from wsiseg.slides.tiff.tiles import segments_of
 
 # px of a level; about the size of the slides' own tiles, so that OpenSlide's tile cache serves the overlaps
 CELL = 512
@@ -34,9 +36,19 @@ class OpenSlideBackend:
     """
 
     name = "openslide"
+    series = 0
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, series: int | None = None, *, checked: bool = True) -> None:
+        """Opens a slide.
+
+        Args:
+            path: the file
+            series: 0 or None, but for a TIFF whose image of that number is the one that OpenSlide reads
+            checked: compare what OpenSlide says of a TIFF with the file itself; False only looks what it says
+        """
         self.path = path
+        self.notes: tuple[str, ...] = ()
+        self._series, self._checked = series, checked
         self._lock = threading.Lock()
         self._handle = self._open()
         try:
@@ -54,12 +66,37 @@ class OpenSlideBackend:
         self.levels = tuple((int(w), int(h)) for w, h in self._handle.level_dimensions)
         self.ratios = tuple(float(r) for r in self._handle.level_downsamples)
         self.vendor = said.get("openslide.vendor", "unknown")
-        if self.vendor in ("generic-tiff", "aperio"):
-            _check_tiff(self.path)
+        self._numbers = tuple(range(len(self.levels)))  # OpenSlide's, of our levels
+        if self._checked and self.vendor in ("generic-tiff", "aperio"):
+            self._compare()
+        elif self._series not in (None, 0):
+            raise UnfitSlideError("it holds one image, number 0")
         # A generic TIFF has nothing but its resolution tags; every other vendor states µm/px on purpose.
-        judge = _plain_text if self.vendor == "generic-tiff" else stated
-        self.mpp, self.mpp_doubt = judge(said.get("openslide.mpp-x"), said.get("openslide.mpp-y"))
+        given = said.get("openslide.mpp-x"), said.get("openslide.mpp-y")
+        if self.vendor == "generic-tiff":
+            self.mpp, self.mpp_doubt = plain(*given)
+        else:
+            self.mpp, self.mpp_doubt = stated(*given, COARSEST_DICOM if self.vendor == "dicom" else COARSEST)
         self.bounds = _bounds(said)
+
+    def _compare(self) -> None:
+        """Keeps those of OpenSlide's levels that are levels of the image that is the slide."""
+        import tifffile
+
+        _check_tiff(self.path)
+        with tifffile.TiffFile(self.path) as tiff:
+            chosen = chosen_image(tiff, self._series)
+            if tiff.is_ome or not chosen.first or chosen.sizes[0] != self.levels[0]:
+                raise SlideError("it reads another image of the file")
+            page = chosen.image.levels[0][0]
+            if chosen.colours.alpha or int(page.samplesperpixel) not in (1, 3):
+                raise SlideError("it does not look what its fourth sample is")
+            for pages in chosen.image.levels:
+                segments_of(pages[0], tiff.filehandle.size)
+        self.series, self.notes = chosen.series, chosen.notes
+        self._numbers = tuple(i for i, size in enumerate(self.levels) if size in chosen.sizes)
+        self.levels = tuple(self.levels[i] for i in self._numbers)
+        self.ratios = tuple(self.ratios[i] for i in self._numbers)
 
     def read(self, level: int, box: Box) -> Pixels:
         """See `Backend.read`."""
@@ -85,7 +122,7 @@ class OpenSlideBackend:
         self._handle.close()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return OpenSlideBackend, (self.path,)
+        return OpenSlideBackend, (self.path, self._series)
 
     def _open(self) -> Any:
         import openslide
@@ -103,7 +140,7 @@ class OpenSlideBackend:
 
         ratio = self.ratios[level]
         place = (round(box.x * ratio), round(box.y * ratio))
-        handle = self._handle
+        handle, level = self._handle, self._numbers[level]
         try:
             return np.asarray(handle.read_region(place, level, (box.w, box.h)))
         except openslide.OpenSlideError:
@@ -142,15 +179,10 @@ def _check_tiff(path: str) -> None:
         raise SlideError("it does not say how many of 16 bits are used")
 
 
-def _plain_text(x: str | None, y: str | None) -> tuple[tuple[float, float] | None, str]:
-    mpp, _ = stated(x, y)
-    return plain(*mpp) if mpp else (None, "")
-
-
 def _bounds(said: Mapping[str, str]) -> Box | None:
     keys = ("bounds-x", "bounds-y", "bounds-width", "bounds-height")
     values = [said.get(f"openslide.{key}") for key in keys]
     if any(v is None for v in values):
         return None
-    x, y, w, h = (int(float(v or 0)) for v in values)
+    x, y, w, h = (int(float(v or 0)) for v in values)  # Leica and others may state fractions
     return Box(x, y, w, h) if w > 0 and h > 0 else None

@@ -40,7 +40,7 @@ def to_rgb(array: NDArray[np.generic], bits: int) -> Pixels:
         array = array[..., None]
     if array.ndim != 3 or array.shape[2] not in (1, 3, 4):
         raise SlideError(f"it has {array.shape[-1]} channels, not 1 (grey), 3 (RGB) or 4 (RGBA)")
-    small = array.astype(np.uint8) if bits == 8 else _scaled(array, bits)
+    small = array.astype(np.uint8) if bits == 8 else scaled(array, bits)
     if small.shape[2] == 4:
         return over_white(small)
     return np.repeat(small, 3, axis=2) if small.shape[2] == 1 else np.ascontiguousarray(small)
@@ -55,6 +55,7 @@ def over_white(rgba: Pixels) -> Pixels:
     return ((rgba[..., :3] * share + 255 * (255 - share) + 127) // 255).astype(np.uint8)
 
 
-def _scaled(array: NDArray[np.generic], bits: int) -> Pixels:
+def scaled(array: NDArray[np.generic], bits: int) -> Pixels:
+    """Samples of `bits` bits as uint8, rounded; what is brighter than they allow is white."""
     top = 2**bits - 1
     return np.minimum((array.astype(np.uint32) * 255 + top // 2) // top, 255).astype(np.uint8)

@@ -1,22 +1,27 @@
 """µm per pixel, from the places where files state it, and whether to believe it.
 
-A scanner's own header (Aperio MPP, DICOM pixel spacing, OME physical size, NDPI, …) is believed whatever it says. The
-plain resolution of a TIFF, PNG or JPEG is not written for measuring: programs put 72, 96, 300 or 600 dpi there, which
-would be 353, 265, 85 and 42 µm/px. It is believed from 0.05 to 20 µm/px (508,000 down to 1,270 dpi) and otherwise
-treated as missing.
+A stated resolution is believed from 0.05 to 20 µm/px (508,000 down to 1,270 dpi) and otherwise treated as missing,
+wherever it stands. The plain resolution of a TIFF, PNG or JPEG is not written for measuring: programs put 72, 96, 300
+or 600 dpi there, which would be 353, 265, 85 and 42 µm/px. A scanner's own header (Aperio MPP, OME physical size,
+NDPI, …) is written for measuring, but it too is damaged now and then, or in another unit than its format says. A DICOM
+file may hold a coarse level alone, so its pixel spacing is believed up to 64 µm/px.
 """
 
 from __future__ import annotations
 
 import math
 from typing import Any
-from xml.etree import ElementTree
+from xml.etree.ElementTree import Element
 
 from wsiseg.errors import ResolutionError
 
 Resolution = tuple[tuple[float, float] | None, str]  # (µm/px along x and y, or None; why a stated one is not believed)
 
 FINEST, COARSEST = 0.05, 20.0
+COARSEST_DICOM = 64.0
+
+# What a person may say, in µm/px: whatever a microscope or a camera could give
+LEAST_OVERRIDE, MOST_OVERRIDE = 0.001, 1000.0
 
 # OME-XML and OME-Zarr unit names -> µm
 MICROMETRES = {
@@ -37,38 +42,56 @@ def chosen(header: tuple[float, float] | None, doubt: str, override: float | Non
         ResolutionError: there is neither, or the person's word is no resolution.
     """
     if override is not None:
-        if not (math.isfinite(override) and override > 0):
-            raise ResolutionError(f"{override} is no resolution: --mpp takes a number of µm/px above 0, such as 0.25.")
+        if not LEAST_OVERRIDE <= override <= MOST_OVERRIDE:
+            raise ResolutionError(
+                f"{override} is no resolution: --mpp takes µm/px from {LEAST_OVERRIDE} to {MOST_OVERRIDE:.0f}, such as 0.25."
+            )
         return override, override
     if header is None:
-        why = f" ({doubt})" if doubt else ""
-        raise ResolutionError(
-            f"{name} does not say how many µm a pixel is{why}: give it with --mpp, for instance --mpp 0.25."
+        said = (
+            f"does not say reliably how many µm a pixel is ({doubt})"
+            if doubt
+            else "does not say how many µm a pixel is"
         )
+        raise ResolutionError(f"{name} {said}: give it with --mpp, for instance --mpp 0.25.")
     return header
 
 
-def stated(x: Any, y: Any) -> Resolution:
-    """What a scanner's header says: either number may be missing and is then taken from the other."""
-    values = [_positive(v) for v in (x, y)]
-    along_x, along_y = values[0] or values[1], values[1] or values[0]
-    return (None if along_x is None or along_y is None else (along_x, along_y)), ""
+def stated(x: Any, y: Any, coarsest: float = COARSEST) -> Resolution:
+    """What a header says, if it is plausible: either number may be missing and is then taken from the other.
+
+    Args:
+        x: µm/px along x as a number or as text; None where the header has no such field
+        y: the same along y
+        coarsest: the largest plausible µm/px
+    """
+    given = [v for v in (x, y) if v is not None]
+    if not given:
+        return None, ""
+    values = [_number(v) for v in given]
+    mpp = values[0], values[-1]
+    if mpp[0] is None or mpp[1] is None:
+        said = next(g for g, v in zip(given, values, strict=True) if v is None)
+        return None, f"its header says {str(said)[:40]!r}, which is no number"
+    if not all(FINEST <= v <= coarsest for v in values if v is not None):
+        size = " × ".join(dict.fromkeys(f"{v:.4g}" for v in mpp if v is not None))
+        return None, f"its header says {size} µm/px, which no microscope has"
+    return (mpp[0], mpp[1]), ""
 
 
-def plain(x: float | None, y: float | None) -> Resolution:
-    """The µm/px that the resolution fields of an ordinary image come to, if they are plausible."""
-    mpp, _ = stated(x, y)
-    if mpp is None or all(FINEST <= v <= COARSEST for v in mpp):
-        return mpp, ""
-    dpi = 25400 / mpp[0]
-    return None, f"its resolution field says {mpp[0]:.4g} µm/px ({dpi:.0f} dpi), which no microscope wrote"
+def plain(x: Any, y: Any) -> Resolution:
+    """What the resolution fields of an ordinary image come to, if it is plausible; see `stated`."""
+    mpp, doubt = stated(x, y)
+    said = _number(x if x is not None else y)
+    if not doubt or said is None:
+        return mpp, doubt
+    dpi = f" ({25400 / said:.0f} dpi)" if said else ""
+    return None, f"its resolution field says {said:.4g} µm/px{dpi}, which no microscope wrote"
 
 
 def from_tiff(page: Any) -> Resolution:
-    """Of a tifffile page: the OME-XML or ImageJ description if there is one, else the resolution tags."""
+    """Of a tifffile page: its ImageJ description if there is one, else its resolution tags."""
     description = page.description or ""
-    if "<OME" in description:
-        return from_ome_xml(description)
     tags = page.tags
     if "XResolution" not in tags or "YResolution" not in tags:
         return None, ""
@@ -76,37 +99,38 @@ def from_tiff(page: Any) -> Resolution:
     if description.startswith("ImageJ="):
         fields = dict(line.split("=", 1) for line in description.splitlines() if "=" in line)
         unit = MICROMETRES.get(fields.get("unit", ""))
-        return stated(*(unit / v if unit and v else None for v in per_unit))
-    unit = TIFF_UNITS.get(int(tags["ResolutionUnit"].value) if "ResolutionUnit" in tags else 2)
-    return plain(*(unit / v if unit and v else None for v in per_unit))
+        x, y = (unit / v if unit and v else None for v in per_unit)
+        return stated(x, y)
+    unit = TIFF_UNITS.get(round(_ratio(tags["ResolutionUnit"].value)) if "ResolutionUnit" in tags else 2)
+    x, y = (unit / v if unit and v else None for v in per_unit)
+    return plain(x, y)
 
 
-def from_ome_xml(text: str) -> Resolution:
-    """PhysicalSizeX and PhysicalSizeY of the first image (OME 2016-06; the unit is µm when none is named)."""
-    try:
-        root = ElementTree.fromstring(text)
-    except ElementTree.ParseError as error:
-        return None, f"its OME-XML cannot be parsed: {error}"
-    pixels = next((e for e in root.iter() if e.tag.rpartition("}")[2] == "Pixels"), None)
-    if pixels is None:
-        return None, ""
-    sizes = []
+def from_ome(pixels: Element) -> Resolution:
+    """PhysicalSizeX and PhysicalSizeY of a `Pixels` element (OME 2016-06; the unit is µm when none is named)."""
+    sizes: list[Any] = []
     for axis in "XY":
-        size = _positive(pixels.get(f"PhysicalSize{axis}"))
-        unit = MICROMETRES.get(pixels.get(f"PhysicalSize{axis}Unit", "µm"))
-        sizes.append(size * unit if size and unit else None)
-    return stated(*sizes)
+        text = pixels.get(f"PhysicalSize{axis}")
+        unit_name = pixels.get(f"PhysicalSize{axis}Unit", "µm")
+        if text is not None and unit_name not in MICROMETRES:
+            return None, f"its OME-XML states its size in {unit_name[:40]!r}, a unit that is unknown"
+        size = _number(text)
+        sizes.append(text if size is None else size * MICROMETRES[unit_name])
+    return stated(sizes[0], sizes[1])
 
 
-def _positive(value: Any) -> float | None:
+def _number(value: Any) -> float | None:
     try:
         number = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
-    return number if math.isfinite(number) and number > 0 else None
+    return number if math.isfinite(number) else None
 
 
 def _ratio(value: Any) -> float:
-    """A TIFF rational as a number; 0 for what is none."""
-    top, bottom = value if isinstance(value, tuple) else (value, 1)
-    return float(top) / float(bottom) if bottom else 0.0
+    """A TIFF rational or whole number as a number; 0 for what is none."""
+    try:
+        top, bottom = value if isinstance(value, tuple) else (value, 1)
+        return float(top) / float(bottom)
+    except (TypeError, ValueError, ZeroDivisionError, OverflowError):
+        return 0.0

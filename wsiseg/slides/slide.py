@@ -70,7 +70,7 @@ class Slide:
     Reading is safe from several threads. A slide pickles, and survives a fork, by opening its file again.
 
     Attributes:
-        notes: what a person should know about how it was opened, such as why an earlier backend refused
+        notes: what a person should know about the slide (`cautions`), and why earlier backends refused it
         scaled_decoding: whether the decoder shrinks the pixels that lie between two levels; it changes them by a grey
             level or so, and is a part of what an output was made from
     """
@@ -127,6 +127,16 @@ class Slide:
         return self._backend.name
 
     @property
+    def series(self) -> int:
+        """Number of the image in a file of several, 0 in others."""
+        return self._backend.series
+
+    @property
+    def cautions(self) -> tuple[str, ...]:
+        """What a person should know before using the pixels, such as that tiles are missing."""
+        return self._backend.notes
+
+    @property
     def vendor(self) -> str:
         """The scanner or format family as the reader names it."""
         return self._backend.vendor
@@ -159,9 +169,12 @@ class Slide:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """Name, size in bytes and hash of the file; see `wsiseg.slides.identity` for what the hash does not see."""
+        """Name, size in bytes and hash of the file, and the series where it is not the first.
+
+        `wsiseg.slides.identity` says what the hash does not see.
+        """
         if self._identity is None:
-            self._identity = self._backend.identity()
+            self._identity = self._backend.identity() | ({"series": self.series} if self.series else {})
         return dict(self._identity)
 
     def read(self, box: Box, frame: Frame) -> Pixels:

@@ -1,4 +1,8 @@
-"""Tiled TIFF pyramids by way of tiffslide (tifffile and imagecodecs): OME-TIFF, and codecs that OpenSlide lacks."""
+"""Tiled TIFF pyramids by way of tiffslide (tifffile and imagecodecs), which also knows pages that the tiff reader does not.
+
+tiffslide takes the first image of a file, and shows tiles that are missing as black: what it would read is compared
+with the file itself first.
+"""
 
 from __future__ import annotations
 
@@ -13,13 +17,12 @@ from wsiseg.errors import SlideError
 from wsiseg.geometry import Box
 from wsiseg.slides.backend import Pixels, reason
 from wsiseg.slides.identity import identity_of
-from wsiseg.slides.pixels import bit_depth, to_rgb
-from wsiseg.slides.resolution import from_tiff, stated
+from wsiseg.slides.resolution import stated
+from wsiseg.slides.tiff.choice import chosen_image
+from wsiseg.slides.tiff.codecs import APERIO_YCBCR, CONTIGUOUS, JPEG
+from wsiseg.slides.tiff.colours import YCBCR
 from wsiseg.slides.tiff.layout import tiff_damage
-
-MINISWHITE, MINISBLACK, RGB, YCBCR = 0, 1, 2, 6
-JPEG = 7
-APERIO_YCBCR = 33003  # JPEG 2000 that tifffile decodes without turning YCbCr into RGB
+from wsiseg.slides.tiff.tiles import segments_of
 
 
 class TiffSlideBackend:
@@ -27,8 +30,9 @@ class TiffSlideBackend:
 
     name = "tiffslide"
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, series: int | None = None) -> None:
         self.path = path
+        self._series = series
         self.bounds: Box | None = None
         self._lock = threading.Lock()
         damage = tiff_damage(path)
@@ -41,8 +45,7 @@ class TiffSlideBackend:
             raise
         except Exception as error:  # tiffslide, tifffile, zarr and imagecodecs raise anything
             raise SlideError(reason(error, path)) from error
-        self._bits = bit_depth(sample)
-        to_rgb(sample[:1, :1], self._bits)
+        self._depth = self._colours.depth(sample)
 
     def _read_header(self) -> None:
         from tiffslide import TiffSlide
@@ -54,24 +57,38 @@ class TiffSlideBackend:
             said = dict(self._slide.properties)
         self.levels = tuple((int(w), int(h)) for w, h in self._slide.level_dimensions)
         self._ratios = tuple(float(r) for r in self._slide.level_downsamples)
-        page: Any = self._slide.ts_tifffile.series[int(said.get("tiffslide.series-index") or 0)].pages[0]
+        tiff = self._slide.ts_tifffile
+        chosen = chosen_image(tiff, self._series)
+        page: Any = tiff.series[int(said.get("tiffslide.series-index") or 0)].pages[0]
         if len(self.levels) == 1 and not page.is_tiled:
             raise SlideError("it is a flat image, neither tiled nor a pyramid")
+        own = chosen.image.levels[0]
+        if len(own) > 1 or page.offset != own[0].offset or int(page.planarconfig) != CONTIGUOUS:
+            raise SlideError("it reads another image of the file")
+        for pages in chosen.image.levels:
+            if (segments_of(pages[0], tiff.filehandle.size)[0].counts == 0).any():
+                raise SlideError("it shows tiles that are missing as black")
+        self._numbers = tuple(i for i, size in enumerate(self.levels) if size in chosen.sizes)
+        self.levels = tuple(self.levels[i] for i in self._numbers)
+        self._ratios = tuple(self._ratios[i] for i in self._numbers)
+        self.series, self.notes, self._colours = chosen.series, chosen.notes, chosen.colours
         photometric, compression = int(page.photometric), int(page.compression)
-        known = photometric in (MINISWHITE, MINISBLACK, RGB) or (photometric == YCBCR and compression == JPEG)
-        if not known or compression == APERIO_YCBCR:
+        if (
+            (photometric == YCBCR and compression != JPEG)
+            or compression == APERIO_YCBCR
+            or self._colours.palette is not None
+        ):
             raise SlideError(f"its colours ({page.photometric.name}, {page.compression.name}) are not supported")
-        self._inverted = photometric == MINISWHITE
         self.vendor = str(said.get("tiffslide.vendor") or "generic-tiff")
         # tiffslide itself turns to the resolution tags where a header has no µm/px, and then says so with this key.
         from_tags = self.vendor == "generic-tiff" or (self.vendor == "aperio" and "tiff.XResolution" in said)
         scanner = stated(said.get("tiffslide.mpp-x"), said.get("tiffslide.mpp-y"))
-        self.mpp, self.mpp_doubt = from_tiff(page) if from_tags else scanner
+        self.mpp, self.mpp_doubt = chosen.image.mpp if from_tags else scanner
         self.properties: Mapping[str, str] = {key: str(value) for key, value in said.items() if value is not None}
 
     def read(self, level: int, box: Box) -> Pixels:
         """See `Backend.read`."""
-        return to_rgb(self._samples(level, box), self._bits)
+        return self._colours.rgb(self._samples(level, box), self._depth)
 
     def identity(self) -> dict[str, Any]:
         """See `Backend.identity`."""
@@ -82,16 +99,15 @@ class TiffSlideBackend:
         self._slide.close()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return TiffSlideBackend, (self.path,)
+        return TiffSlideBackend, (self.path, self._series)
 
     def _samples(self, level: int, box: Box) -> np.ndarray:
         ratio = self._ratios[level]
         place = _level0(box.x, ratio), _level0(box.y, ratio)
         with self._lock:  # one TiffFile has one file position
-            array = self._slide.read_region(place, level, (box.w, box.h), as_array=True, padding=False)
-        if self._inverted:
-            array = np.iinfo(array.dtype).max - array
-        return array
+            size = box.w, box.h
+            array = self._slide.read_region(place, self._numbers[level], size, as_array=True, padding=False)
+        return array[..., None] if array.ndim == 2 else array
 
 
 def _level0(at: int, ratio: float) -> int:

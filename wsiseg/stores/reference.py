@@ -37,7 +37,11 @@ def referred(store: Path, manifest: Manifest) -> Slide:
     if found is None:
         raise StoreError(f"{store} takes its pixels from {places[1]}, which is gone: put the slide back or tile anew.")
     level0 = manifest["level0"]
-    how = {"backend": manifest["backend"], "scaled_decoding": manifest["scaled_decoding"]}
+    how = {
+        "backend": manifest["backend"],
+        "scaled_decoding": manifest["scaled_decoding"],
+        "series": manifest["slide"].get("series"),
+    }
     try:
         slide = open_slide(found, **how)
     except ResolutionError:

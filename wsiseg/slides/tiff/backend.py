@@ -2,8 +2,8 @@
 
 OpenSlide decodes to 32-bit colours, draws them through cairo and hands them to Pillow, which is most of its time. Here
 a tile goes from the file to the decoder and from there into the array that is wanted (figures in
-docs/results/reading.md). What is a level is decided in `tiff_planes`, what a tile's bytes mean in `codecs`, and whether
-the pixels are those of OpenSlide in `crosscheck`.
+docs/results/reading.md). Which image is the slide is decided in `choice`, what is a level in `images`, what a tile's bytes mean
+in `codecs`, and whether the pixels are those of OpenSlide in `crosscheck`.
 """
 
 from __future__ import annotations
@@ -35,20 +35,23 @@ os.register_at_fork(after_in_child=_DECODED.clear)
 
 
 class TiffBackend:
-    """See `ReducingBackend`. JPEG, Aperio's JPEG 2000, deflate, LZW, zstd and WebP; TIFF and BigTIFF.
+    """See `ReducingBackend`. Any codec that imagecodecs has; grey, RGB, palettes, alpha, 8 and 16 bits; BigTIFF.
 
-    A tile without bytes is white, as OpenSlide shows it.
+    A tile without bytes is white, as OpenSlide shows it, and a note says so.
+
+    Attributes:
+        like_openslide: whether OpenSlide reads the same image, so that its pixels can be compared
     """
 
     name = "tiff"
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, series: int | None = None) -> None:
         self.path = path
         damage = tiff_damage(path)
         if damage:
             raise SlideError(damage)
         try:
-            facts = facts_of(path)
+            facts = facts_of(path, series)
         except SlideError:
             raise
         except Exception as error:  # tifffile raises anything
@@ -60,6 +63,7 @@ class TiffBackend:
         self.vendor = facts.vendor
         self.bounds = facts.bounds
         self.properties: Mapping[str, str] = facts.properties
+        self.series, self.notes, self.like_openslide = facts.series, facts.notes, facts.like_openslide
         self._owner = object()  # of its tiles in the cache; not the path: the file there may be replaced
         self._file = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
         self._finish = weakref.finalize(self, _let_go, self._file, self._owner)
@@ -94,26 +98,29 @@ class TiffBackend:
         return out
 
     def _decode(self, plane: TilePlane, index: int, factor: int, out: Pixels) -> None:
+        plane.decode(self._bytes(plane, index), factor, out)
+        for channel, part in enumerate(plane.planes, 1):
+            grey = np.empty(out.shape, np.uint8)
+            part.decode(self._bytes(part, index), factor, grey)
+            out[..., channel] = grey[..., channel]
+
+    def _bytes(self, plane: TilePlane, index: int) -> bytes:
         count = int(plane.counts[index])
         data = os.pread(self._file, count, int(plane.offsets[index]))
         if len(data) < count:
             raise EOFError("the file ends within a tile")
-        plane.decode(data, factor, out)
+        return data
 
     def jpeg_tile(self, level: int, box: Box) -> bytes | None:
         """See `JpegBackend.jpeg_tile`."""
         plane = self._planes[level]
         width, height = plane.tile
-        if plane.jpeg is None or (box.w, box.h) != plane.tile or box.x % width or box.y % height:
+        if plane.jpeg is None or plane.planes or (box.w, box.h) != plane.tile or box.x % width or box.y % height:
             return None
         if not (0 <= box.x < plane.width and 0 <= box.y < plane.height):
             return None
         index = box.y // height * plane.columns + box.x // width
-        count = int(plane.counts[index])
-        data = os.pread(self._file, count, int(plane.offsets[index]))
-        if len(data) < count:
-            raise EOFError("the file ends within a tile")
-        return plane.jpeg(data) if count else b""
+        return plane.jpeg(self._bytes(plane, index)) if plane.counts[index] else b""
 
     def telling_tiles(self, level: int, within: Box) -> list[Box]:
         """Tiles by which to tell whether this level is read rightly, in px of the level.
@@ -147,7 +154,7 @@ class TiffBackend:
         self._finish()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return TiffBackend, (self.path,)
+        return TiffBackend, (self.path, self.series)
 
 
 def _spans(start: int, stop: int, size: int) -> list[tuple[int, slice, slice]]:

@@ -12,6 +12,7 @@ docs/decisions/0004-scaled-decoding.md.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,17 +20,20 @@ from numpy.typing import NDArray
 
 from wsiseg.errors import SlideError
 from wsiseg.slides.backend import Pixels
+from wsiseg.slides.tiff.colours import MINISBLACK, RGB, YCBCR, Colours
 
-NONE, LZW, JPEG, DEFLATE, OLD_DEFLATE = 1, 5, 7, 8, 32946
-APERIO_YCBCR, APERIO_RGB = 33003, 33005
-ZSTD, WEBP = 50000, 50001
-MINISBLACK, RGB, YCBCR = 1, 2, 6
+NONE, LZW, JPEG, DEFLATE, PACKBITS, OLD_DEFLATE = 1, 5, 7, 8, 32773, 32946
+APERIO_YCBCR, APERIO_RGB, JPEG2000 = 33003, 33005, 34712
+LZMA, ZSTD, WEBP, JPEG_XL = 34925, 50000, 50001, 50002
+BY_TIFFFILE = (NONE, LZW, JPEG, DEFLATE, PACKBITS, OLD_DEFLATE, APERIO_RGB, JPEG2000, LZMA, ZSTD, WEBP, JPEG_XL)
+CONTIGUOUS = 1  # PlanarConfiguration
 
 # How far libjpeg-turbo shrinks while it decodes, in px of the tile per px that comes out.
 JPEG_FACTORS = (2, 4, 8)
 
 # JPEG (ITU-T T.81, Annex B): start of image, start of scan, second bytes of two markers
 START, SCAN, APP0, APP14 = b"\xff\xd8", b"\xff\xda", 0xE0, 0xEE
+SIZE = b"\xff\x4f\xff\x51"  # JPEG 2000: start of codestream, image and tile size
 # APP14 as Adobe defines it (Technical Note 5116) up to its last byte, which names the colours: 0 RGB, 1 YCbCr
 ADOBE = b"\xff\xee\x00\x0eAdobe\x00\x64\0\0\0\0"
 
@@ -37,20 +41,27 @@ ADOBE = b"\xff\xee\x00\x0eAdobe\x00\x64\0\0\0\0"
 Decode = Callable[[bytes, int, Pixels], None]
 
 
-def decoder_of(page: Any) -> tuple[Decode, tuple[int, ...]]:
+def decoder_of(page: Any, colours: Colours, depth: int) -> tuple[Decode, tuple[int, ...]]:
     """How the tiles of a tifffile page are decoded, and by which factors they can be shrunk on the way.
 
+    Args:
+        page: the directory; where its samples are stored apart, the decoder is for the tiles of one of them, and gives
+            that sample as grey
+        colours: what its samples mean
+        depth: bits of a sample that are in use
+
     Raises:
-        SlideError: the codec, colours or samples are none that are known here.
+        SlideError: the codec is none that is known here.
     """
     compression, photometric, samples = int(page.compression), int(page.photometric), int(page.samplesperpixel)
-    if str(page.dtype) != "uint8" or int(page.bitspersample) != 8:
-        raise SlideError(f"its samples have {page.bitspersample} bits")
-    if samples > 1 and int(page.planarconfig) != 1:
-        raise SlideError("its colours are stored in planes")
-    grey, colour = samples == 1 and photometric == MINISBLACK, samples == 3 and photometric == RGB
+    if samples > 1 and int(page.planarconfig) != CONTIGUOUS:
+        if colours.count != samples or (photometric == YCBCR):
+            raise SlideError(f"its {samples} samples are stored apart and are not plain colours")
+        samples, photometric = 1, MINISBLACK
+    plain = colours.plain and str(page.dtype) == "uint8"
+    grey, colour = plain and samples == 1 and photometric == MINISBLACK, plain and samples == 3 and photometric == RGB
     shape = (int(page.tilelength), int(page.tilewidth), samples)
-    if compression == JPEG and (grey or colour or (samples == 3 and photometric == YCBCR)):
+    if compression == JPEG and (grey or colour or (plain and samples == 3 and photometric == YCBCR)):
         factors = tuple(f for f in JPEG_FACTORS if shape[0] % f == 0 and shape[1] % f == 0)
         return _jpeg(page.jpegtables or b"", photometric, shape), factors
     if compression in (APERIO_YCBCR, APERIO_RGB) and colour:
@@ -59,8 +70,44 @@ def decoder_of(page: Any) -> tuple[Decode, tuple[int, ...]]:
         return _webp(shape), ()
     if (grey or colour) and compression in (NONE, LZW, DEFLATE, OLD_DEFLATE, ZSTD):
         return _lossless(compression, int(page.predictor), shape), ()
-    names = ", ".join(str(getattr(value, "name", value)) for value in (page.photometric, page.compression))
-    raise SlideError(f"its colours and codec ({names}, {samples} samples) are not supported")
+    return _by_tifffile(page, colours, depth), ()
+
+
+def samples_of(page: Any) -> Callable[[bytes], NDArray[Any]]:
+    """From the bytes of a tile of a tifffile page to its samples (h, w, n), of any codec that imagecodecs has.
+
+    Raises:
+        SlideError: there is no decoder for it, or none that gives the colours that the page names.
+    """
+    compression, photometric = int(page.compression), int(page.photometric)
+    name = getattr(page.compression, "name", page.compression)
+    if compression not in BY_TIFFFILE or (photometric == YCBCR and compression not in (JPEG, JPEG2000)):
+        colours = getattr(page.photometric, "name", page.photometric)
+        raise SlideError(f"its colours and codec ({colours}, {name}, {page.samplesperpixel} samples) are not supported")
+    samples = int(page.samplesperpixel) if int(page.planarconfig) == CONTIGUOUS else 1
+    shape = (int(page.tilelength), int(page.tilewidth), samples)
+    decode, tables = page.decode, page.jpegtables
+
+    def samples_in(data: bytes) -> NDArray[Any]:
+        if compression in (JPEG2000, APERIO_YCBCR, APERIO_RGB):
+            check_jpeg2000(data, shape)
+        found = (decode(data, 0, jpegtables=tables) if compression == JPEG else decode(data, 0))[0]
+        if found is None or found.shape[1:] != shape:
+            raise ValueError(f"a tile decodes to {None if found is None else found.shape}, not {shape}")
+        return np.asarray(found[0])
+
+    return samples_in
+
+
+def _by_tifffile(page: Any, colours: Colours, depth: int) -> Decode:
+    unpack = samples_of(page)
+    if int(page.planarconfig) != CONTIGUOUS:
+        colours = replace(colours, count=1)
+
+    def decode(data: bytes, factor: int, out: Pixels) -> None:
+        out[:] = colours.rgb(unpack(data), depth)
+
+    return decode
 
 
 def jpeg_file_of(page: Any) -> Callable[[bytes], bytes] | None:
@@ -89,7 +136,8 @@ def _jpeg(tables: bytes, photometric: int, shape: tuple[int, int, int]) -> Decod
         h, w = height // factor, width // factor
         # Of the sizes that libjpeg-turbo can make it takes the smallest that is not below these.
         if samples == 1:
-            _put(decode_jpeg(stream, "GRAY", min_height=h, min_width=w), (h, w, 1), out)
+            buffer = np.empty((h, w, 1), np.uint8)
+            _put(decode_jpeg(stream, "GRAY", min_height=h, min_width=w, buffer=buffer), (h, w, 1), out)
             return
         made = decode_jpeg(stream, min_height=h, min_width=w, buffer=out).shape
         if made != (h, w, 3):
@@ -148,11 +196,24 @@ def _jpeg2000(ycbcr: bool, shape: tuple[int, int, int]) -> Decode:
     from imagecodecs import jpeg2k_decode
 
     def decode(data: bytes, factor: int, out: Pixels) -> None:
+        check_jpeg2000(data, shape)
         _put(jpeg2k_decode(data), shape, out)
         if ycbcr:
             out[:] = from_ycbcr(out)
 
     return decode
+
+
+def check_jpeg2000(data: bytes, shape: tuple[int, int, int]) -> None:
+    """ValueError unless the size in a JPEG 2000 stream (ITU-T T.800, A.5.1) is (h, w, n): it is what is allocated."""
+    at = data.find(SIZE)
+    fields = data[at + 6 : at + 40]
+    if at < 0 or len(fields) < 34:
+        raise ValueError("a tile does not begin like JPEG 2000")
+    right, lower, left, upper = (int.from_bytes(fields[i : i + 4], "big") for i in (2, 6, 10, 14))
+    size = lower - upper, right - left, int.from_bytes(data[at + 40 : at + 42], "big")
+    if size != shape:
+        raise ValueError(f"a tile holds {size[1]} × {size[0]} px of {size[2]} samples, not {shape[1]} × {shape[0]} px")
 
 
 def from_ycbcr(pixels: Pixels) -> Pixels:
@@ -166,7 +227,7 @@ def _webp(shape: tuple[int, int, int]) -> Decode:
     from imagecodecs import webp_decode
 
     def decode(data: bytes, factor: int, out: Pixels) -> None:
-        _put(webp_decode(data, hasalpha=False), shape, out)
+        webp_decode(data, hasalpha=False, out=out)  # it raises when the picture has another size
 
     return decode
 

@@ -1,18 +1,18 @@
-"""Which directories of a TIFF are the levels of its slide, and where their tiles are.
+"""Where the tiles of a TIFF slide are, level by level, and what its header says.
 
-    Aperio SVS          every tiled directory is a level; the others are thumbnail, label and macro
-    generic pyramid     the first directory, and every tiled one that calls itself reduced (NewSubfileType)
-    Philips             the same, but a level's size is told by its resolution: the directories are padded
-    OME-TIFF            SubIFDs, as its XML says; of several images the first
+    Aperio, generic TIFF, OME-TIFF    the levels of the image that `choice` takes
+    Philips                           the tiled directories that call themselves reduced; they are padded, and a level's
+                                      size is told by its resolution
+    other scanners                    left to OpenSlide
 
-OpenSlide's word on sizes, µm/px, bounds and vendor counts wherever it reads the file, since other programs show
+OpenSlide's word on µm/px, bounds and vendor counts wherever it reads the same image, since other programs show
 coordinates by it; that of the OME-XML counts for OME-TIFF, whose levels OpenSlide does not see.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,15 +20,22 @@ from numpy.typing import NDArray
 
 from wsiseg.errors import SlideError
 from wsiseg.geometry import Box
+from wsiseg.slides.backend import UnfitSlideError
 from wsiseg.slides.openslide import OpenSlideBackend
-from wsiseg.slides.resolution import Resolution, from_tiff
-from wsiseg.slides.tiff.codecs import Decode, decoder_of, jpeg_file_of
+from wsiseg.slides.resolution import Resolution
+from wsiseg.slides.tiff.choice import Chosen, chosen_image
+from wsiseg.slides.tiff.codecs import NONE, Decode, decoder_of, jpeg_file_of, samples_of
+from wsiseg.slides.tiff.colours import Colours, colours_of
+from wsiseg.slides.tiff.images import Pages, size_of
+from wsiseg.slides.tiff.tiles import Segments, incomplete, overlapping, segments_of, tail_of_zeros
 
 LIKE_OPENSLIDE = ("aperio", "generic-tiff", "philips")  # the vendors whose rules are known here
 UPRIGHT = 1
+MAX_TILE_PX = 2**26  # 8192 × 8192 px
+SAMPLED_TILES = 64
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class TilePlane:
     """The tiles of one level.
 
@@ -41,6 +48,7 @@ class TilePlane:
         decode: from a tile's bytes to its pixels
         factors: by which a tile can be shrunk while it is decoded
         jpeg: from a tile's bytes to a JPEG file of its RGB pixels, without decoding; None where it is none
+        planes: green and blue, where each colour has tiles of its own; `decode` is then for grey pixels
     """
 
     width: int
@@ -52,97 +60,119 @@ class TilePlane:
     decode: Decode
     factors: tuple[int, ...]
     jpeg: Callable[[bytes], bytes] | None
+    planes: tuple[TilePlane, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class TiffFacts:
-    """What the header of a TIFF slide says; see `Backend` for the meaning of the fields."""
+    """What the header of a TIFF slide says; see `Backend` for the meaning of the fields.
+
+    Attributes:
+        like_openslide: whether OpenSlide reads the same image, so that its pixels can be compared
+    """
 
     planes: tuple[TilePlane, ...]
     resolution: Resolution
     vendor: str
     bounds: Box | None
     properties: Mapping[str, str]
+    series: int
+    notes: tuple[str, ...]
+    like_openslide: bool
 
 
-def facts_of(path: str) -> TiffFacts:
+def facts_of(path: str, series: int | None = None) -> TiffFacts:
     """Reads the header of a tiled TIFF.
 
     Raises:
+        UnfitSlideError: it is damaged, or no single picture
         SlideError: it is no slide that can be read tile by tile here; the message is the bare reason.
     """
     import tifffile
 
     try:
-        theirs: OpenSlideBackend | None = OpenSlideBackend(path)
+        theirs: OpenSlideBackend | None = OpenSlideBackend(path, checked=False)
     except SlideError:  # it lacks the codec; or the reason is one that is met again below
         theirs = None
     try:
         with tifffile.TiffFile(path) as tiff:
-            if tiff.is_ome:
-                return _ome(tiff)
-            return _like_openslide(tiff, theirs) if theirs else _generic(tiff)
+            if theirs and theirs.vendor not in LIKE_OPENSLIDE:
+                raise SlideError(f"the layout of {theirs.vendor!r} is left to OpenSlide")
+            if theirs and theirs.vendor == "philips":
+                return _philips(tiff, theirs, series)
+            return _facts(tiff, theirs, chosen_image(tiff, series))
     finally:
         if theirs:
             theirs.close()
 
 
-def _ome(tiff: Any) -> TiffFacts:
-    series = tiff.series[0]
-    if series.axes not in ("YXS", "YX"):
-        raise SlideError(f"its image has the axes {series.axes}, not one plane")
-    pages = [level.pages[0] for level in series.levels]
-    planes = tuple(_plane(page, (page.imagewidth, page.imagelength)) for page in pages)
-    return _by_tifffile(pages[0], planes)
+def _facts(tiff: Any, theirs: OpenSlideBackend | None, chosen: Chosen) -> TiffFacts:
+    pages = chosen.image.levels
+    if not pages[0][0].is_tiled:
+        raise SlideError("its image is not tiled")
+    size = tiff.filehandle.size
+    depth = _depth(tiff.filehandle, pages, chosen.colours)
+    planes = [_plane(level, size_of(level[0]), chosen.colours, depth, size) for level in pages]
+    missing = int((planes[0].counts == 0).sum())
+    if missing == planes[0].counts.size:
+        raise UnfitSlideError(f"none of its {missing:,} tiles holds a byte, so copy it again from where it came")
+    same = bool(theirs) and chosen.first and chosen.colours.bits == 8 and not chosen.colours.alpha
+    same = same and int(pages[0][0].samplesperpixel) in (1, 3) and int(pages[0][0].planarconfig) == 1
+    ome = chosen.image.stated is not None and not tiff.is_svs
+    if theirs and theirs.vendor == "aperio":
+        if chosen.series == 0 and theirs.levels[0] != chosen.sizes[0]:
+            raise SlideError(f"its level 0 {chosen.sizes[0]} is not the {theirs.levels[0]} that OpenSlide sees")
+        if any((plane.counts == 0).any() for plane in planes[1:]):
+            raise SlideError("tiles are missing in its lower levels, which OpenSlide fills from the finer ones")
+    notes = [*chosen.notes, *_notes(tiff, chosen, planes, missing)]
+    kept = [planes[0], *(plane for plane in planes[1:] if not incomplete(planes[0], plane))]
+    notes += [
+        f"its level of {plane.width} × {plane.height} px lacks tiles that level 0 has, and is left out"
+        for plane in planes
+        if not any(plane is other for other in kept)
+    ]
+    facts = TiffFacts(
+        tuple(kept), chosen.image.mpp, "ome-tiff" if ome else "aperio" if tiff.is_svs else "generic-tiff", None,
+        _texts(pages[0][0]), chosen.series, tuple(notes), same,
+    )  # fmt: skip
+    if same and theirs and not ome:
+        told = (theirs.mpp, theirs.mpp_doubt)
+        facts = replace(
+            facts, resolution=told, vendor=theirs.vendor, bounds=theirs.bounds, properties=theirs.properties
+        )
+    return facts
 
 
-def _generic(tiff: Any) -> TiffFacts:
-    if tiff.is_svs:
-        raise SlideError("it is an Aperio slide that OpenSlide does not read")
-    pages = _level_pages(tiff.pages, every=False)
-    first = pages[0]
-    if any(page.is_tiled and page.shape == first.shape for page in list(tiff.pages)[1:]):
-        raise SlideError("it is a stack of images, not one plane")
-    return _by_tifffile(first, tuple(_plane(page, (page.imagewidth, page.imagelength)) for page in pages))
-
-
-def _by_tifffile(page: Any, planes: tuple[TilePlane, ...]) -> TiffFacts:
-    texts = {
+def _texts(page: Any) -> dict[str, str]:
+    return {
         f"tiff.{tag.name}": str(tag.value)
         for tag in page.tags.values()
         if tag.name in ("ImageDescription", "Software", "Make", "Model", "Artist", "Copyright", "DateTime")
     }
-    return TiffFacts(planes, from_tiff(page), "generic-tiff", None, texts)
 
 
-def _like_openslide(tiff: Any, theirs: OpenSlideBackend) -> TiffFacts:
-    if theirs.vendor not in LIKE_OPENSLIDE:
-        raise SlideError(f"the layout of {theirs.vendor!r} is left to OpenSlide")
-    pages = _level_pages(tiff.pages, every=theirs.vendor == "aperio")
-    sizes = [(page.imagewidth, page.imagelength) for page in pages]
-    padded = theirs.vendor == "philips"
+def _philips(tiff: Any, theirs: OpenSlideBackend, series: int | None) -> TiffFacts:
+    if series not in (None, 0):
+        raise UnfitSlideError("it holds one image, number 0")
+    found = [p for i, p in enumerate(tiff.pages) if p.is_tiled and (i == 0 or p.is_reduced)]
+    pages = sorted(found, key=lambda page: -int(page.imagewidth))
+    sizes = [size_of(page) for page in pages]
     if len(sizes) != len(theirs.levels) or not all(
-        own == said or (padded and own[0] >= said[0] and own[1] >= said[1])
-        for own, said in zip(sizes, theirs.levels, strict=True)
+        own[0] >= said[0] and own[1] >= said[1] for own, said in zip(sizes, theirs.levels, strict=True)
     ):
         raise SlideError(f"its directories {sizes} are not the levels {list(theirs.levels)} that OpenSlide sees")
-    planes = tuple(_plane(page, size) for page, size in zip(pages, theirs.levels, strict=True))
-    if theirs.vendor == "aperio" and any((plane.counts == 0).any() for plane in planes[1:]):
-        raise SlideError("tiles are missing in its lower levels, which OpenSlide fills from the finer ones")
-    return TiffFacts(planes, (theirs.mpp, theirs.mpp_doubt), theirs.vendor, theirs.bounds, theirs.properties)
+    colours = colours_of((pages[0],))
+    planes = tuple(
+        _plane((page,), size, colours, 8, tiff.filehandle.size) for page, size in zip(pages, theirs.levels, strict=True)
+    )
+    told = (theirs.mpp, theirs.mpp_doubt)
+    return TiffFacts(planes, told, theirs.vendor, theirs.bounds, theirs.properties, 0, (), like_openslide=True)
 
 
-def _level_pages(pages: Sequence[Any], *, every: bool) -> list[Any]:
-    """The directories that are levels, the largest first."""
-    found = [p for i, p in enumerate(pages) if p.is_tiled and (every or i == 0 or p.is_reduced)]
-    if not found or found[0] is not pages[0]:
-        raise SlideError("its first image is not tiled")
-    return sorted(found, key=lambda page: -int(page.imagewidth))
-
-
-def _plane(page: Any, size: tuple[int, int]) -> TilePlane:
-    """Checks a directory, so that nothing can go wrong later except in the tiles themselves."""
-    if not page.is_tiled or int(page.imagedepth) != 1:
+def _plane(pages: Pages, size: tuple[int, int], colours: Colours, depth: int, file_size: int) -> TilePlane:
+    """Checks a level's directories, so that nothing can go wrong later except in the tiles themselves."""
+    page = pages[0]
+    if not all(p.is_tiled for p in pages) or any(int(p.imagedepth) != 1 for p in pages):
         raise SlideError("a level is not tiled")
     orientation = int(page.tags["Orientation"].value) if "Orientation" in page.tags else UPRIGHT
     if orientation != UPRIGHT:
@@ -150,10 +180,64 @@ def _plane(page: Any, size: tuple[int, int]) -> TilePlane:
     tile = int(page.tilewidth), int(page.tilelength)
     if min(tile) < 1 or min(size) < 1:
         raise SlideError(f"it has {size[0]} × {size[1]} px in tiles of {tile[0]} × {tile[1]} px")
-    decode, factors = decoder_of(page)
-    columns, rows = -(-int(page.imagewidth) // tile[0]), -(-int(page.imagelength) // tile[1])
-    offsets, counts = (np.asarray(v, np.int64) for v in (page.dataoffsets, page.databytecounts))
-    if not len(offsets) == len(counts) == columns * rows:
-        raise SlideError(f"it lists {len(offsets)} tiles where there should be {columns * rows}")
+    if tile[0] * tile[1] > MAX_TILE_PX:
+        raise UnfitSlideError(
+            f"its tiles of {tile[0]:,} × {tile[1]:,} px would fill the memory, so make smaller ones of it"
+        )
+    columns = -(-int(page.imagewidth) // tile[0])
+    lists = [part for p in pages for part in segments_of(p, file_size)]
+    if any(p.tilewidth != page.tilewidth or p.tilelength != page.tilelength for p in pages):
+        raise UnfitSlideError("its colours have tiles of different sizes, so it is damaged")
+    if any(((a.counts == 0) != (lists[0].counts == 0)).any() for a in lists):
+        raise UnfitSlideError("tiles are missing in some of its colours, so copy it again from where it came")
+    parts = [
+        _one(p, size, tile, columns, colours, depth, a) for p, a in zip(_repeated(pages, lists), lists, strict=True)
+    ]
+    return replace(parts[0], planes=tuple(parts[1:]))
+
+
+def _repeated(pages: Pages, lists: Sequence[Segments]) -> Sequence[Any]:
+    return pages if len(pages) == len(lists) else pages * len(lists)
+
+
+def _one(
+    page: Any, size: tuple[int, int], tile: tuple[int, int], columns: int, colours: Colours, depth: int, tiles: Segments
+) -> TilePlane:
+    decode, factors = decoder_of(page, colours, depth)
     usable = tuple(f for f in factors if min(size) >= f)
-    return TilePlane(*size, tile, columns, offsets, counts, decode, usable, jpeg_file_of(page))
+    jpeg = jpeg_file_of(page) if colours.plain else None
+    return TilePlane(*size, tile, columns, tiles.offsets, tiles.counts, decode, usable, jpeg)
+
+
+def _depth(file: Any, pages: Sequence[Pages], colours: Colours) -> int:
+    """Bits in use: of 16 bits, by a look at tiles all over the smallest level."""
+    if colours.bits < 16:
+        return colours.bits
+    brightest = np.zeros(1, np.uint16)
+    for page in pages[-1]:
+        decode = samples_of(page)
+        tiles = segments_of(page, file.size)[0]
+        there = np.flatnonzero(tiles.counts > 0)
+        for index in there[:: max(1, len(there) // SAMPLED_TILES)]:
+            file.seek(int(tiles.offsets[index]))
+            try:
+                found = decode(file.read(int(tiles.counts[index])))
+            except Exception as error:  # decoders raise anything
+                raise SlideError(f"a tile cannot be decoded ({error})") from error
+            brightest = np.maximum(brightest, found[..., : colours.count].max())
+    return colours.depth(brightest)
+
+
+def _notes(tiff: Any, chosen: Chosen, planes: Sequence[TilePlane], missing: int) -> list[str]:
+    notes = []
+    if missing:
+        notes.append(f"{missing:,} of its {planes[0].counts.size:,} tiles hold no bytes and are read as white")
+    packed = int(chosen.image.levels[0][0].compression) != NONE
+    for plane in (part for level in planes for part in (level, *level.planes)):
+        notes += tail_of_zeros(tiff.filehandle, plane.offsets, plane.counts, packed=packed)
+        if shared := overlapping(plane.offsets, plane.counts):
+            notes.append(
+                f"the bytes of {shared:,} of its tiles belong to others as well, so its list of tiles is damaged: "
+                "compare the file with the one that it was copied from"
+            )
+    return notes
