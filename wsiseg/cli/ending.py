@@ -1,4 +1,4 @@
-"""How a command ends: after what it wrote, what is useful to do next. All these hints stand here."""
+"""The hints at the end of a command: what you may want to do next."""
 
 from __future__ import annotations
 
@@ -6,45 +6,45 @@ import shlex
 
 import click
 
-# Command -> the commands that may follow, and what for. A word in braces is a value of the command that has ended; a
-# hint whose values it does not give is left out. A word in capitals is for the person to fill in.
+# Command -> the commands that may follow, each with its purpose. A word in braces is a value of the command that has
+# ended; a hint without its values is left out. The user replaces words in capitals.
 NEXT: dict[str, tuple[tuple[str, str], ...]] = {
-    "tile": (("wsiseg train RECIPE.toml", "learn from the slides that a recipe lists"),),
+    "tile": (("wsiseg train RECIPE.toml", "train on the slides of a recipe"),),
     "train": (
-        ("wsiseg predict --model {model} --slide SLIDE", "outline the objects of a slide"),
-        ("wsiseg run {recipe} --slides 'SLIDES/*.svs' --model {model} --out RESULTS", "of many slides"),
-        ("wsiseg report {run} --out training.html", "how the training went"),
+        ("wsiseg predict --model {model} --slide SLIDE", "predict the objects of a slide"),
+        ("wsiseg run {recipe} --slides 'SLIDES/*.svs' --model {model} --out RESULTS", "predict many slides"),
+        ("wsiseg report {run} --out training.html", "see how the training went"),
     ),
     "predict": (
-        ("wsiseg view {slide} {outlines}", "look at them and review them in the browser"),
-        ("wsiseg measure {slide} {outlines}", "tables of measurements"),
-        ("wsiseg report {slide} {outlines}", "a page to read and send"),
+        ("wsiseg view {slide} {outlines}", "look at the objects and review them in the browser"),
+        ("wsiseg measure {slide} {outlines}", "measure the objects"),
+        ("wsiseg report {slide} {outlines}", "make a page to read and send"),
     ),
-    "measure": (("wsiseg report {slide} {outlines} --measurements {out}", "a page to read and send"),),
+    "measure": (("wsiseg report {slide} {outlines} --measurements {out}", "make a page to read and send"),),
     "run": (
-        ("wsiseg report {results} --out report.html", "one page about all slides"),
-        ("wsiseg view SLIDE {results}/slides/NAME/{predicted}", "look at one in the browser"),
+        ("wsiseg report {results} --out report.html", "make one page about all slides"),
+        ("wsiseg view SLIDE {results}/slides/NAME/{predicted}", "look at one slide in the browser"),
     ),
     "qc": (
-        ("wsiseg view {slide} {artefacts}", "see where it is"),
+        ("wsiseg view {slide} {artefacts}", "see the artefacts"),
         ("wsiseg predict --slide {slide} --exclude-artefacts", "predict without blur, pen and bubbles"),
         ("wsiseg tile {slide} --exclude-artefacts", "tile without them"),
     ),
-    "synth": (("wsiseg view {slide} {truth}", "look at it in the browser"),),
+    "synth": (("wsiseg view {slide} {truth}", "look at the slide in the browser"),),
     "demo": (
-        ("wsiseg view {slide} {outlines} --reference {truth}", "look at them in the browser"),
-        ("wsiseg report {slide} {outlines} --reference {truth}", "a page to read"),
+        ("wsiseg view {slide} {outlines} --reference {truth}", "look at the objects in the browser"),
+        ("wsiseg report {slide} {outlines} --reference {truth}", "make a page to read"),
     ),
 }
 
 
 def hints(command: str, *, slide_mpp: float | None = None, **values: object) -> list[tuple[str, str]]:
-    """(command line, what for) of what is useful after a command.
+    """The commands that may follow a command, as (command line, purpose).
 
     Args:
-        command: which has ended
-        slide_mpp: what it was told of the slide's resolution, which has to be said again
-        values: for the words in braces, a tuple for several words; None stands for one that there is not
+        command: the one that has ended
+        slide_mpp: the resolution that the user gave for the slide, which the next command needs as well
+        values: for the words in braces; a tuple for several words, None for a value that does not exist
     """
     many = {
         name: value if isinstance(value, tuple) else (value,) for name, value in values.items() if value is not None

@@ -14,7 +14,7 @@ PATH = click.Path(path_type=Path)
 
 
 class _Size(click.ParamType):
-    """WIDTHxHEIGHT in mm."""
+    """A size in mm, as WIDTHxHEIGHT."""
 
     name = "size"
 
@@ -25,20 +25,22 @@ class _Size(click.ParamType):
             return value
         match = re.fullmatch(r"(\d+(?:\.\d+)?)[x×](\d+(?:\.\d+)?)", value.lower())
         if match is None:
-            self.fail(f"{value!r} is no size: write width x height in mm, for example 8x6.", param, ctx)
+            self.fail(f"{value!r} is not a size: write width x height in mm, for example 8x6.", param, ctx)
         return float(match[1]), float(match[2])
 
 
 @click.command()
-@click.option("--out", type=PATH, required=True, metavar="SLIDE", help="The slide: .svs, or .ome.tiff for OME-TIFF.")
 @click.option(
-    "--truth", type=PATH, metavar="FILE", help="Annotations of glomeruli and nuclei; beside the slide if absent."
+    "--out", type=PATH, required=True, metavar="SLIDE", help="The slide to write: .svs, or .ome.tiff for OME-TIFF."
 )
-@click.option("--size-mm", type=_Size(), default="8x6", show_default=True, metavar="WxH", help="Width x height in mm.")
-@click.option("--mpp", type=float, default=0.25, show_default=True, metavar="µM/PX", help="Resolution of level 0.")
-@click.option("--stain", type=click.Choice(["pas", "he"]), default="pas", show_default=True, help="pas or he.")
+@click.option("--truth", type=PATH, metavar="FILE", help="The ground truth to write (default: beside the slide).")
 @click.option(
-    "--seed", type=click.IntRange(0), default=0, show_default=True, metavar="N", help="Another is another case."
+    "--size-mm", type=_Size(), default="8x6", show_default=True, metavar="WxH", help="Width and height in mm."
+)
+@click.option("--mpp", type=float, default=0.25, show_default=True, metavar="µM/PX", help="Resolution of level 0.")
+@click.option("--stain", type=click.Choice(["pas", "he"]), default="pas", show_default=True, help="PAS or H&E.")
+@click.option(
+    "--seed", type=click.IntRange(0), default=0, show_default=True, metavar="N", help="Each seed gives another slide."
 )
 @click.option(
     "--thickness-um",
@@ -46,21 +48,32 @@ class _Size(click.ParamType):
     default=3.0,
     show_default=True,
     metavar="µM",
-    help="Thickness of the section, from which follows how much of each nucleus is in it.",
+    help="Thickness of the section; thin sections show smaller parts of nuclei.",
 )
 @click.option(
     "--artefact",
     "artefacts",
     multiple=True,
     metavar="NAME",
-    help="fold, pen, blur, bubble or none; may be repeated. The seed decides where left out, and never on a bubble.",
+    help="Add a fold, pen, blur or bubble; none for a clean slide. Repeat for several. By default the seed decides, "
+    "and adds no bubbles.",
 )
-@click.option("--no-nuclei", is_flag=True, help="Write the truth of glomeruli only.")
+@click.option("--no-nuclei", is_flag=True, help="Leave nuclei out of the ground truth.")
 @click.option(
-    "--jitter-um", type=float, default=0.0, show_default=True, metavar="µM", help="Stray borders, as a person's."
+    "--jitter-um",
+    type=float,
+    default=0.0,
+    show_default=True,
+    metavar="µM",
+    help="Move borders at random by this much, as people do.",
 )
 @click.option(
-    "--missed", type=float, default=0.0, show_default=True, metavar="SHARE", help="Leave out this share of outlines."
+    "--missed",
+    type=float,
+    default=0.0,
+    show_default=True,
+    metavar="FRACTION",
+    help="Leave out this fraction of objects.",
 )
 @click.option(
     "--false",
@@ -68,10 +81,12 @@ class _Size(click.ParamType):
     type=float,
     default=0.0,
     show_default=True,
-    metavar="SHARE",
-    help="Add this share of outlines of nothing.",
+    metavar="FRACTION",
+    help="Add this fraction of false objects.",
 )
-@click.option("--quality", type=int, default=80, show_default=True, metavar="N", help="Of the JPEG tiles, 1 to 100.")
+@click.option(
+    "--quality", type=int, default=80, show_default=True, metavar="N", help="JPEG quality of the tiles, 1 to 100."
+)
 @overwrite_option
 @log_option
 @quiet_option
@@ -80,7 +95,10 @@ def synth(
     thickness_um: float, artefacts: tuple[str, ...], no_nuclei: bool, jitter_um: float, missed: float, false_: float,
     quality: int, overwrite: bool, log_json: Path | None, quiet: bool,
 ) -> None:  # fmt: skip
-    """Generate a kidney slide and its exact truth. What is measured on it says nothing about real kidneys."""
+    """Generate a kidney slide with exact ground truth.
+
+    Results on generated slides say nothing about real kidneys.
+    """
     from itertools import chain
 
     from wsiseg.annotations.formats import write_annotations

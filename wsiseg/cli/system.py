@@ -12,7 +12,7 @@ import click
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def doctor(as_json: bool) -> None:
-    """What is installed, which backends and devices work, what is missing and how to get it."""
+    """Check the installation: which packages and devices work, and how to install what is missing."""
     from wsiseg.doctor import examine, render
 
     checks = examine()
@@ -28,7 +28,7 @@ def doctor(as_json: bool) -> None:
 @click.command()
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> None:
-    """Print what makes SHELL (bash, zsh or fish) complete commands, options and files with the tabulator."""
+    """Print the script that lets SHELL complete commands, options and file names with the tab key."""
     from click.shell_completion import get_completion_class
 
     made = get_completion_class(shell)
