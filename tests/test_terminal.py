@@ -65,7 +65,7 @@ def test_a_command_ends_with_the_next_ones(tmp_path: Path) -> None:
     words = ["qc", str(slide), "--out", str(out), "--log-json", str(log)]
     done = CliRunner().invoke(wsiseg, words)
     assert done.exit_code == 0, done.output
-    for part in ("blocks/s", "MiB", f"{out}: flags.json", f"wsiseg tile '{slide}' --exclude-artifacts"):
+    for part in ("blocks/s", "MiB", f"{out}: flags.json", f"wsiseg tile '{slide}' --exclude-artefacts"):
         assert part in done.stderr
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     assert [line["event"] for line in lines][:1] + [line["event"] for line in lines][-1:] == ["start", "end"]
