@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -19,6 +20,22 @@ PALETTE: tuple[Colour, ...] = (
 IGNORE = 255
 
 
+def canonical_name(name: str) -> str:
+    """A class name in the one spelling used inside: composed Unicode (NFC), parents and children joined by ": ".
+
+    "Tumor:necrosis" and "Tumor : necrosis" are "Tumor: necrosis" to QuPath, and "é" looks the same however many code
+    points it takes.
+    """
+    parts = (part.strip() for part in unicodedata.normalize("NFC", name).split(":"))
+    return ": ".join(part for part in parts if part)
+
+
+def states_nothing(name: str) -> bool:
+    """Whether a class name says "no statement": by QuPath's convention it or a parent ends in `*`, or it is "Ignore"."""
+    parts = name.split(": ")
+    return parts[0] == "Ignore" or any(part.endswith("*") for part in parts)
+
+
 @dataclass(frozen=True, slots=True)
 class ClassMap:
     """Names and colours of the labels 0, 1, …; label 0 is the background, label `ignore` (255) is "no statement".
@@ -26,7 +43,10 @@ class ClassMap:
     Attributes:
         names: one per label; the order is also the order of painting: where outlines overlap, the later class wins
         colours: (red, green, blue), 0 to 255, one per label
-        ignore_names: classes of an outline file that mean "do not train or judge here"
+        ignore_names: classes of an annotation file that mean "do not train or judge here", painted over all others;
+            further classes that state nothing by their name (see `states_nothing`) are ignored without being listed
+
+    All names are kept as `canonical_name` spells them.
     """
 
     names: tuple[str, ...]
@@ -34,6 +54,8 @@ class ClassMap:
     ignore_names: tuple[str, ...] = ("Ignore", "Ignore*")
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "names", tuple(map(canonical_name, self.names)))
+        object.__setattr__(self, "ignore_names", tuple(map(canonical_name, self.ignore_names)))
         if not self.colours:
             paint = tuple(PALETTE[i % len(PALETTE)] for i in range(len(self.names) - 1))
             object.__setattr__(self, "colours", ((255, 255, 255), *paint))
@@ -55,9 +77,15 @@ class ClassMap:
     def __iter__(self) -> Iterator[str]:
         return iter(self.names)
 
+    def ignores(self, name: str) -> bool:
+        """Whether a class makes no statement: it is listed as ignored, or its name says so and it is no class here."""
+        name = canonical_name(name)
+        return name in self.ignore_names or (states_nothing(name) and name not in self.names)
+
     def index(self, name: str) -> int:
         """The label of a class name, `IGNORE` for an ignored one; ClassError for a name that is neither."""
-        if name in self.ignore_names:
+        name = canonical_name(name)
+        if self.ignores(name):
             return IGNORE
         if name not in self.names:
             near = get_close_matches(name, self.names, n=1, cutoff=0.6)

@@ -16,7 +16,9 @@ import numpy as np
 import orjson
 import shapely
 from numpy.typing import NDArray
+from shapely import MultiPolygon, Polygon
 
+from wsiseg.annotations.gather import FARTHEST
 from wsiseg.annotations.geojson_read import UUID
 from wsiseg.annotations.polygon import LabelledPolygon, Written, batched
 from wsiseg.annotations.validity import make_valid, only_areas
@@ -28,9 +30,6 @@ STEPS_PER_PX = 100
 # Snapping moves an edge by less than this. Only an outline that is thinner on average can vanish by it, so only such
 # outlines (and invalid ones) need the slow way through GEOS; all others are valid once their corners are rounded.
 THIN_PX = 0.02
-
-# Beyond this, in px, a coordinate is a mistake; up to it, 0.01 px is far above the precision of a double.
-FARTHEST = 1e9
 
 # Regions in memory at once, at most.
 BATCH = 4096
@@ -150,6 +149,14 @@ def _snap(shapes: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64], Offset
         reason = shapely.is_valid_reason(snapped[worst])
         raise AnnotationError(f"An outline could not be made valid ({reason}): draw it again or leave it out.")
     return snapped, grid, offsets, kept, repaired
+
+
+def on_grid(shape: Polygon | MultiPolygon) -> tuple[str, bytes] | None:
+    """One shape as type and JSON coordinates of a GeoJSON geometry, valid on the grid; None if nothing is left of it."""
+    shapes, grid, offsets, _, _ = _snap(np.array([shape], dtype=object))
+    if not len(shapes):
+        return None
+    return "MultiPolygon" if offsets[2][1] > 1 else "Polygon", _json(grid, offsets)[0]
 
 
 def _onto_grid(shapes: NDArray[Any]) -> NDArray[Any]:

@@ -3,6 +3,7 @@
 | format | suffix | in | out |
 |---|---|---|---|
 | GeoJSON of QuPath | .geojson .json, also with .gz | yes | yes |
+| the same in an archive | .zip | yes | |
 | Aperio ImageScope | .xml | yes | yes |
 | ASAP | .xml | yes | |
 | table | .csv .parquet | | yes |
@@ -13,10 +14,11 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from wsiseg.annotations import asap, geojson_write, imagescope
 from wsiseg.annotations.asap import read_asap
@@ -24,7 +26,7 @@ from wsiseg.annotations.coco import write_coco
 from wsiseg.annotations.geojson_read import read_geojson
 from wsiseg.annotations.geojson_write import write_geojson
 from wsiseg.annotations.imagescope import read_imagescope, write_imagescope
-from wsiseg.annotations.polygon import Annotations, LabelledPolygon, Written
+from wsiseg.annotations.polygon import FLAT, Annotations, LabelledPolygon, Written
 from wsiseg.annotations.safe_xml import root_of
 from wsiseg.annotations.table import write_csv, write_parquet
 from wsiseg.classes import ClassMap
@@ -38,24 +40,46 @@ class Format:
 
     Attributes:
         suffixes: endings of file names, lower case
+        read_only: endings of files that are read but not written
         read: from a path to outlines; None if the format is only written
         write: path, polygons and those of the keywords of `write_annotations` that it names; None if it is only read
         root: of the formats that share .xml, the outermost element that tells this one
+        keeps: those of `FACTS` that the format can say
     """
 
     suffixes: tuple[str, ...]
+    read_only: tuple[str, ...] = ()
     read: Callable[[Path], Annotations] | None = None
     write: Callable[..., Written] | None = None
     root: str | None = None
+    keeps: frozenset[str] = frozenset()
 
+
+# What an object may have besides its class and its outline, and whether a polygon has it.
+FACTS: dict[str, Callable[[LabelledPolygon], object]] = {
+    "ids": lambda p: p.id,
+    "scores": lambda p: p.score is not None,
+    "measured objects": lambda p: p.measurements,
+    "names": lambda p: p.details.name,
+    "locks": lambda p: p.details.locked,
+    "colours of their own": lambda p: p.details.colour,
+    "planes": lambda p: p.details.plane != FLAT,
+    "nuclei of cells": lambda p: p.details.nucleus is not None,
+    "with metadata": lambda p: p.details.metadata,
+    "kinds of object": lambda p: p.details.kind,
+    "with other properties": lambda p: p.details.other,
+}
+_TABLE = frozenset({"ids", "scores", "measured objects"})
 
 FORMATS: dict[str, Format] = {
-    "geojson": Format(geojson_write.SUFFIXES, read_geojson, write_geojson),
-    "imagescope": Format((".xml",), read_imagescope, write_imagescope, root=imagescope.ROOT),
-    "asap": Format((".xml",), read_asap, None, root=asap.ROOT),
-    "csv": Format((".csv",), None, write_csv),
-    "parquet": Format((".parquet",), None, write_parquet),
-    "coco": Format((".coco.json",), None, write_coco),
+    "geojson": Format(geojson_write.SUFFIXES, (".zip",), read_geojson, write_geojson, keeps=frozenset(FACTS)),
+    "imagescope": Format(
+        (".xml",), (), read_imagescope, write_imagescope, root=imagescope.ROOT, keeps=frozenset({"names"})
+    ),
+    "asap": Format((".xml",), (), read_asap, None, root=asap.ROOT),
+    "csv": Format((".csv",), (), None, write_csv, keeps=_TABLE),
+    "parquet": Format((".parquet",), (), None, write_parquet, keeps=_TABLE),
+    "coco": Format((".coco.json",), (), None, write_coco, keeps=frozenset({"ids", "scores"})),
 }
 
 
@@ -68,7 +92,7 @@ def read_annotations(path: Path) -> Annotations:
     Raises:
         AnnotationError: the file is missing, of no known format, of one that is only written, or damaged
     """
-    named = _by_suffix(path)
+    named = _by_suffix(path, reading=True)
     if len(named) > 1:
         root = root_of(path)
         named = [name for name in named if FORMATS[name].root == root]
@@ -77,7 +101,7 @@ def read_annotations(path: Path) -> Annotations:
     read = FORMATS[named[0]].read if named else None
     if read is None:
         what = f"is of the format {named[0]}, which is only written" if named else "has an unknown suffix"
-        readable = sorted({suffix for form in FORMATS.values() if form.read for suffix in form.suffixes})
+        readable = sorted({s for form in FORMATS.values() if form.read for s in (*form.suffixes, *form.read_only)})
         raise AnnotationError(f"{path} {what}: give outlines as one of {', '.join(readable)}.")
     return read(path)
 
@@ -104,10 +128,11 @@ def write_annotations(
         options: further keywords of that format's writer, such as `kind` and `legacy` of `write_geojson`
 
     Returns:
-        How many objects were written, repaired and dropped.
+        How many objects were written, repaired and dropped, and how many had what this format cannot say.
 
     Raises:
-        AnnotationError: the format is unknown, only read or lacks `frame`, or a region cannot be expressed in it
+        AnnotationError: the format is unknown, only read or lacks `frame`, has no such option, or a polygon cannot be
+            expressed in it
         ClassError: a label is not in `classes`
         OutputError: the place cannot be written or the disk is full
     """
@@ -122,7 +147,30 @@ def write_annotations(
     offered = {"classes": classes, "properties": properties, "frame": frame}
     if frame is None and takes.get("frame") and takes["frame"].default is inspect.Parameter.empty:
         raise AnnotationError(f"The format {named[0]} needs the size and µm/px of the slide: give its level-0 frame.")
-    return write(path, polygons, **{key: value for key, value in offered.items() if key in takes}, **options)
+    foreign = sorted(key for key in options if key not in takes)
+    if foreign:
+        raise AnnotationError(
+            f"The format {named[0]} has no choice of {' and '.join(foreign)}: leave that out, or write GeoJSON."
+        )
+    lost: Counter[str] = Counter()
+    lacks = {what: has for what, has in FACTS.items() if what not in FORMATS[named[0]].keeps}
+    if options.get("kind") in get_args(geojson_write.ObjectKind):  # for all, whatever they were
+        lacks["kinds of object"] = lambda p: p.details.kind not in (None, options["kind"])
+        lacks["nuclei of cells"] = FACTS["nuclei of cells"]
+    passed = _counted(polygons, lacks, lost) if lacks else polygons
+    written = write(path, passed, **{key: value for key, value in offered.items() if key in takes}, **options)
+    return replace(written, lost=dict(lost))
+
+
+def _counted(
+    polygons: Iterable[LabelledPolygon], lacks: Mapping[str, Callable[[LabelledPolygon], object]], lost: Counter[str]
+) -> Iterator[LabelledPolygon]:
+    """The polygons as they are; how many have what the format lacks is counted on the way."""
+    for polygon in polygons:
+        for what, has in lacks.items():
+            if has(polygon):
+                lost[what] += 1
+        yield polygon
 
 
 def file_hash(path: Path) -> str:
@@ -138,9 +186,14 @@ def file_hash(path: Path) -> str:
         ) from error
 
 
-def _by_suffix(path: Path) -> list[str]:
+def _by_suffix(path: Path, *, reading: bool = False) -> list[str]:
     """Formats whose suffix the name ends in; a longer suffix (.coco.json) goes before a shorter one (.json)."""
     name = path.name.lower()
-    fits = {key: max((len(s) for s in form.suffixes if name.endswith(s)), default=0) for key, form in FORMATS.items()}
+    fits = {
+        key: max(
+            (len(s) for s in (*form.suffixes, *(form.read_only if reading else ())) if name.endswith(s)), default=0
+        )
+        for key, form in FORMATS.items()
+    }
     best = max(fits.values())
     return [key for key, length in fits.items() if length == best > 0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import unicodedata
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
@@ -12,11 +13,18 @@ import shapely
 from numpy.typing import NDArray
 from shapely import Polygon
 
-from wsiseg.annotations.polygon import Annotations, LabelledPolygon
+from wsiseg.annotations.polygon import PLAIN, Annotations, Details, LabelledPolygon
 from wsiseg.annotations.validity import Area, make_valid
+from wsiseg.classes import Colour
+from wsiseg.errors import AnnotationError
 
 # An ellipse becomes a polygon that is nowhere further than this from the curve.
 ELLIPSE_ERROR_PX = 0.02
+MOST_CORNERS = 4096  # of an ellipse; one wider than 130,000 px is less exact
+
+# A coordinate beyond this, in px, is a mistake: no slide is 6 m long at 0.05 µm/px. Up to it, 0.01 px is far above the
+# precision of a double.
+FARTHEST = float(2**27)
 
 
 class Gathering:
@@ -24,9 +32,10 @@ class Gathering:
 
     def __init__(self) -> None:
         self._shapes: list[Area] = []
-        self._facts: list[tuple[str | None, float | None, str | None, Mapping[str, float]]] = []
+        self._facts: list[tuple[str | None, float | None, str | None, Mapping[str, float], Details]] = []
         self._patched: list[bool] = []
         self._skipped: Counter[str] = Counter()
+        self._colours: dict[str, Colour] = {}
 
     def add(
         self,
@@ -36,27 +45,45 @@ class Gathering:
         score: float | None = None,
         uuid: str | None = None,
         measurements: Mapping[str, float] | None = None,
+        details: Details = PLAIN,
         patched: bool = False,
     ) -> None:
         """Take a shape, valid or not; `patched` if it had to be changed before it was a polygon at all."""
         self._shapes.append(shape)
-        self._facts.append((label, score, uuid, measurements or {}))
+        self._facts.append((label, score, uuid, measurements or {}, details))
         self._patched.append(patched)
 
     def skip(self, kind: str) -> None:
         """Count something that is no area."""
         self._skipped[kind] += 1
 
+    def colour(self, label: str, colour: Colour) -> None:
+        """Note the colour of a class; the first one counts."""
+        self._colours.setdefault(label, colour)
+
     def outlines(self, properties: Mapping[str, Any] | None = None) -> Annotations:
         """All shapes, valid, in the order in which they came; those without an area are counted instead."""
         shapes = np.empty(len(self._shapes), dtype=object)
         shapes[:] = self._shapes
-        mended, changed = make_valid(shapes)
-        empty = shapely.is_empty(mended)
+        valid, changed = make_valid(shapes)
+        empty = shapely.is_empty(valid)
         skipped = self._skipped + Counter(collapsed=int(empty.sum()))
         repaired = (changed | np.array(self._patched, dtype=bool)) & ~empty
-        polygons = tuple(LabelledPolygon(mended[i], *self._facts[i]) for i in np.flatnonzero(~empty))
-        return Annotations(polygons, dict(skipped), int(repaired.sum()), properties or {})
+        found = tuple(LabelledPolygon(valid[i], *self._facts[i]) for i in np.flatnonzero(~empty))
+        return Annotations(found, dict(skipped), int(repaired.sum()), properties or {}, self._colours)
+
+
+def check_near(points: NDArray[np.float64], where: str) -> None:
+    """AnnotationError if a coordinate is not finite or farther away than any slide is large."""
+    if not (np.abs(points) <= FARTHEST).all():  # NaN too
+        what = "is farther away than any slide is large" if np.isfinite(points).all() else "is no finite number"
+        raise AnnotationError(f"{where} has a coordinate that {what}; correct it there or export it again.")
+
+
+def check_text(text: str, what: str) -> None:
+    """AnnotationError for a control character or half a character, which no file of another format can hold."""
+    if not text.isprintable() and any(unicodedata.category(letter) in ("Cc", "Cs") for letter in text):
+        raise AnnotationError(f"{what} is called {text[:40]!r}, which is no plain text: rename it there.")
 
 
 def closed(points: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -71,6 +98,6 @@ def ellipse(left: float, top: float, right: float, bottom: float) -> Polygon:
     a, b = (right - left) / 2, (bottom - top) / 2
     # A chord over the angle t stays within r·(1 - cos(t/2)) of its circle.
     step = 2 * math.acos(max(0.5, 1 - ELLIPSE_ERROR_PX / max(a, b, ELLIPSE_ERROR_PX)))
-    corners = 4 * math.ceil(2 * math.pi / step / 4)
+    corners = min(MOST_CORNERS, 4 * math.ceil(2 * math.pi / step / 4))
     angle = 2 * np.pi * np.arange(corners) / corners
     return Polygon(np.stack([left + a + a * np.cos(angle), top + b + b * np.sin(angle)], axis=1))

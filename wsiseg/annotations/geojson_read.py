@@ -1,12 +1,14 @@
 """Annotations out of GeoJSON, in every dialect that QuPath 0.2 to 0.8 has written.
 
-Sources: RFC 7946 (GeoJSON), and what QuPath exports in practice. Beyond the RFC there are arrays of features, bare
-geometries, `isEllipse`, classes in four spellings, bare NaN, nested `childObjects`. What cannot be understood raises;
-what is no area (points, lines, collapsed shapes) is left out and counted; what is invalid is repaired and counted.
+Sources: RFC 7946 (GeoJSON), and what QuPath exports in practice. Beyond the RFC there are arrays of features or
+geometries, bare geometries, features that do not say that they are, `isEllipse`, classes in four spellings, bare NaN,
+nested `childObjects`, ZIP archives. What cannot be understood raises; what is no area (points, lines, collapsed shapes)
+is left out and counted; what is invalid is repaired and counted.
 """
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Iterator, Mapping
@@ -18,10 +20,11 @@ import shapely
 from numpy.typing import NDArray
 from shapely import Polygon
 
-from wsiseg.annotations.gather import Gathering, closed, ellipse
-from wsiseg.annotations.json_file import load_bytes, no_collection, parse_json
-from wsiseg.annotations.polygon import Annotations
-from wsiseg.annotations.validity import Area
+from wsiseg.annotations.gather import Gathering, check_near, check_text, closed, ellipse
+from wsiseg.annotations.json_file import load_json, no_collection
+from wsiseg.annotations.polygon import FLAT, Annotations, Details
+from wsiseg.annotations.validity import Area, make_valid
+from wsiseg.classes import Colour, canonical_name
 from wsiseg.errors import AnnotationError
 
 # The name under which `LabelledPolygon.score` travels among the measurements of a feature.
@@ -29,16 +32,30 @@ SCORE = "score"
 
 UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.IGNORECASE)
 NO_AREA = ("Point", "MultiPoint", "LineString", "MultiLineString")
+GEOMETRIES = ("Polygon", "MultiPolygon", "GeometryCollection", *NO_AREA)
 NOT_FINITE = ("NaN", "Infinity", "-Infinity")
+DEEPEST = 100  # parents of a class, and children of an object
+
+# How QuPath says what an object is: since 0.4 as `objectType`, in 0.3 as `object_type`, before in place of the id.
+KINDS = {
+    "annotation": "annotation", "detection": "detection", "cell": "cell", "tile": "tile", "tmacore": "tmaCore",
+    "root": "root",
+    "pathannotationobject": "annotation", "pathdetectionobject": "detection", "pathcellobject": "cell",
+    "pathtileobject": "tile", "tmacoreobject": "tmaCore", "pathrootobject": "root",
+}  # fmt: skip
+
+# Properties that mean something here; all others are handed on as they are.
+USUAL = frozenset({"objectType", "object_type", "classification", "measurements"})
+KNOWN = USUAL | {"name", "color", "colorRGB", "isLocked", "metadata", "childObjects"}
 
 Json = Mapping[str, Any]
 
 
 def read_geojson(path: Path) -> Annotations:
-    """Read an outline file, plain or gzipped.
+    """Read an annotation file, plain, gzipped or in a ZIP archive.
 
     Args:
-        path: a FeatureCollection, an array of features, one feature or a bare geometry
+        path: a FeatureCollection, an array of features, one feature or a bare geometry; of an archive all such files
 
     Returns:
         The outlines in level-0 pixels, in the file's order, an object before the objects nested in it.
@@ -46,20 +63,28 @@ def read_geojson(path: Path) -> Annotations:
     Raises:
         AnnotationError: the file is missing, cut short, no JSON, no GeoJSON, or has values of the wrong type.
     """
-    reader = _Reader(path)
+    reader = FeatureReader(path)
+    origin: Any = None
     with no_collection():
-        tree = parse_json(path, load_bytes(path))
-        reader.root(tree)
-    origin = tree.get("properties") if isinstance(tree, dict) and tree.get("type") == "FeatureCollection" else None
-    return reader.found.outlines(origin if isinstance(origin, dict) else {})
+        for tree in load_json(path):
+            try:
+                reader.root(tree)
+            except RecursionError:
+                raise AnnotationError(f"{path} is nested too deeply to be GeoJSON: give another file.") from None
+            origin = origin or (tree.get("properties") if isinstance(tree, dict) and "features" in tree else None)
+    found = reader.found.outlines(origin if isinstance(origin, dict) else {})
+    found.check_origin(path)
+    return found
 
 
-class _Reader:
-    """Walks one tree and gathers polygons; holds what is needed to name the place of a fault."""
+class FeatureReader:
+    """Walks trees and gathers polygons; holds what is needed to name the place of a fault."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.found = Gathering()
+        self.labels: dict[str, str | None] = {}
+        self.plain: dict[str | None, Details] = {}
 
     def fail(self, where: str, what: str) -> AnnotationError:
         return AnnotationError(f"{self.path}: {where} {what}; correct it there or export the outlines again.")
@@ -68,14 +93,12 @@ class _Reader:
         kind = tree.get("type") if isinstance(tree, dict) else None
         if isinstance(tree, list):
             features = tree
-        elif kind == "FeatureCollection":
+        elif isinstance(tree, dict) and ("features" in tree or kind == "FeatureCollection"):
             features = tree.get("features")
             if not isinstance(features, list):
                 raise self.fail("the FeatureCollection", "has no list of features")
-        elif kind == "Feature":
+        elif isinstance(tree, dict) and (kind == "Feature" or "geometry" in tree or kind in GEOMETRIES):
             features = [tree]
-        elif kind in ("Polygon", "MultiPolygon", "GeometryCollection", *NO_AREA):
-            features = [{"type": "Feature", "geometry": tree}]
         elif isinstance(tree, dict) and "images" in tree and "annotations" in tree:
             raise AnnotationError(f"{self.path} is a COCO file, which is only written, never read: give it as GeoJSON.")
         else:
@@ -85,16 +108,24 @@ class _Reader:
         for number, feature in enumerate(features, 1):
             self.feature(feature, f"feature {number}")
 
-    def feature(self, feature: Any, where: str) -> None:
-        if not isinstance(feature, dict) or feature.get("type") != "Feature":
+    def feature(self, feature: Any, where: str, depth: int = 0) -> None:
+        """Take a feature, with or without its type, or a bare geometry, and the objects nested in it."""
+        if isinstance(feature, dict) and feature.get("type") in GEOMETRIES:
+            feature = {"geometry": feature}
+        if not isinstance(feature, dict) or not (feature.get("type") == "Feature" or "geometry" in feature):
             raise self.fail(where, "is not a GeoJSON Feature")
+        if depth > DEEPEST:
+            raise self.fail(where[:80] + "…", "is nested too deeply")
         properties = feature.get("properties")
         if properties is None:
             properties = {}
         if not isinstance(properties, dict):
             raise self.fail(where, "has properties that are no JSON object")
+        kind = self.kind(feature, properties)
         if feature.get("geometry") is None:  # allowed by RFC 7946, and what the root of a hierarchy looks like
             self.found.skip("without geometry")
+        elif kind == "root":
+            self.found.skip("root of the hierarchy")
         else:
             shape, patched = self.geometry(feature["geometry"], where)
             if shape is not None:
@@ -103,27 +134,108 @@ class _Reader:
                 label = self.label(properties.get("classification"), where)
                 measured = self.measurements(properties.get("measurements"), where)
                 score = measured.pop(SCORE) if 0 <= measured.get(SCORE, -1) <= 1 else None
-                self.found.add(shape, label, score=score, uuid=uuid, measurements=measured, patched=patched)
+                details = self.details(feature, properties, kind, where)
+                self.found.add(
+                    shape, label, score=score, uuid=uuid, measurements=measured, details=details, patched=patched
+                )
         children = properties.get("childObjects", feature.get("childObjects")) or []
         if not isinstance(children, list):
             raise self.fail(where, "has childObjects that are no list")
         for number, child in enumerate(children, 1):
-            self.feature(child, f"{where}, child {number}")
+            self.feature(child, f"{where}, child {number}", depth + 1)
+
+    def kind(self, feature: Json, properties: Json) -> str | None:
+        """What QuPath takes the object for, in the words of QuPath 0.4; None where nobody said, or said otherwise."""
+        for said in (properties.get("objectType"), properties.get("object_type"), feature.get("id")):
+            if isinstance(said, str) and (kind := KINDS.get(said.lower())):
+                return kind
+        return None
+
+    def details(self, feature: Json, properties: Json, kind: str | None, where: str) -> Details:
+        """What else is set on the object."""
+        plane = feature["geometry"].get("plane")
+        if plane is None and properties.keys() <= USUAL and "nucleusGeometry" not in feature:
+            if kind not in self.plain:
+                self.plain[kind] = Details(kind)
+            return self.plain[kind]
+        metadata = properties.get("metadata")
+        if metadata is not None and not isinstance(metadata, dict):
+            raise self.fail(where, "has metadata that are no JSON object")
+        colour = self.colour(properties.get("color", properties.get("colorRGB")))
+        return Details(
+            kind,
+            _text(properties.get("name")),
+            properties.get("isLocked") is True,
+            colour,
+            self.plane(plane, where),
+            self.nucleus(feature.get("nucleusGeometry"), where),
+            {key: text for key, value in (metadata or {}).items() if (text := _text(value)) is not None},
+            {key: value for key, value in properties.items() if key not in KNOWN and value is not None},
+        )
+
+    def plane(self, value: Any, where: str) -> tuple[int, int, int]:
+        if value is None:
+            return FLAT
+        if not isinstance(value, dict):
+            raise self.fail(where, "has a plane that is no JSON object")
+        place = [value.get(axis, usual) for axis, usual in zip("czt", FLAT, strict=True)]
+        if not all(isinstance(n, int | float) and not isinstance(n, bool) and abs(n) < 2**31 for n in place):
+            raise self.fail(where, "has a plane whose c, z or t is no whole number")
+        channel, z, t = map(int, place)
+        return channel, max(z, 0), max(t, 0)
+
+    def nucleus(self, value: Any, where: str) -> Area | None:
+        if value is None:
+            return None
+        shape, _ = self.geometry(value, f"{where}, its nucleus,")
+        if shape is None:
+            return None
+        valid: Area = make_valid(np.array([shape], dtype=object))[0][0]
+        return None if valid.is_empty else valid
+
+    def colour(self, value: Any) -> Colour | None:
+        """[r, g, b], or the packed integer of QuPath up to 0.3, or #rrggbb; anything else is counted."""
+        if value is None:
+            return None
+        if isinstance(value, list) and len(value) in (3, 4) and all(type(c) is int and 0 <= c <= 255 for c in value):
+            return value[0], value[1], value[2]
+        if type(value) is int and -(1 << 31) <= value < 1 << 32:
+            return value >> 16 & 255, value >> 8 & 255, value & 255
+        if isinstance(value, str) and re.fullmatch("#[0-9a-fA-F]{6}", value):
+            return int(value[1:3], 16), int(value[3:5], 16), int(value[5:7], 16)
+        self.found.skip("unreadable colour")
+        return None
 
     def label(self, value: Any, where: str) -> str | None:
         """`"A: B"`, `{"name": …}`, `{"names": [A, B]}` or, up to 0.3, `{"name": B, "parentClass": {"name": A}}`."""
         if value is None:
             return None
-        if isinstance(value, str):
-            return value.strip() or None
         if not isinstance(value, dict):
-            raise self.fail(where, "has a classification that is neither a name nor a JSON object")
-        names = value["names"] if value.get("names") is not None else [value.get("name")]
-        if not isinstance(names, list) or not all(n is None or isinstance(n, str) for n in names):
-            raise self.fail(where, "has a classification whose name is no text")
-        parts = [n.strip() for n in names if n is not None and n.strip()]
-        parent = self.label(value.get("parentClass"), where)
-        return ": ".join([parent, *parts] if parent else parts) or None
+            value = {"name": value}
+        parts: list[str] = []
+        level: Any = value
+        for _ in range(DEEPEST):
+            names = level["names"] if level.get("names") is not None else [level.get("name")]
+            if not isinstance(names, list):
+                raise self.fail(where, "has a classification whose names are no list")
+            if any(isinstance(name, dict | list) for name in names):
+                raise self.fail(where, "has a classification whose name is no text")
+            parts[:0] = [text for name in names if (text := _text(name))]
+            level = level.get("parentClass")
+            if level is None:
+                break
+            if not isinstance(level, dict):
+                level = {"name": level}
+        else:
+            raise self.fail(where, f"has a class with more than {DEEPEST} parents")
+        given = ":".join(parts)
+        if given not in self.labels:
+            label = canonical_name(given) or None
+            check_text(label or "", f"{self.path}: the class of {where}")
+            self.labels[given] = label
+            if label and (colour := self.colour(value.get("color", value.get("colorRGB")))):
+                self.found.colour(label, colour)
+        return self.labels[given]
 
     def measurements(self, value: Any, where: str) -> dict[str, float]:
         """Finite numbers by name, from a map or a list of {name, value}."""
@@ -142,7 +254,7 @@ class _Reader:
             if number is None or number in NOT_FINITE:
                 continue
             if isinstance(number, bool) or not isinstance(number, int | float):
-                raise self.fail(where, f"has the measurement {name!r}, which is no number")
+                raise self.fail(where, f"has the measurement {repr(name)[:40]}, which is no number")
             if math.isfinite(number):
                 finite[name] = float(number)
         return finite
@@ -171,8 +283,8 @@ class _Reader:
         """The ring lists of all polygons of a geometry; what else a collection holds is counted."""
         kind = value.get("type") if isinstance(value, dict) else None
         field = "geometries" if kind == "GeometryCollection" else "coordinates"
-        if kind not in ("Polygon", "MultiPolygon", "GeometryCollection", *NO_AREA):
-            raise self.fail(where, f"has a geometry of the unknown type {kind!r}")
+        if kind not in GEOMETRIES:
+            raise self.fail(where, f"has a geometry of the unknown type {repr(kind)[:40]}")
         if not isinstance(value.get(field), list):
             raise self.fail(where, f"has a {kind} without {field}")
         if kind == "GeometryCollection":
@@ -215,9 +327,15 @@ class _Reader:
         if points.ndim != 2 or points.shape[1] < 2 or points.dtype.kind not in "iuf":
             raise self.fail(where, "has a ring that is no list of [x, y]")
         points = points[:, :2].astype(np.float64)
-        if not np.isfinite(points).all():
-            raise self.fail(where, "has a coordinate that is no finite number")
+        check_near(points, f"{self.path}: {where}")
         return points
+
+
+def _text(value: Any) -> str | None:
+    """A JSON value as text, as QuPath understands it; None for null."""
+    if value is None or isinstance(value, str):
+        return value
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _all_numbers(points: NDArray[Any]) -> bool:

@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, get_args
 
 import orjson
+from shapely import MultiPolygon, Polygon
 
-from wsiseg.annotations.canonical import Batch, canonical
+from wsiseg.annotations.canonical import Batch, canonical, on_grid
 from wsiseg.annotations.geojson_read import SCORE
-from wsiseg.annotations.polygon import LabelledPolygon, Written
+from wsiseg.annotations.polygon import FLAT, PLAIN, Details, LabelledPolygon, Written
 from wsiseg.atomic import atomic_write, translate_os_errors
 from wsiseg.classes import IGNORE, ClassMap, Colour
 from wsiseg.errors import AnnotationError
@@ -63,8 +64,9 @@ def write_geojson(
             measurement "score"; measurements that are not finite are left out
         classes: where the colours come from
         properties: where the outlines come from (slide, model, µm/px, version …); QuPath ignores it
-        kind: what QuPath takes the objects for; "auto" means annotations up to `MOST_ANNOTATIONS` objects and
-            detections beyond; a mapping says it class by class
+        kind: what QuPath takes the objects for. "annotation" and "detection" hold for all of them. Otherwise what
+            their details say counts, and the rest are annotations up to `MOST_ANNOTATIONS` objects in the file and
+            detections beyond ("auto"), or what a mapping says of their class
         legacy: add what QuPath 0.3 needs (`object_type`, `colorRGB`, measurements as a list)
 
     Returns:
@@ -87,10 +89,10 @@ def write_geojson(
     written = Written()
     with atomic_write(path) as sink, _packed(sink, path.name.lower().endswith(".gz")) as out:
         out.write(opening)
-        batches = canonical(polygons)
+        batches, keep = canonical(polygons), kind not in get_args(ObjectKind)
         if kind == "auto":
-            kind, written = _settle(batches, out, path, lambda kind: _Style(classes, kind, legacy))
-        style = _Style(classes, kind, legacy)
+            kind, written = _settle(batches, out, path, lambda kind: FeatureWriter(classes, kind, legacy, keep))
+        style = FeatureWriter(classes, kind, legacy, keep)
         for batch in batches:
             style.write(batch, written, out)
             written += batch.written
@@ -99,7 +101,7 @@ def write_geojson(
 
 
 def _settle(
-    batches: Iterator[Batch], out: _Takes, path: Path, style: Callable[[ObjectKind], _Style]
+    batches: Iterator[Batch], out: _Takes, path: Path, style: Callable[[ObjectKind], FeatureWriter]
 ) -> tuple[ObjectKind, Written]:
     """Decide what to call the objects, and write those that this took: no more than an annotation file may have.
 
@@ -134,12 +136,15 @@ def _packed(sink: _Takes, compress: bool) -> Iterator[_Takes]:
         yield packed
 
 
-class _Style:
+class FeatureWriter:
     """How the objects of one file are written."""
 
-    def __init__(self, classes: ClassMap, kind: ObjectKind | Mapping[str | None, ObjectKind], legacy: bool) -> None:
+    def __init__(
+        self, classes: ClassMap, kind: ObjectKind | Mapping[str | None, ObjectKind], legacy: bool, keep: bool
+    ) -> None:  # fmt: skip
         self.classes, self.kind, self.legacy = classes, kind, legacy
-        self.heads: dict[str | None, dict[str, Any]] = {}
+        self.keep = keep  # the kinds that objects state
+        self.heads: dict[tuple[str | None, str | None], dict[str, Any]] = {}
 
     def write(self, batch: Batch, before: Written, out: _Takes) -> None:
         """Write a batch behind what is written already, one feature a line."""
@@ -151,18 +156,21 @@ class _Style:
         """One GeoJSON Feature for every object of the batch, the first of which is number `start` of the file."""
         rows = zip(batch.polygons, batch.ids, batch.coordinates, batch.multiple, strict=True)
         for number, (region, uuid, coordinates, multiple) in enumerate(rows, start):
-            properties = self.head(region.label)
+            details = region.details
+            properties = self.head(region.label, details.kind)
             if measurements := self.measurements(region, number):
                 properties = {**properties, "measurements": measurements}
-            feature = {
-                "type": "Feature",
-                "id": uuid,
-                "geometry": {
-                    "type": "MultiPolygon" if multiple else "Polygon",
-                    "coordinates": orjson.Fragment(coordinates),
-                },
-                "properties": properties,
+            geometry: dict[str, Any] = {
+                "type": "MultiPolygon" if multiple else "Polygon",
+                "coordinates": orjson.Fragment(coordinates),
             }
+            feature = {"type": "Feature", "id": uuid, "geometry": geometry, "properties": properties}
+            if details is not PLAIN:
+                feature["properties"] = self.own(details) | properties
+                if details.plane != FLAT:
+                    geometry["plane"] = dict(zip("czt", details.plane, strict=True))
+                if details.nucleus is not None and feature["properties"]["objectType"] == "cell":
+                    feature |= nucleus_of(details.nucleus)
             try:
                 yield orjson.dumps(feature)
             except orjson.JSONEncodeError as error:
@@ -170,10 +178,27 @@ class _Style:
                     f"Outline {number} has a name that is no proper text ({error}): rename it."
                 ) from None
 
-    def head(self, label: str | None) -> dict[str, Any]:
-        """The properties that all objects of a class share."""
-        if label not in self.heads:
-            kind = self.kind if isinstance(self.kind, str) else self.kind[label]
+    def own(self, details: Details) -> dict[str, Any]:
+        """The properties that an object has of its own."""
+        own: dict[str, Any] = dict(details.other)
+        if details.name:
+            own["name"] = details.name
+        if details.colour is not None:
+            own["color"] = list(details.colour)
+            if self.legacy:
+                own["colorRGB"] = packed_rgb(details.colour)
+        if details.locked:
+            own["isLocked"] = True
+        if details.metadata:
+            own["metadata"] = dict(details.metadata)
+        return own
+
+    def head(self, label: str | None, stated: str | None) -> dict[str, Any]:
+        """The properties that all objects of a class and kind share."""
+        if (label, stated) not in self.heads:
+            fixed = isinstance(self.kind, str) and not self.keep
+            usual = self.kind if isinstance(self.kind, str) else self.kind.get(label, "annotation")
+            kind = usual if fixed or stated is None else stated
             head: dict[str, Any] = {"objectType": kind}
             if self.legacy:
                 head["object_type"] = kind
@@ -182,8 +207,8 @@ class _Style:
                 head["classification"] = {"name": label, "color": list(colour)}
                 if self.legacy:
                     head["classification"]["colorRGB"] = packed_rgb(colour)
-            self.heads[label] = head
-        return self.heads[label]
+            self.heads[label, stated] = head
+        return self.heads[label, stated]
 
     def measurements(self, region: LabelledPolygon, number: int) -> dict[str, float] | list[dict[str, Any]]:
         """What is finite, the score first."""
@@ -197,6 +222,14 @@ class _Style:
         if self.legacy:
             return [{"name": name, "value": value} for name, value in values.items()]
         return values
+
+
+def nucleus_of(nucleus: Polygon | MultiPolygon) -> dict[str, Any]:
+    """The member of a feature that holds the nucleus of a cell, on the grid; none if the nucleus has no area there."""
+    found = on_grid(nucleus)
+    if found is None:
+        return {}
+    return {"nucleusGeometry": {"type": found[0], "coordinates": orjson.Fragment(found[1])}}
 
 
 def compact(value: float) -> float:

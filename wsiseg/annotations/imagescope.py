@@ -15,6 +15,7 @@ Source: files written by ImageScope 12.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -27,12 +28,12 @@ from shapely import Polygon
 
 from wsiseg.annotations import safe_xml
 from wsiseg.annotations.canonical import canonical
-from wsiseg.annotations.gather import Gathering, closed, ellipse
+from wsiseg.annotations.gather import Gathering, check_text, closed, ellipse
 from wsiseg.annotations.geojson_write import colour_of
-from wsiseg.annotations.polygon import Annotations, LabelledPolygon, Written
+from wsiseg.annotations.polygon import Annotations, Details, LabelledPolygon, Written
 from wsiseg.annotations.validity import Area
 from wsiseg.atomic import atomic_write
-from wsiseg.classes import ClassMap, Colour
+from wsiseg.classes import ClassMap, Colour, canonical_name
 from wsiseg.errors import AnnotationError
 from wsiseg.geometry import Frame
 
@@ -41,6 +42,9 @@ RECTANGLE, ELLIPSE, ARROW = "1", "2", "3"
 
 # What a layer without a class is drawn in.
 NO_CLASS_COLOUR: Colour = (128, 128, 128)
+
+# Letters that XML 1.0 cannot hold, not even escaped.
+NO_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
 
 
 def read_imagescope(path: Path) -> Annotations:
@@ -53,7 +57,8 @@ def read_imagescope(path: Path) -> Annotations:
         path: XML whose outermost element is `Annotations`
 
     Returns:
-        Annotations in level-0 pixels, labelled by the names of their layers; `properties["mpp"]` in µm where the file
+        Annotations in level-0 pixels, labelled by the names of their layers and named by their text;
+        `properties["mpp"]` in µm where the file
         states it. Arrows, rulers and points are counted as skipped.
 
     Raises:
@@ -61,14 +66,19 @@ def read_imagescope(path: Path) -> Annotations:
     """
     if safe_xml.root_of(path) != ROOT:
         raise AnnotationError(f"{path} is no ImageScope file (no {ROOT} in it): give one saved by ImageScope.")
-    found, layer, label = Gathering(), _Layer(), None
+    found, layer, locked = Gathering(), _Layer(), False
+    label: str | None = None
     properties: dict[str, Any] = {}
     for event, element in safe_xml.events(path):
         if event == "start" and element.tag == ROOT and element.get("MicronsPerPixel"):
             if mpp := _number(element.get("MicronsPerPixel", ""), path):  # 0 where the scanner did not know
                 properties["mpp"] = mpp
         elif event == "start" and element.tag == "Annotation":
-            layer, label = _Layer(), element.get("Name", "").strip() or None
+            layer, label = _Layer(), canonical_name(element.get("Name", "")) or None
+            check_text(label or "", f"{path}: a layer")
+            colour, locked = element.get("LineColor", ""), element.get("ReadOnly") == "1"
+            if label and colour.isdecimal() and len(colour) < 9:
+                found.colour(label, from_colorref(int(colour)))
         elif event == "end" and element.tag == "Region":
             where = f"region {element.get('Id', '?')} of the layer {label or 'without name'}"
             points = safe_xml.coordinates(list(element.iter("Vertex")), path, where)
@@ -79,10 +89,11 @@ def read_imagescope(path: Path) -> Annotations:
                 layer.holes.append((element.get("InputRegionId", "0"), shape))
             else:
                 layer.shapes.append((element.get("Id", ""), shape))
+                layer.details.append(Details(name=element.get("Text") or None, locked=locked))
             element.clear()
         elif event == "end" and element.tag == "Annotation":
-            for area, patched in layer.cut():
-                found.add(area, label, patched=patched)
+            for (area, patched), details in zip(layer.cut(), layer.details, strict=True):
+                found.add(area, label, patched=patched, details=details)
             element.clear()
     return found.outlines(properties)
 
@@ -119,6 +130,7 @@ class _Layer:
     def __init__(self) -> None:
         self.shapes: list[tuple[str, Polygon]] = []
         self.holes: list[tuple[str, Polygon]] = []
+        self.details: list[Details] = []  # of the shapes
 
     def cut(self) -> list[tuple[Area, bool]]:
         """The polygons without their holes, and whether a region was invalid before that."""
@@ -164,7 +176,7 @@ def write_imagescope(
     classes: ClassMap,
     frame: Frame | None = None,
 ) -> Written:
-    """Write outlines as one layer per class. Ids, scores and measurements have no place in this format.
+    """Write outlines as one layer per class. The name of an object becomes its text; there is no place for more.
 
     The text of all outlines is held in memory, because each layer must be in one piece. An outline of several parts
     becomes several polygons.
@@ -186,10 +198,11 @@ def write_imagescope(
         written += batch.written
         for region, shape in zip(batch.polygons, batch.shapes, strict=True):
             rows = layers.setdefault(region.label, [])
+            name = NO_XML.sub(" ", region.details.name or "")
             for part in shape.geoms:
-                rows.append(_region(part.exterior, len(rows) + 1, 0, frame))
+                rows.append(_region(part.exterior, len(rows) + 1, 0, frame, name))
                 owner = len(rows)
-                rows += [_region(hole, owner + 1 + i, owner, frame) for i, hole in enumerate(part.interiors)]
+                rows += [_region(hole, owner + 1 + i, owner, frame, "") for i, hole in enumerate(part.interiors)]
     colours = {label: colour_of(label, classes) if label else NO_CLASS_COLOUR for label in layers}
     # As in the class map, then what is ignored, then what has no class.
     order = sorted(layers, key=lambda label: (label is None, classes.index(label) if label else 0, label or ""))
@@ -209,7 +222,7 @@ def write_imagescope(
     return written
 
 
-def _region(ring: Any, number: int, owner: int, frame: Frame | None) -> str:
+def _region(ring: Any, number: int, owner: int, frame: Frame | None, text: str) -> str:
     """One ring as XML; `owner` is the number of the region that it is a hole of, 0 for a region."""
     corners = shapely.get_coordinates(ring)
     facts: dict[str, Any] = {
@@ -220,7 +233,7 @@ def _region(ring: Any, number: int, owner: int, frame: Frame | None) -> str:
         scaled = Polygon(corners * (frame.mpp, frame.mpp_y))
         facts |= {"LengthMicrons": f"{scaled.length:.1f}", "AreaMicrons": f"{scaled.area:.1f}"}
     facts |= {
-        "Text": "", "NegativeROA": int(owner > 0), "InputRegionId": owner, "Analyze": int(owner == 0),
+        "Text": text, "NegativeROA": int(owner > 0), "InputRegionId": owner, "Analyze": int(owner == 0),
         "DisplayId": number,
     }  # fmt: skip
     vertices = "".join(f'<Vertex X="{x:.12g}" Y="{y:.12g}" Z="0"/>\n' for x, y in corners[:-1].tolist())
@@ -235,3 +248,8 @@ def colorref(colour: Colour) -> int:
     """0x00BBGGRR, red in the lowest byte."""
     red, green, blue = colour
     return red | green << 8 | blue << 16
+
+
+def from_colorref(value: int) -> Colour:
+    """The inverse of `colorref`."""
+    return value & 255, value >> 8 & 255, value >> 16 & 255

@@ -1,34 +1,142 @@
-"""From a file to a JSON tree: unpacking, odd JSON, and one sentence for whatever is wrong."""
+"""From a file to JSON trees: unpacking with a limit, odd JSON, and one sentence for whatever is wrong."""
 
 from __future__ import annotations
 
 import contextlib
 import gc
-import gzip
 import json
+import math
+import zipfile
 import zlib
 from collections.abc import Iterator
+from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import orjson
 
 from wsiseg.errors import AnnotationError
 
+GZIP, ZIP = b"\x1f\x8b", b"PK\x03\x04"
+
+# Bytes of one annotation file, unpacked. Five million nuclei of 30 corners have this much.
+DEFAULT_LIMIT = 4 * 2**30
+
+_STEP = 2**24
+_limit = DEFAULT_LIMIT
+
+
+def set_input_limit(size: int) -> None:
+    """From now on, refuse annotation files that have more than `size` bytes when unpacked (of this process)."""
+    global _limit
+    _limit = size
+
 
 def load_bytes(path: Path) -> bytes:
-    """The content of a file, unpacked if it is gzip; AnnotationError when it cannot be had."""
+    """The content of a file, unpacked if it is gzip.
+
+    Raises:
+        AnnotationError: it cannot be had, or is larger than the limit
+    """
+    with _opened(path) as file:
+        return _unpacked(path, file)
+
+
+def load_json(path: Path) -> list[Any]:
+    """The JSON trees of a file: one, or as many as there are JSON files in a ZIP archive, which QuPath writes too.
+
+    Raises:
+        AnnotationError: it cannot be read, is larger than the limit, no JSON, or cut short
+    """
+    with _opened(path) as file:
+        if file.read(4) != ZIP:
+            file.seek(0)
+            return [parse_json(path, _unpacked(path, file))]
+        try:
+            with zipfile.ZipFile(file) as archive:
+                return [parse_json(path, raw) for raw in _members(path, archive)]
+        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
+            raise AnnotationError(
+                f"{path} is a ZIP archive that is damaged, encrypted or packed in an unusual way ({error}): "
+                "unpack it, and give the GeoJSON file."
+            ) from None
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[IO[bytes]]:
     try:
-        raw = path.read_bytes()
-        return gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw
+        with path.open("rb") as file:
+            yield file
     except FileNotFoundError:
         raise AnnotationError(f"{path} does not exist: check the name of the outline file.") from None
-    except (gzip.BadGzipFile, EOFError, zlib.error):
-        raise AnnotationError(f"{path} is a damaged gzip file: copy or export it again.") from None
     except OSError as error:
         raise AnnotationError(
             f"{path} cannot be read ({error.strerror}): check the file and its permissions."
         ) from error
+
+
+def _members(path: Path, archive: zipfile.ZipFile) -> Iterator[bytes]:
+    """The JSON files of an archive; what macOS adds beside them is left out."""
+    names = [
+        name
+        for name in archive.namelist()
+        if name.lower().endswith((".json", ".geojson", ".json.gz", ".geojson.gz"))
+        and not name.startswith("__MACOSX/")
+        and not name.rpartition("/")[2].startswith(".")
+    ]
+    if not names:
+        raise AnnotationError(f"{path} has no .geojson or .json file in it: export the annotations again.")
+    left = _limit
+    for name in names:
+        with archive.open(name) as member:
+            raw = _unpacked(path, member, left)
+        left -= len(raw)
+        yield raw
+
+
+def _unpacked(path: Path, file: IO[bytes], limit: int | None = None) -> bytes:
+    """All of an open file, unpacked if it is gzip, if it is no longer than the limit."""
+    limit = _limit if limit is None else limit
+    pieces, size = [], 0
+    while piece := file.read(_STEP):
+        pieces.append(piece)
+        size += len(piece)
+        if size > limit:
+            raise _too_large(path)
+    raw = b"".join(pieces)
+    return _gunzip(path, raw, limit) if raw[:2] == GZIP else raw
+
+
+def _gunzip(path: Path, packed: bytes, limit: int) -> bytes:
+    """Unpack one gzip stream or several behind each other; never more than the limit in memory."""
+    out = BytesIO()
+    try:
+        while packed[:2] == GZIP:
+            stream = zlib.decompressobj(wbits=31)
+            data = memoryview(packed)
+            for start in range(0, len(packed), _STEP):
+                piece = bytes(data[start : start + _STEP])
+                while piece and not stream.eof:
+                    out.write(stream.decompress(piece, limit + 1 - out.tell()))
+                    if out.tell() > limit:
+                        raise _too_large(path)
+                    piece = stream.unconsumed_tail
+                if stream.eof:
+                    packed = stream.unused_data + bytes(data[start + _STEP :])
+                    break
+            else:
+                raise EOFError
+    except (EOFError, zlib.error):
+        raise AnnotationError(f"{path} is a damaged gzip file: copy or export it again.") from None
+    if packed.strip(b"\0"):  # padding of zeros is usual on tapes, and harmless
+        raise AnnotationError(f"{path} is a damaged gzip file: copy or export it again.")
+    return out.getvalue()
+
+
+def _too_large(path: Path) -> AnnotationError:
+    return AnnotationError(
+        f"{path} has more than {_limit / 1e9:.3g} GB when unpacked: raise the limit with --max-input, or check the file."
+    )
 
 
 @contextlib.contextmanager
@@ -57,15 +165,32 @@ def parse_json(path: Path, raw: bytes) -> Any:
     try:
         return orjson.loads(raw.removeprefix(b"\xef\xbb\xbf"))
     except orjson.JSONDecodeError:
-        return _parse_with_bare_nan(path, raw)
+        return _parse_slowly(path, raw)
 
 
-def _parse_with_bare_nan(path: Path, raw: bytes) -> Any:
+def _parse_slowly(path: Path, raw: bytes) -> Any:
     """The slower parser: it takes the bare NaN and Infinity that QuPath wrote up to 0.4, and says what is wrong."""
+
+    def number(text: str) -> float:
+        value = float(text) if len(text) > 18 or not text.lstrip("-").isdecimal() else int(text)
+        if math.isinf(value):
+            raise AnnotationError(
+                f"{path} has a number that is too large ({text[:12]}…, {len(text)} characters): correct it there."
+            )
+        return value
+
     try:
-        return json.loads(raw.decode("utf-8-sig"))
+        text = raw.decode("utf-8-sig")
+        tree = json.loads(text, parse_int=number, parse_float=number)
+        if "\\u" in text:
+            json.dumps(tree, ensure_ascii=False).encode()
+        return tree
     except UnicodeDecodeError:
         raise AnnotationError(f"{path} is not a text file in UTF-8, so it is no GeoJSON: give another file.") from None
+    except UnicodeEncodeError:
+        raise AnnotationError(
+            f"{path} has a text with half a character in it (a lone surrogate): correct the name there."
+        ) from None
     except RecursionError:
         raise AnnotationError(f"{path} is nested too deeply to be GeoJSON: give another file.") from None
     except json.JSONDecodeError as error:
