@@ -82,6 +82,11 @@ class ClassMap:
         name = canonical_name(name)
         return name in self.ignore_names or (states_nothing(name) and name not in self.names)
 
+    def gives_way(self, name: str) -> bool:
+        """Whether a class states nothing and is painted under all others: Region*, say, but not the listed ones."""
+        name = canonical_name(name)
+        return self.ignores(name) and not {name, name.split(": ")[0]} & {*self.ignore_names, "Ignore", "Ignore*"}
+
     def index(self, name: str) -> int:
         """The label of a class name, `IGNORE` for an ignored one; ClassError for a name that is neither."""
         name = canonical_name(name)

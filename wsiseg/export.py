@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from wsiseg.annotations.formats import read_annotations, write_annotations
+from wsiseg.annotations.formats import write_annotations
+from wsiseg.annotations.intake import take_in
 from wsiseg.annotations.polygon import LabelledPolygon, Written
-from wsiseg.classes import ClassMap
 from wsiseg.errors import AnnotationError
 from wsiseg.geometry import Frame
 from wsiseg.stores.labels import LabelMap
@@ -34,18 +34,29 @@ class Tracing:
     whole_objects: bool = False
 
 
-def export(source: Path, out: Path, tracing: Tracing, *, frame: Frame | None = None, **options: Any) -> Written:
-    """Write the outlines of a label map or of an outline file in the format that `out` names.
+def export(
+    source: Path,
+    out: Path,
+    tracing: Tracing,
+    *,
+    frame: Frame | None = None,
+    class_of_rest: str | None = None,
+    say: Callable[[str], None] = lambda line: None,
+    **options: Any,
+) -> Written:
+    """Write the objects of a label map or of an annotation file in the format that `out` names.
 
     Args:
-        source: a label map (.zarr) or outlines
+        source: a label map (.zarr) or annotations
         out: the file to write; its suffix chooses the format
         tracing: for label maps
         frame: level 0 of the slide, which tables and COCO need and a file drawn by hand does not say
+        class_of_rest: the class of all annotations that have none
+        say: told what became of the annotations of a file
         options: of the format's writer, such as `kind` and `legacy` of GeoJSON
 
     Returns:
-        How many objects were written, repaired and dropped.
+        How many objects were written, repaired and dropped, and how many had what the format cannot say.
 
     Raises:
         AnnotationError: a file cannot be read or written in this format, or `frame` is needed
@@ -57,18 +68,23 @@ def export(source: Path, out: Path, tracing: Tracing, *, frame: Frame | None = N
         labels = LabelMap(source)
         manifest, classes, frame = labels.manifest, labels.classes, labels.level0
         sizes = {key: getattr(tracing, key) for key in tracing.__slots__}
-        polygons = objects_of(labels, **sizes)
+        polygons, colours = objects_of(labels, **sizes), {}
     else:
         if tracing != Tracing():
             raise AnnotationError(f"{source} holds outlines: only those of a label map can be sifted and simplified.")
-        found = read_annotations(source)
-        polygons, manifest = found.polygons, found.properties.get("wsiseg", {})
-        classes = found.classes or _named(found.polygons)
-        frame = Frame.from_json(manifest["level0"]) if "level0" in manifest else frame
-    properties = {"wsiseg": manifest, "slide": manifest.get("slide", {}).get("name", "")} if manifest else None
-    return write_annotations(out, polygons, classes=classes, properties=properties, frame=frame, **options)
+        intake = take_in(source, all_planes=True, class_of_rest=class_of_rest)
+        say(str(intake.summary))
+        polygons, manifest = intake.polygons, dict(intake.annotations.about)
+        colours = dict(intake.annotations.colours)
+        classes = replace(intake.annotations, polygons=intake.polygons).class_map()
+        frame = intake.annotations.level0 or frame
+    properties = {"wsiseg": manifest, "slide": slide_name(manifest)} if manifest else None
+    return write_annotations(
+        out, polygons, classes=classes, properties=properties, frame=frame, colours=colours, **options
+    )
 
 
-def _named(polygons: Iterable[LabelledPolygon]) -> ClassMap:
-    names = {r.label for r in polygons if r.label} - {"Background", "Ignore", "Ignore*"}
-    return ClassMap(("Background", *sorted(names or {"Object"})))
+def slide_name(manifest: Mapping[str, Any]) -> str:
+    """The name of the slide that something was made from, where its manifest says it."""
+    slide = manifest.get("slide")
+    return str(slide.get("name", "")) if isinstance(slide, Mapping) else ""

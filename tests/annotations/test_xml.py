@@ -108,7 +108,7 @@ def test_shapes_of_imagescope(tmp_path: Path) -> None:
 
 def test_a_corner_without_numbers(tmp_path: Path) -> None:
     for bad in ('<Vertex X="1"/>', '<Vertex X="a" Y="1"/>', '<Vertex X="nan" Y="1"/>'):
-        with pytest.raises(AnnotationError, match="region 7 of the layer G has a corner"):
+        with pytest.raises(AnnotationError, match="region 7 of the layer G has a co"):
             read_layer(tmp_path, f'<Region Id="7"><Vertices>{bad}</Vertices></Region>')
 
 

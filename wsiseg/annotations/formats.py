@@ -29,7 +29,7 @@ from wsiseg.annotations.imagescope import read_imagescope, write_imagescope
 from wsiseg.annotations.polygon import FLAT, Annotations, LabelledPolygon, Written
 from wsiseg.annotations.safe_xml import root_of
 from wsiseg.annotations.table import write_csv, write_parquet
-from wsiseg.classes import ClassMap
+from wsiseg.classes import ClassMap, Colour
 from wsiseg.errors import AnnotationError
 from wsiseg.geometry import Frame
 
@@ -114,6 +114,7 @@ def write_annotations(
     properties: Mapping[str, Any] | None = None,
     frame: Frame | None = None,
     format: str | None = None,
+    colours: Mapping[str, Colour] | None = None,
     **options: Any,
 ) -> Written:
     """Write an outline file; the suffix chooses the format unless `format` does.
@@ -125,6 +126,7 @@ def write_annotations(
         properties: where the outlines come from (slide, model, µm/px, version …)
         frame: level 0; tables and COCO need it
         format: a key of `FORMATS`
+        colours: of classes that state nothing, for which a class map has none
         options: further keywords of that format's writer, such as `kind` and `legacy` of `write_geojson`
 
     Returns:
@@ -144,7 +146,7 @@ def write_annotations(
             f"Annotations cannot be written as {format or path.name}: choose one of {', '.join(writable)}."
         )
     takes = inspect.signature(write).parameters
-    offered = {"classes": classes, "properties": properties, "frame": frame}
+    offered = {"classes": classes, "properties": properties, "frame": frame, "colours": colours}
     if frame is None and takes.get("frame") and takes["frame"].default is inspect.Parameter.empty:
         raise AnnotationError(f"The format {named[0]} needs the size and µm/px of the slide: give its level-0 frame.")
     foreign = sorted(key for key in options if key not in takes)

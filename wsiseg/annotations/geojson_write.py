@@ -52,6 +52,7 @@ def write_geojson(
     properties: Mapping[str, Any] | None = None,
     kind: Kind | Mapping[str | None, ObjectKind] = "auto",
     legacy: bool = False,
+    colours: Mapping[str, Colour] | None = None,
 ) -> Written:
     """Write outlines as a FeatureCollection, one feature a line, in memory that does not grow with their number.
 
@@ -67,6 +68,7 @@ def write_geojson(
         kind: what QuPath takes the objects for. "annotation" and "detection" hold for all of them. Otherwise what
             their details say counts, and the rest are annotations up to `MOST_ANNOTATIONS` objects in the file and
             detections beyond ("auto"), or what a mapping says of their class
+        colours: of classes that state nothing, for which a class map has none
         legacy: add what QuPath 0.3 needs (`object_type`, `colorRGB`, measurements as a list)
 
     Returns:
@@ -91,8 +93,10 @@ def write_geojson(
         out.write(opening)
         batches, keep = canonical(polygons), kind not in get_args(ObjectKind)
         if kind == "auto":
-            kind, written = _settle(batches, out, path, lambda kind: FeatureWriter(classes, kind, legacy, keep))
-        style = FeatureWriter(classes, kind, legacy, keep)
+            kind, written = _settle(
+                batches, out, path, lambda kind: FeatureWriter(classes, kind, legacy, keep, colours)
+            )
+        style = FeatureWriter(classes, kind, legacy, keep, colours)
         for batch in batches:
             style.write(batch, written, out)
             written += batch.written
@@ -140,8 +144,10 @@ class FeatureWriter:
     """How the objects of one file are written."""
 
     def __init__(
-        self, classes: ClassMap, kind: ObjectKind | Mapping[str | None, ObjectKind], legacy: bool, keep: bool
+        self, classes: ClassMap, kind: ObjectKind | Mapping[str | None, ObjectKind], legacy: bool, keep: bool,
+        colours: Mapping[str, Colour] | None = None,
     ) -> None:  # fmt: skip
+        self.colours = colours or {}
         self.classes, self.kind, self.legacy = classes, kind, legacy
         self.keep = keep  # the kinds that objects state
         self.heads: dict[tuple[str | None, str | None], dict[str, Any]] = {}
@@ -204,6 +210,8 @@ class FeatureWriter:
                 head["object_type"] = kind
             if label is not None:
                 colour = colour_of(label, self.classes)
+                if colour == IGNORE_COLOUR:
+                    colour = self.colours.get(label, colour)
                 head["classification"] = {"name": label, "color": list(colour)}
                 if self.legacy:
                     head["classification"]["colorRGB"] = packed_rgb(colour)

@@ -10,7 +10,7 @@ from typing import Any
 import shapely
 from shapely import MultiPolygon, Polygon
 
-from wsiseg.classes import ClassMap, Colour, joined, states_nothing
+from wsiseg.classes import ClassMap, Colour, joined
 from wsiseg.errors import AnnotationError, WsisegError
 from wsiseg.geometry import Frame
 
@@ -118,14 +118,15 @@ class Annotations:
         return joined(ClassMap.from_json(about["first"]["classes"]), own) if "first" in about else own
 
     def class_map(self) -> ClassMap:
-        """The stated classes, or else those of the polygons from A to Z, in the colours that the file gives them."""
-        stated = self.classes
-        if stated is not None:
-            return stated
-        names = sorted({p.label for p in self.polygons if p.label and not states_nothing(p.label)} - {"Background"})
-        plain = ClassMap(("Background", *(names or ["Object"])))
-        paint = (self.colours.get(name, colour) for name, colour in zip(plain.names, plain.colours, strict=True))
-        return ClassMap(plain.names, tuple(paint))
+        """The stated classes, then all others that polygons have, from A to Z, in the colours that the file gives."""
+        stated = self.classes or ClassMap(("Background", "Object"))
+        there = {p.label for p in self.polygons if p.label and not stated.ignores(p.label)}
+        names = stated.names if self.classes else ("Background",) if there - {"Background"} else stated.names
+        names += tuple(sorted(there - set(names)))
+        plain = ClassMap(names, ignore_names=stated.ignore_names)
+        known = dict(zip(stated.names, stated.colours, strict=True)) if self.classes else {}
+        paint = (known.get(n) or self.colours.get(n, c) for n, c in zip(names, plain.colours, strict=True))
+        return ClassMap(names, tuple(paint), stated.ignore_names)
 
     def check_origin(self, path: object) -> None:
         """AnnotationError if what the file says of its own making cannot be understood."""
@@ -137,7 +138,7 @@ class Annotations:
             ) from error
 
     def __str__(self) -> str:
-        notes = [f"{len(self.polygons)} outlines"]
+        notes = [counted(len(self.polygons), "outline")]
         if self.repaired:
             notes.append(f"{self.repaired} repaired")
         notes += [f"{n} {kind} skipped" for kind, n in sorted(self.skipped.items())]
@@ -165,7 +166,7 @@ class Written:
         return Written(self.objects + other.objects, self.repaired + other.repaired, self.dropped + other.dropped, lost)
 
     def __str__(self) -> str:
-        notes = [f"{self.objects} outlines"]
+        notes = [counted(self.objects, "outline")]
         if self.repaired:
             notes.append(f"{self.repaired} repaired")
         if self.dropped:
@@ -173,6 +174,11 @@ class Written:
         if self.lost:
             notes.append("not in this format: " + ", ".join(f"{n} {what}" for what, n in self.lost.items()))
         return ", ".join(notes)
+
+
+def counted(number: int, thing: str) -> str:
+    """A number of things in plain English."""
+    return f"{number} {thing}" + ("" if number == 1 else "s")
 
 
 def batched(polygons: Iterable[LabelledPolygon], most: int) -> Iterator[list[LabelledPolygon]]:

@@ -41,7 +41,8 @@ class Rasteriser:
     Args:
         polygons: outlines in level-0 pixels; they may overlap
         classes: gives each outline its label; where outlines overlap the later class wins, and an ignored class
-            (`classes.ignore_names`, label 255) wins over all
+            (`classes.ignore_names`, label 255) wins over all; other classes that state nothing by their name, such as
+            Region*, get the label 255 where no other outline lies
         frame: the plane whose pixels `read` returns
         level0: the plane of the outlines
 
@@ -52,11 +53,14 @@ class Rasteriser:
 
     def __init__(self, polygons: Iterable[LabelledPolygon], classes: ClassMap, frame: Frame, level0: Frame) -> None:
         kept = list(polygons)
-        labels = np.array([_label(region, classes) for region in kept], np.uint8)
+        label_of = {label: _label(label, classes) for label in {region.label for region in kept}}
+        labels = np.array([label_of[region.label] for region in kept], np.uint8)
         shapes = np.array([region.polygon for region in kept], object)
         if not np.isin(shapely.get_type_id(shapes), _POLYGONAL).all():
             raise AnnotationError("Only polygons can be painted: leave out points, lines and collections.")
-        order = np.argsort(labels, kind="stable")  # the order of painting
+        yielding = {label for label in label_of if classes.gives_way(str(label))}
+        under = np.array([region.label in yielding for region in kept], np.bool_)
+        order = np.argsort(np.where(under, -1, labels.astype(np.int16)), kind="stable")  # of painting
         parts, owner = shapely.get_parts(shapes[order], return_index=True)
         self._scale = frame.scale_to(level0)
         self._labels: NDArray[np.uint8] = labels[order][owner]
@@ -134,10 +138,10 @@ def rasterise(
     return Rasteriser(polygons, classes, frame, level0).read(box)
 
 
-def _label(region: LabelledPolygon, classes: ClassMap) -> int:
-    if region.label is None:
+def _label(label: str | None, classes: ClassMap) -> int:
+    if label is None:
         raise ClassError("An outline has no class: give it one, or leave it out, before painting.")
-    return classes.index(region.label)
+    return classes.index(label)
 
 
 @njit(cache=True, nogil=True)

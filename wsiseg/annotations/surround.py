@@ -1,14 +1,17 @@
-"""What lies a little around outlines, and what lies outside all of them."""
+"""What lies a little around outlines, what lies outside all of them, and what is left beside those with a class."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+import numpy as np
+import shapely
 from shapely import box, union_all
 
 from wsiseg.annotations.polygon import LabelledPolygon
-from wsiseg.classes import ClassMap
+from wsiseg.annotations.validity import only_areas
+from wsiseg.classes import ClassMap, states_nothing
 from wsiseg.geometry import Frame
 
 
@@ -21,3 +24,21 @@ def outside(polygons: Sequence[LabelledPolygon], level0: Frame, classes: ClassMa
     """Everything outside the outlines as one region of an ignored class: nothing is stated there."""
     plane = box(0, 0, level0.width, level0.height)
     return LabelledPolygon(plane.difference(union_all([r.polygon for r in polygons])), classes.ignore_names[0])
+
+
+def statements_first(polygons: Sequence[LabelledPolygon]) -> list[LabelledPolygon]:
+    """The polygons, those that state nothing cut back by those that state a class: a statement wins over none.
+
+    A polygon that lies under statements altogether is left out.
+    """
+    silent = np.array([p.label is not None and states_nothing(p.label) for p in polygons], dtype=bool)
+    if silent.all() or not silent.any():
+        return list(polygons)
+    shapes = np.array([p.polygon for p in polygons], dtype=object)
+    stated = shapes[~silent]
+    below, above = shapely.STRtree(stated).query(shapes[silent], predicate="intersects")
+    place, found = np.flatnonzero(silent), list(polygons)
+    for i in np.unique(below):
+        rest = shapes[place[i]].difference(union_all(stated[above[below == i]]))
+        found[place[i]] = replace(found[place[i]], polygon=only_areas(rest))
+    return [p for p in found if not p.polygon.is_empty]

@@ -76,6 +76,22 @@ tiling_ram_option = click.option(
     "--max-ram", type=MEMORY, metavar="SIZE",
     help="Stay below this much memory, as 2GB; refused beforehand where it cannot be.",
 )  # fmt: skip
+
+
+def _limit_input(context: click.Context, parameter: click.Parameter, size: int | None) -> None:
+    if size is not None:
+        from wsiseg.annotations.json_file import set_input_limit
+
+        set_input_limit(size)
+
+
+max_input_option = click.option(
+    "--max-input", type=MEMORY, metavar="SIZE", expose_value=False, callback=_limit_input,
+    help="Take annotation files up to this size when unpacked; 4GB where left out.",
+)  # fmt: skip
+class_option = click.option(
+    "--class", "class_of_rest", metavar="NAME", help="The class of all annotations that have none.",
+)  # fmt: skip
 log_option = click.option(
     "--log-json", type=click.Path(path_type=Path), metavar="FILE", help="Append the progress as JSON lines."
 )

@@ -6,7 +6,7 @@
 |---|---|
 | accepted | the object, with the class that the person gave it |
 | rejected | not there: its place is background |
-| none yet | class `Ignore*`: no statement, so that nothing is learnt from what nobody has looked at |
+| none yet | class `Ignore*` without what lies under accepted objects: nothing is learnt from what nobody looked at |
 
 The decisions themselves are in the properties of the file, so that a later session goes on where this one ended.
 """
@@ -14,7 +14,7 @@ The decisions themselves are in the properties of the file, so that a later sess
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,8 @@ import numpy as np
 from wsiseg import __version__
 from wsiseg.annotations.formats import file_hash, read_annotations, write_annotations
 from wsiseg.annotations.polygon import LabelledPolygon
-from wsiseg.classes import ClassMap
+from wsiseg.annotations.surround import statements_first
+from wsiseg.classes import ClassMap, states_nothing
 from wsiseg.errors import MismatchError
 from wsiseg.geometry import Frame
 from wsiseg.viewer.outlines import STATES, UNNAMED, OutlineLayer
@@ -120,7 +121,7 @@ class Review:
                 self._unsaved = False
             try:
                 write_annotations(
-                    self.path, self._statements(state, label), classes=self._classes(), kind="annotation",
+                    self.path, self._statements(state, label), classes=self._classes(),
                     properties={"wsiseg": self._manifest(state, label)},
                 )  # fmt: skip
             except BaseException:
@@ -131,17 +132,17 @@ class Review:
         self._unsaved = True
         self.layer.revision += 1
 
-    def _statements(self, state: np.ndarray, label: np.ndarray) -> Iterator[LabelledPolygon]:
+    def _statements(self, state: np.ndarray, label: np.ndarray) -> list[LabelledPolygon]:
         names = self.layer.palette.names
-        for number, region in enumerate(self.layer.polygons):
-            if state[number] == REJECTED:
-                continue
+        kept = []
+        for number in np.flatnonzero(state != REJECTED).tolist():
             name = names[label[number]] if state[number] == ACCEPTED else NO_STATEMENT
-            yield replace(region, label=None if name == UNNAMED else name)
+            kept.append(replace(self.layer.polygons[number], label=None if name == UNNAMED else name))
+        return statements_first(kept)
 
     def _classes(self) -> ClassMap:
         pairs = zip(self.layer.palette.names, self.layer.palette.colours, strict=True)
-        known = [(n, c) for n, c in pairs if n not in ("Background", "Ignore", NO_STATEMENT, UNNAMED)]
+        known = [(n, c) for n, c in pairs if n not in ("Background", UNNAMED) and not states_nothing(n)]
         # a file of objects without any class has none to list, and a class map needs one
         known = known or [("Object", (0, 114, 178))]
         return ClassMap(("Background", *(n for n, _ in known)), ((255, 255, 255), *(c for _, c in known)))

@@ -1,0 +1,311 @@
+"""From an annotation file to polygons that can be used on a slide, with a count of everything that is not as it was.
+
+    file ─► read ─► plane 0 ─► each once ─► classes ─► inside the slide ─► Intake(polygons, summary)
+
+Every command that reads annotations goes this way, so that all of them leave out the same things, say so in the same
+words, and refuse the same files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+
+from wsiseg.annotations.formats import read_annotations
+from wsiseg.annotations.gather import check_text
+from wsiseg.annotations.polygon import Annotations, LabelledPolygon, counted
+from wsiseg.annotations.surround import statements_first
+from wsiseg.classes import ClassMap, canonical_name, states_nothing
+from wsiseg.errors import AnnotationError, ClassError
+from wsiseg.geometry import Box, Frame
+
+NAME_THEM = "give all of them one with --class NAME, or classes in the program that they were drawn in"
+KNOW_THEM = "name all classes with --classes, or leave this one out with --ignore-class"
+
+# An outline that passes the edge of the slide by no more than this was drawn along it.
+EDGE_PX = 1.0
+
+
+class Plane(Protocol):
+    """What has to be known of a slide; `wsiseg.slides.slide.Slide` is one."""
+
+    @property
+    def frame(self) -> Frame:
+        """Level 0."""
+
+    @property
+    def bounds(self) -> Box:
+        """The scanned region in level-0 pixels."""
+
+    @property
+    def downsamples(self) -> Sequence[tuple[float, float]]:
+        """Level-0 px per px of every level."""
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What became of the objects of a file, as counts.
+
+    Attributes:
+        file: its name
+        read: outlines that the file has
+        used: how many of them are used
+        skipped: kind of thing that is no area -> how many were left out
+        repaired: invalid outlines that were made valid
+        duplicates: left out, since the same outline of the same class stands earlier in the file
+        outside: left out, since they lie outside the slide
+        partly_outside: used, though they reach beyond the slide
+        without_class: have no class of their own
+        other_planes: left out, since they lie on another z plane or time than the first
+        nothing_stated: used, but their class says "no statement", as Ignore* and Region* do
+    """
+
+    file: str
+    read: int
+    used: int
+    skipped: Mapping[str, int]
+    repaired: int = 0
+    duplicates: int = 0
+    outside: int = 0
+    partly_outside: int = 0
+    without_class: int = 0
+    other_planes: int = 0
+    nothing_stated: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON values."""
+        return {**asdict(self), "skipped": dict(self.skipped)}
+
+    def __str__(self) -> str:
+        read = counted(self.read, "outline")
+        notes = [read if self.used == self.read else f"{self.used} of {read} used"]
+        told = (
+            (self.repaired, "repaired"),
+            (self.duplicates, "given twice left out"),
+            (self.outside, "outside the slide left out"),
+            (self.partly_outside, "partly outside the slide"),
+            (self.other_planes, "on other z planes or times left out"),
+            (self.without_class, "without a class"),
+            (self.nothing_stated, "of classes that state nothing"),
+        )
+        notes += [f"{n} {what}" for n, what in told if n]
+        notes += [f"{n} {kind} skipped" for kind, n in sorted(self.skipped.items())]
+        return f"{self.file}: {', '.join(notes)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Intake:
+    """The polygons of a file that are used.
+
+    Attributes:
+        polygons: in level-0 pixels, in the order of the file
+        summary: what became of the others
+        annotations: all that the file has, as it was read
+    """
+
+    polygons: tuple[LabelledPolygon, ...]
+    summary: Summary
+    annotations: Annotations
+
+
+def take_in(
+    path: Path,
+    slide: Plane | None = None,
+    *,
+    all_planes: bool = False,
+    need_class: bool = False,
+    keep_unclassed: bool = True,
+    class_of_rest: str | None = None,
+    rename: Mapping[str, str] | None = None,
+    classes: ClassMap | None = None,
+    name_them: str = NAME_THEM,
+    know_them: str = KNOW_THEM,
+) -> Intake:
+    """Read an annotation file for a slide.
+
+    Args:
+        path: of any format that is read
+        slide: its plane; without it outlines may lie anywhere
+        all_planes: True takes all z planes and times, and not only the first
+        need_class: refuse a file in which no outline has a class
+        keep_unclassed: False leaves outlines without a class out
+        class_of_rest: the class of all outlines that have none
+        rename: class -> another name for it; "" stands for outlines without a class
+        classes: refuse outlines of other classes
+        name_them, know_them: what a person can do about outlines without a class, and of an unknown one
+
+    Raises:
+        AnnotationError: the file cannot be read, no outline has a class though `need_class`, all lie outside the slide
+            or on other planes, or one reaches absurdly far beyond the slide
+        ClassError: an outline has a class that is not in `classes`
+    """
+    found = read_annotations(path)
+    polygons = statements_first(found.polygons) if found.about.get("kind") == "review" else list(found.polygons)
+    flat = polygons if all_planes else [p for p in polygons if p.details.plane[1:] == (0, 0)]
+    if polygons and not flat:
+        planes = sorted({p.details.plane[1] for p in polygons})
+        raise AnnotationError(
+            f"{path}: all {len(polygons)} outlines lie on other planes than the first, which alone is read "
+            f"(z {', '.join(map(str, planes[:5]))}): move them to z 0, or give the annotations of that plane."
+        )
+    once = without_duplicates(named(flat, rename or {}, class_of_rest))
+    inside, partly = _inside(path, once, slide) if slide is not None else (once, 0)
+    unclassed = sum(p.label is None for p in inside)
+    if need_class and inside and unclassed == len(inside):
+        raise AnnotationError(f"{path} has {len(inside)} outlines, and none of them has a class: {name_them}.")
+    used = [p for p in inside if p.label is not None or keep_unclassed]
+    if classes is not None:
+        _check_classes(path, used, classes, know_them)
+    summary = Summary(
+        path.name,
+        read=len(found.polygons),
+        used=len(used),
+        skipped=found.skipped,
+        repaired=found.repaired,
+        duplicates=len(flat) - len(once),
+        outside=len(once) - len(inside),
+        partly_outside=partly,
+        without_class=unclassed,
+        other_planes=len(polygons) - len(flat),
+        nothing_stated=sum(p.label is not None and states_nothing(p.label) for p in used),
+    )
+    return Intake(tuple(used), summary, found)
+
+
+def without_duplicates(polygons: Sequence[LabelledPolygon]) -> list[LabelledPolygon]:
+    """The polygons without those whose class, plane and outline another one before them has.
+
+    Where the second one has what the first one lacks, such as a name, it is still the same object.
+    """
+    shapes = np.array([p.polygon for p in polygons], dtype=object)
+    if len(shapes) < 2:
+        return list(polygons)
+    # Whatever the corner at which a ring begins, its sum is the same but for rounding, and only few sums coincide.
+    facts = np.column_stack([shapely.bounds(shapes), np.round(shapely.area(shapes), 3)])
+    _, group, counts = np.unique(facts, axis=0, return_inverse=True, return_counts=True)
+    suspects = np.flatnonzero(counts[group.ravel()] > 1)
+    if not len(suspects):
+        return list(polygons)
+    seen, drop = set(), set()
+    for i, shape in zip(suspects.tolist(), shapely.normalize(shapes[suspects]), strict=True):
+        key = (polygons[i].label, polygons[i].details.plane[1:], shapely.to_wkb(shape))
+        if key in seen:
+            drop.add(i)
+        seen.add(key)
+    return [p for i, p in enumerate(polygons) if i not in drop]
+
+
+def named(
+    polygons: Sequence[LabelledPolygon], rename: Mapping[str, str], class_of_rest: str | None
+) -> list[LabelledPolygon]:
+    """The polygons under the names that somebody wants for them."""
+    names = {canonical_name(old): canonical_name(new) for old, new in rename.items()}
+    if class_of_rest is not None:
+        check_text(class_of_rest, "A class")
+        names.setdefault("", canonical_name(class_of_rest))
+    if not names:
+        return list(polygons)
+    return [replace(p, label=names.get(p.label or "", p.label or "") or None) for p in polygons]
+
+
+def _check_classes(path: Path, polygons: Sequence[LabelledPolygon], classes: ClassMap, know_them: str) -> None:
+    known: set[str | None] = {None}
+    for number, polygon in enumerate(polygons, 1):
+        if polygon.label in known:
+            continue
+        try:
+            classes.index(str(polygon.label))
+        except ClassError as error:
+            same = sum(p.label == polygon.label for p in polygons)
+            which = f"outline {number}" + (f" (id {polygon.id})" if polygon.id else "")
+            more = f" and {same - 1} more" if same > 1 else ""
+            raise ClassError(f"{path}: {which}{more}: {str(error).rstrip('.')}; {know_them}.") from None
+        known.add(polygon.label)
+
+
+def _inside(path: Path, polygons: list[LabelledPolygon], slide: Plane) -> tuple[list[LabelledPolygon], int]:
+    """The polygons that lie on the slide, and how many of them reach beyond it."""
+    if not polygons:
+        return polygons, 0
+    frame = slide.frame
+    size = np.array([frame.width, frame.height, frame.width, frame.height], np.float64)
+    shapes = np.array([p.polygon for p in polygons], dtype=object)
+    bounds = shapely.bounds(shapes)
+    if (bounds >= 0).all() and (bounds <= 1).all() and min(frame.width, frame.height) > 2:
+        raise AnnotationError(
+            f"{path}: all {len(polygons)} outlines lie within the first pixel; they look like fractions of the slide: "
+            f"multiply x by {frame.width} and y by {frame.height}."
+        )
+    touches = (bounds[:, :2] < size[:2]).all(axis=1) & (bounds[:, 2:] > 0).all(axis=1)
+    whole = (bounds[:, :2] >= -EDGE_PX).all(axis=1) & (bounds[:, 2:] <= size[2:] + EDGE_PX).all(axis=1)
+    doubtful = np.flatnonzero(touches & ~whole)
+    touches[doubtful] = shapely.intersects(shapes[doubtful], shapely.box(0, 0, frame.width, frame.height))
+    if not touches.any():
+        raise AnnotationError(
+            f"{path}: all {len(polygons)} outlines lie outside the slide of {frame.width} × {frame.height} px; "
+            f"{explanation(bounds, slide)}."
+        )
+    beyond = np.maximum(-bounds[:, :2], bounds[:, 2:] - size[2:]).max(axis=1)
+    absurd = np.flatnonzero(touches & (beyond > max(frame.width, frame.height)))
+    if len(absurd):
+        raise AnnotationError(
+            f"{path}: outline {absurd[0] + 1} reaches {beyond[absurd[0]]:.0f} px beyond the slide of {frame.width} × "
+            f"{frame.height} px: correct it, or check that the file belongs to this slide."
+        )
+    return [p for p, keep in zip(polygons, touches, strict=True) if keep], int((touches & ~whole).sum())
+
+
+def explanation(bounds: NDArray[np.float64], slide: Plane) -> str:
+    """Why outlines may lie outside a slide: the first simple transform that brings all of them onto it.
+
+    Args:
+        bounds: (n, 4) left, top, right, bottom in what the file takes for level-0 pixels
+        slide: where they should lie
+    """
+    frame = slide.frame
+    for words, moved in _transforms(bounds, slide):
+        left, top = moved[:, 0::2].min(), moved[:, 1::2].min()
+        right, bottom = moved[:, 0::2].max(), moved[:, 1::2].max()
+        inside = left >= -EDGE_PX and top >= -EDGE_PX
+        inside &= right <= frame.width + EDGE_PX and bottom <= frame.height + EDGE_PX
+        if inside and np.median(np.abs(moved[:, 2:] - moved[:, :2])) >= 4:
+            return words
+    return "give the annotations of this slide, in its level-0 pixels"
+
+
+def _transforms(bounds: NDArray[np.float64], slide: Plane) -> Iterator[tuple[str, NDArray[np.float64]]]:
+    """Simple mistakes, the likelier ones first: what to say, and the bounds without the mistake."""
+    frame, box = slide.frame, slide.bounds
+    yield "they fit with x and y swapped: swap them, as QuPath has them", bounds[:, [1, 0, 3, 2]]
+    if box.x or box.y:
+        offset = np.array([box.x, box.y] * 2, np.float64)
+        for sign, verb in ((-1, "subtract"), (1, "add")):
+            yield (
+                f"they fit if moved by the offset of the scanned region: {verb} ({box.x}, {box.y})",
+                bounds + sign * offset,
+            )
+    scale = np.array([frame.mpp, frame.mpp_y] * 2)
+    yield f"they fit if they are in µm: divide them by {frame.mpp:g} µm/px", bounds / scale
+    own = [one for one, _ in slide.downsamples if one > 1]
+    for factor in sorted({*own, *(2.0**k for k in range(1, 7))}):
+        yield (
+            f"they fit if they were drawn on another level or magnification: divide them by {factor:g}",
+            bounds / factor,
+        )
+    yield f"they fit if they are in nm: divide them by {1000 * frame.mpp:g} nm/px", bounds / (1000 * scale)
+    up = bounds * (1, -1, 1, -1)
+    yield "they fit with the y axis pointing down: turn the sign of y", up[:, [0, 3, 2, 1]]
+    middle = np.array([frame.width / 2, frame.height / 2] * 2)
+    yield "they fit if they count from the middle of the slide: add half its width and height", bounds + middle
+    corner = np.tile(bounds[:, :2].min(axis=0), 2)
+    dx, dy = corner[:2]
+    yield (
+        f"they fit if moved, as when the slide is a part of a larger one: the first begins at ({dx:.0f}, {dy:.0f})",
+        bounds - corner,
+    )
