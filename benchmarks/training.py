@@ -23,13 +23,14 @@ from typing import Any
 from shared.results import record
 
 from wsiseg.annotations.formats import write_annotations
-from wsiseg.methods import METHODS
-from wsiseg.methods.method import Batch
-from wsiseg.methods.supervised import Supervised
+from wsiseg.methods.context import Batches, Context
+from wsiseg.methods.supervised.method import Supervised
+from wsiseg.methods.supervised.options import SupervisedOptions
+from wsiseg.progress import silent
 from wsiseg.recipe import load_recipe
 from wsiseg.synthetic import CLASSES, SlideSpec, generate, write_slide
-from wsiseg.training.loop import LOG_EVERY
-from wsiseg.training.run import Reporter, train
+from wsiseg.training.run import train
+from wsiseg.training.trainer import LOG_EVERY
 
 SLIDES = {"train": 4, "validation": 1}
 SIDES_UM = (6000, 5000)
@@ -54,23 +55,23 @@ class Timed(Supervised):
 
     steps = 0
 
-    def __init__(self, *args: Any) -> None:
-        super().__init__(*args)
-        self.augment = timed("augmentation", self.augment)
-        self.fabric.backward = timed("backward", self.fabric.backward)
-        self.optimiser.step = timed("step", self.optimiser.step)
-        self.average.update = timed("averaging", self.average.update)
+    def __init__(self, ctx: Context) -> None:
+        super().__init__(ctx)
+        self.views.weak = timed("augmentation", self.views.weak)  # type: ignore[method-assign]
+        self.student.fabric.backward = timed("backward", self.student.fabric.backward)
+        self.student.optimiser.step = timed("step", self.student.optimiser.step)
+        self.student.ema.update = timed("averaging", self.student.ema.update)  # type: ignore[method-assign]
         start = [0.0]
-        net = self.net.module
+        net = self.student.net.module
         net.register_forward_pre_hook(lambda *_: start.__setitem__(0, time.perf_counter()))
         net.register_forward_hook(lambda *_: SPENT.update({"forward": time.perf_counter() - start[0]}))
 
-    def update(self, labelled: Batch, unlabelled: Batch | None, progress: float) -> dict[str, float]:
+    def update(self, batches: Batches, progress: float) -> dict[str, float]:
         if self.steps == LOG_EVERY:
             SPENT.clear()
         self.steps += 1
-        figures: dict[str, float] = timed("whole", super().update)(labelled, unlabelled, progress)
-        return figures
+        metrics: dict[str, float] = timed("whole", super().update)(batches, progress)
+        return metrics
 
 
 def slides(folder: Path, quick: bool) -> Path:
@@ -100,16 +101,16 @@ def run(recipe_path: Path, folder: Path, steps: int, quick: bool) -> str:
     if quick:
         changes += ["training.batch=2", "training.crop=64"]
     recipe = load_recipe(recipe_path, tuple(changes))
-    METHODS["supervised"] = Timed
+    SupervisedOptions.implementation = f"{__name__}:Timed"
     with tempfile.TemporaryDirectory(dir=folder) as place:
         out = Path(place) / "run"
-        train(recipe, out, device="auto", resume=False, overwrite=False, report=Reporter(print, lambda *_: None))
+        train(recipe, out, device="auto", resume=False, overwrite=False, report=silent)
         with (out / "log.csv").open(newline="") as file:
             rows = [row for row in csv.DictReader(file) if row["name"] == "waiting" and int(row["step"]) > LOG_EVERY]
     share = sum(float(row["value"]) for row in rows) / len(rows)
     whole = SPENT.pop("whole")
     total = whole / (1 - share)
-    SPENT["losses and figures"] = whole - sum(SPENT.values())
+    SPENT["losses and metrics"] = whole - sum(SPENT.values())
     SPENT["waiting for data"] = total - whole
     lines = [
         f"`{recipe_path.name}`, supervised: {recipe.model.encoder}, batches of {recipe.training.batch} crops of "

@@ -208,7 +208,7 @@ def test_outlined_slides_teach_without_their_outlines_too_where_told(lab: Path) 
     (lab / "outlined.csv").write_text((lab / "slides.csv").read_text().replace("2.svs,,p2,train\n", ""))
     out = lab / "outlined"
     words = ["data.unlabelled=all", "data.slides=outlined.csv", "method.name=consistency", "training.steps=2"]
-    words += ["method.consistency.start=0", "method.consistency.ramp=0"]
+    words += ["method.unlabelled_start=0", "method.rampup=0"]
     done = run("train", lab / "recipe.toml", "--out", out, "--quiet", *(w for o in words for w in ("--set", o)))
     assert done.returncode == 0, done.stderr
     with (out / "log.csv").open() as file:

@@ -26,7 +26,7 @@ from wsiseg.nets.segmentation import SegmentationNet
 from wsiseg.recipe import load_recipe
 from wsiseg.slides.open import open_slide
 from wsiseg.synthetic import SlideSpec, generate, write_slide
-from wsiseg.training.start import HEAD, build_generator
+from wsiseg.training.start import HEAD, build_network
 
 ROOT = Path(__file__).resolve().parents[1]
 CLASSES = ClassMap(("Background", "Glomerulus"))
@@ -242,7 +242,7 @@ def test_predict_correct_train_further(tmp_path: Path) -> None:
 
 def test_other_classes_take_all_but_the_last_layer() -> None:
     overrides = (f"model.weights={GLOMERULI}", 'classes.names=["Background", "Tubule"]', "classes.colours=[]")
-    generator, origin = build_generator(load_recipe(ROOT / "pipelines" / "demo.toml", overrides), 2)
+    generator, origin = build_network(load_recipe(ROOT / "pipelines" / "demo.toml", overrides), 2)
     assert isinstance(generator, SegmentationNet)
     assert "its last layer starts anew" in origin
     before, after = load_bundle(GLOMERULI).network().state_dict(), generator.state_dict()

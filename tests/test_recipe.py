@@ -38,8 +38,10 @@ def test_defaults_are_filled_in_and_paths_start_at_the_recipe(tmp_path: Path) ->
 
 
 def test_values_can_be_set_from_the_command_line(tmp_path: Path) -> None:
-    loaded = load_recipe(recipe(tmp_path), ("training.steps=25", "model.encoder=resnet34", "method.forgive = 0.5"))
-    assert (loaded.training.steps, loaded.model.encoder, loaded.method.forgive) == (25, "resnet34", 0.5)
+    loaded = load_recipe(
+        recipe(tmp_path), ("training.steps=25", "model.encoder=resnet34", "method.noisy_label_threshold = 0.5")
+    )
+    assert (loaded.training.steps, loaded.model.encoder, loaded.method.noisy_label_threshold) == (25, "resnet34", 0.5)
 
 
 @pytest.mark.parametrize(
@@ -53,6 +55,17 @@ def test_values_can_be_set_from_the_command_line(tmp_path: Path) -> None:
         ("training", "not of the form"),
         ("name.first=1", "'name' is no table"),
         ('classes.names=["Background","Background"]', "Class names must be different"),
+        ("method.name=5", "method.name = '5' will not do: the methods are supervised, adversarial"),
+        ("method.confidence_threshold=[0.5]", "belongs to the method consistency or self_training: set method.name"),
+        ("method.learning_rte=1", "'method.learning_rte' is unknown; did you mean 'learning_rate'"),
+        ("method.forgive=0.8", "'method.forgive' is now called 'method.noisy_label_threshold'"),
+        ("method.consistency.confidence=[0.5]", "is now called 'method.confidence_threshold'"),
+        ("method.adversarial.probe_every=5", "pipelines/experiments/probe.py"),
+        ("training.class_weights=[1.0, 2.0]", "training.class_weights must hold 1 numbers"),
+        ("training.class_weights=often", "training.class_weights = 'often' will not do"),
+        ("model.atrous_rates=[6, 12, 18]", "model.atrous_rates must be below 16"),
+        ("stage=[{name = 'a', training = {stepz = 1}}]", "in a [[stage]]: the key 'training.stepz' is unknown"),
+        ("stage=[{name = 'a'}, {name = 'a'}]", "each [[stage]] needs a name of its own"),
         ("training.crop=100", "training.crop must be a multiple of 16"),
         ("predict.overlap=300", "predict.overlap must be even and at most half"),
     ],
@@ -62,6 +75,24 @@ def test_what_will_not_do_is_named(tmp_path: Path, override: str, message: str) 
         load_recipe(recipe(tmp_path), (override,))
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_stages_change_tables_and_a_named_method_replaces_its_own(tmp_path: Path) -> None:
+    stages = (
+        "stage=[{name = 'first', training = {steps = 3}, method = {warmup = 0.5}}, "
+        "{name = 'round', repeat = 2, method = {name = 'mean_teacher'}}]"
+    )
+    loaded = load_recipe(recipe(tmp_path), ("method.name=consistency", "method.cutmix=0.25", stages))
+    found = dict(loaded.stages())
+    assert list(found) == ["first", "round-1", "round-2"]
+    assert [r.training.steps for r in found.values()] == [3, 10, 10]
+    assert [r.method.name for r in found.values()] == ["consistency", "mean_teacher", "mean_teacher"]
+    assert (found["first"].method.warmup, found["first"].method.cutmix) == (0.5, 0.25)
+    assert found["round-1"].method.warmup == 0.03
+    assert not any(r.stage for r in found.values())
+    shown = tmp_path / "shown.toml"
+    shown.write_text(show_recipe(loaded))
+    assert load_recipe(shown) == loaded
 
 
 def test_a_missing_key_is_named(tmp_path: Path) -> None:

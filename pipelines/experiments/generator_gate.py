@@ -29,10 +29,11 @@ from wsiseg.errors import WsisegError
 from wsiseg.evaluation.evaluate import SlideEvaluation, evaluate_slide, summary
 from wsiseg.inference.engines import make_engine
 from wsiseg.inference.predict import PredictOptions, grid_for, predict_slide
+from wsiseg.progress import silent
 from wsiseg.recipe import load_recipe
 from wsiseg.slides.open import open_slide
 from wsiseg.synthetic import CLASSES, SlideSpec, generate, write_slide
-from wsiseg.training.run import Reporter, train
+from wsiseg.training.run import train
 
 HERE = Path(__file__).resolve().parent
 RECIPE = HERE / "generator_gate.toml"
@@ -68,8 +69,7 @@ def one_run(out: Path, seed: int, teach: list[SlideEntry], judged: list[SlideEnt
     write_slides(folder / "slides.csv", teach)
     changes = (f"data.slides={folder / 'slides.csv'}", f"training.seed={seed}", f"training.steps={steps}")
     recipe = load_recipe(RECIPE, changes)
-    quiet = Reporter(lambda line: None, lambda done, total, figures: None)
-    bundle = train(recipe, folder, device="cpu", resume=True, overwrite=False, report=quiet)
+    bundle = train(recipe, folder, device="cpu", resume=True, overwrite=False, report=silent)
     assert bundle is not None
     engine = make_engine(bundle, "torch", "cpu", threads=1)
     found = [judge(row, folder / f"{row.name}.geojson", bundle, engine) for row in judged]

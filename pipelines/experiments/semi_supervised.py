@@ -31,7 +31,6 @@ import torch
 from wsiseg.annotations.formats import read_annotations
 from wsiseg.annotations.polygon import LabelledPolygon
 from wsiseg.annotations.trace import trace
-from wsiseg.data.crops import CropDataset, batches, side_for
 from wsiseg.data.slides import SlideEntry, read_slides
 from wsiseg.errors import WsisegError
 from wsiseg.evaluation.evaluate import SlideEvaluation, evaluate_slide
@@ -40,15 +39,14 @@ from wsiseg.grid import Grid
 from wsiseg.inference.blend import Blender
 from wsiseg.inference.engines.engine import averaged
 from wsiseg.inference.engines.torch import TorchEngine
-from wsiseg.methods import METHODS
 from wsiseg.nets.segmentation import SegmentationNet
+from wsiseg.progress import silent
 from wsiseg.recipe import Recipe, load_recipe
 from wsiseg.selection.select import Selection
 from wsiseg.slides.open import open_slide
 from wsiseg.stores.tiles import TileStore
-from wsiseg.training.checkpoint import load_checkpoint, save_checkpoint
-from wsiseg.training.loop import Log, fit
-from wsiseg.training.run import build_generator, make_fabric, tile_row, usage_of
+from wsiseg.training.run import make_fabric, tile_row, usage_of
+from wsiseg.training.trainer import Trainer, TrainingSlides
 
 HERE = Path(__file__).resolve().parent
 RECIPE = HERE / "semi_supervised.toml"
@@ -59,7 +57,7 @@ HELD_BACK = 10  # pool slides that judge a tuning run
 ARMS: dict[str, tuple[str, tuple[str, ...]]] = {
     "supervised": ("none", ()),
     "adversarial": ("pool", ("method.name=adversarial",)),
-    "patch": ("pool", ("method.name=adversarial", "method.adversarial.discriminator=patch")),
+    "patch": ("pool", ("method.name=adversarial", "method.discriminator=patch")),
     "consistency": ("pool", ("method.name=consistency",)),
     "adversarial-placebo": ("labelled", ("method.name=adversarial",)),
     "consistency-placebo": ("labelled", ("method.name=consistency",)),
@@ -76,12 +74,12 @@ MAIN = ("supervised", "adversarial", "consistency", "adversarial-placebo", "cons
 TRIES: dict[str, tuple[tuple[str, ...], ...]] = {
     "supervised": tuple((f"method.learning_rate={rate}",) for rate in ("2e-3", "4e-3", "8e-3")),
     "adversarial": (
-        ("method.adversarial.unlabelled_weight=0.001",),
-        ("method.adversarial.unlabelled_weight=0.01",),
-        ("method.adversarial.unlabelled_weight=0.001", "method.adversarial.self_taught=0.1"),
+        ("method.unlabelled_weight=0.001",),
+        ("method.unlabelled_weight=0.01",),
+        ("method.unlabelled_weight=0.001", "method.self_taught_weight=0.1"),
     ),
     "consistency": tuple(
-        (f"method.consistency.confidence={c}",) for c in ("[0.95]", "[0.8]", "[0.95, 0.7, 0.7]")
+        (f"method.confidence_threshold={c}",) for c in ("[0.95]", "[0.8]", "[0.95, 0.7, 0.7]")
     ),
 }  # fmt: skip
 TUNING_SEEDS = (100,)
@@ -168,39 +166,10 @@ def _run_one(out: Path, folder: Path, arm: str, seed: int, labelled: int, extra:
 
 
 def train_one(recipe: Recipe, labelled: list[TileStore], unlabelled: list[TileStore], folder: Path) -> SegmentationNet:
-    """The recipe's method on these stores; the averaged network."""
-    t, a = recipe.training, recipe.augment
-    fabric = make_fabric(torch.device("cpu"), 1, t.precision)
-    torch.manual_seed(t.seed)
-    generator, _ = build_generator(recipe, len(recipe.classes.names))
-    method = METHODS[recipe.method.name](recipe, recipe.classes.class_map(), fabric, generator)
-    found = load_checkpoint(folder / "checkpoint")
-    start = 0
-    if found is not None:
-        start = found[0]
-        method.load_state_dict(found[1])
-
-    def crops(stores: list[TileStore], stream: int, share: float) -> Any:
-        dataset = CropDataset(
-            stores, batch=t.batch, side=side_for(t.crop, a.scale, a.rotate), seed=2 * t.seed + stream,
-            object_share=share, jitter=t.crop // 3,
-        )  # fmt: skip
-        return batches(dataset, start, t.steps, t.loaders)
-
-    log = Log(folder, start)
-    fit(
-        method,
-        crops(labelled, 0, t.object_share),
-        crops(unlabelled, 1, 0.0) if unlabelled else None,  # anywhere: where outlines lie must not be known
-        steps=range(start, t.steps), total=t.steps, seed=t.seed, log=log,
-        evaluate=lambda step: None, evaluate_every=t.steps,
-        checkpoint=lambda step: save_checkpoint(folder / "checkpoint", step, method.state_dict(), {}),
-        checkpoint_every=t.checkpoint_every, progress=lambda step, figures: None,
-    )  # fmt: skip
-    log.close()
-    net = method.predictor()
-    assert isinstance(net, SegmentationNet)
-    return net
+    """The recipe's method on these stores; the EMA."""
+    fabric = make_fabric(torch.device("cpu"), 1, recipe.training.precision)
+    slides = TrainingSlides(labelled, unlabelled)
+    return Trainer(recipe, slides, folder, fabric=fabric, usage=usage_of(recipe), about={}, report=silent).run()
 
 
 def judge(row: SlideEntry, store: TileStore, recipe: Recipe, engine: TorchEngine) -> SlideEvaluation:

@@ -81,7 +81,7 @@ def test_blur_keeps_the_light_and_takes_the_edges_of_half_of_the_images() -> Non
     images, labels = images.repeat(20, 1, 1, 1), labels.repeat(20, 1, 1)
     torch.manual_seed(0)
     sharp, _ = Augmenter(crop=64, **PLAIN)(images, labels)
-    soft = Augmenter(crop=64, **PLAIN, blur=2.0).restain(sharp)
+    soft = Augmenter(crop=64, **PLAIN, blur=2.0).stain_jitter(sharp)
 
     def edges(x: torch.Tensor) -> torch.Tensor:
         return (x[..., 1:] - x[..., :-1]).abs().amax((1, 2, 3))
@@ -91,4 +91,6 @@ def test_blur_keeps_the_light_and_takes_the_edges_of_half_of_the_images() -> Non
     assert 0.25 < blurred.float().mean() < 0.75
     assert torch.allclose(soft[~blurred], sharp[~blurred], atol=0.02)
     flat = torch.full((4, 3, 20, 20), 0.6)
-    assert torch.allclose(Augmenter(crop=20, **PLAIN, blur=3.0).restain(flat), flat, atol=1e-5), "borders are not dark"
+    assert torch.allclose(Augmenter(crop=20, **PLAIN, blur=3.0).stain_jitter(flat), flat, atol=1e-5), (
+        "borders are not dark"
+    )

@@ -14,7 +14,6 @@ from wsiseg.losses.adversarial import (
     feature_matching,
     generator_loss,
     gradient_penalty,
-    self_taught,
 )
 
 TRUE, SAID = torch.tensor([2.0, -0.5]), torch.tensor([-1.0, 3.0])
@@ -49,17 +48,29 @@ def test_weights_choose_pixels() -> None:
 
 
 def test_correctness_asks_about_each_pixel() -> None:
-    logits = torch.tensor([[[[2.0, -1.0, 5.0]]]])
-    prediction, labels = torch.tensor([[[1, 0, 1]]]), torch.tensor([[[1, 1, IGNORE]]])
-    want = (-math.log(sigmoid(2)) - math.log(1 - sigmoid(-1))) / 2
+    logits = torch.tensor([[[[2.0, -1.0, 5.0, 1.0]]]])
+    prediction, labels = torch.tensor([[[1, 0, 1, 0]]]), torch.tensor([[[1, 1, IGNORE, 0]]])
+    right, wrong = (-math.log(sigmoid(2)) - math.log(sigmoid(1))) / 2, -math.log(1 - sigmoid(-1))
+    assert correctness_loss(logits, prediction, labels).item() == pytest.approx((right + wrong) / 2)
+    nothing = torch.full_like(labels, IGNORE)
+    assert correctness_loss(logits, prediction, nothing).item() == 0
+
+
+def test_the_correctness_of_a_patch_is_that_of_its_pixels() -> None:
+    logits = torch.tensor([[[[0.5]]]])
+    prediction, labels = torch.tensor([[[1, 1], [1, 1]]]), torch.tensor([[[1, 1], [1, 0]]])
+    want = (-math.log(sigmoid(0.5)) - math.log(1 - sigmoid(0.5))) / 2
     assert correctness_loss(logits, prediction, labels).item() == pytest.approx(want)
 
 
-def test_the_gradient_penalty_of_a_linear_discriminator() -> None:
-    image = torch.rand(3, 2, 4, 4, requires_grad=True)
-    slope = torch.randn(2, 4, 4)
-    logits = (image * slope).sum((1, 2, 3))
-    assert gradient_penalty(logits, image).item() == pytest.approx(0.5 * slope.square().sum().item(), rel=1e-5)
+def test_the_gradient_penalty_of_a_linear_discriminator_does_not_grow_with_the_crop() -> None:
+    penalties = []
+    for side in (4, 8):
+        image = torch.rand(3, 2, side, side, requires_grad=True)
+        logits = image.sum(1)  # one for each pixel
+        penalties.append(gradient_penalty(logits, image).item())
+        assert penalties[-1] == pytest.approx(0.5 * 2 * side * side / side**4, rel=1e-5)
+    assert penalties[1] < penalties[0]
 
 
 def test_feature_matching_compares_means_and_leaves_the_true_side_alone() -> None:
@@ -69,14 +80,3 @@ def test_feature_matching_compares_means_and_leaves_the_true_side_alone() -> Non
     loss.backward()
     assert true.grad is None
     assert said.grad is not None
-
-
-def test_self_taught_learns_only_where_the_discriminator_believes() -> None:
-    logits = torch.tensor([[[[1.0, 0.0]], [[0.0, 2.0]]]], requires_grad=True)  # two classes, two pixels
-    confidence = torch.tensor([[[[0.9, 0.1]]]])
-    loss = self_taught(logits, confidence, 0.2)
-    assert loss.item() == pytest.approx(-math.log(sigmoid(1)))
-    loss.backward()
-    assert logits.grad is not None
-    assert logits.grad[..., 1].abs().sum() == 0
-    assert self_taught(logits, torch.zeros(1, 1, 1, 2), 0.2).item() == 0

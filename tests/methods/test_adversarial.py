@@ -1,145 +1,154 @@
-"""The semi-supervised GAN."""
+"""Learning with a discriminator."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
 import torch
 
 from tests.methods.contract import MethodContract
-from wsiseg.losses.encoding import Encoding, encode
-from wsiseg.methods.adversarial import Adversarial
-from wsiseg.methods.probe import sharpness_auc
+from wsiseg.losses.encoding import encode
+from wsiseg.methods.adversarial.method import Adversarial
+from wsiseg.methods.parts.critic import ENOUGH, auc
 from wsiseg.recipe import Recipe
-from wsiseg.stores.tiles import TileStore
 
 # Everything switched on from the first step.
-EAGER: dict[str, Any] = {"start": 0.0, "unlabelled_from": 0.0, "ramp": 0.0, "width": 4, "probe_every": 2}
+EAGER: dict[str, Any] = {
+    "name": "adversarial", "adversarial_start": 0.0, "unlabelled_start": 0.0, "rampup": 0.0, "discriminator_width": 4
+}  # fmt: skip
 
 
 class AdversarialContract(MethodContract):
-    """What every GAN must do besides."""
+    """What every method with a discriminator must do besides."""
 
-    def gan(self, recipe: Recipe) -> Adversarial:
-        method = self.make(recipe)
+    unlabelled = "adversarial_unlabelled"
+
+    def gan(self, recipe: Recipe, stores: Any) -> tuple[Adversarial, Any]:
+        pools = self.pools(recipe, *stores)
+        method = self.make(recipe, pools)
         assert isinstance(method, Adversarial)
-        return method
+        return method, pools
 
-    def test_the_generators_step_leaves_the_discriminator_alone(
-        self, recipe: Recipe, labelled_stores: list[TileStore]
-    ) -> None:
-        method = self.gan(recipe)
-        before = {k: v.clone() for k, v in method.discriminator.module.state_dict().items()}
-        images, labels = method.augment(*self.batch(recipe, labelled_stores, 0))
-        logits = method.net(images)
-        _, predicted = encode(logits, labels, method.gan.encoding)
-        judged, _ = method._judge(images, predicted)
+    def test_the_segmentation_networks_step_leaves_the_discriminator_alone(self, recipe: Recipe, stores: Any) -> None:
+        method, pools = self.gan(recipe, stores)
+        before = {k: v.clone() for k, v in method.critic.net.module.state_dict().items()}
+        images, labels = method.views.weak(self.crops(pools, 0).labelled)
+        logits = method.student.net(images)
+        _, predicted = encode(logits, labels, method.options.map_encoding)
+        judged, _ = method.critic.judge(images, predicted)
         judged.mean().backward()
-        after = method.discriminator.module.state_dict()
+        after = method.critic.net.module.state_dict()
         assert all(torch.equal(before[k], after[k]) for k in before)
-        assert all(p.grad is None and p.requires_grad for p in method.discriminator.parameters())
-        assert method.discriminator.training
-        assert next(method.net.parameters()).grad is not None
+        assert all(p.grad is None and p.requires_grad for p in method.critic.net.parameters())
+        assert method.critic.net.training
+        assert next(method.student.net.parameters()).grad is not None
 
-    def test_unlabelled_slides_change_what_is_learnt(
-        self, recipe: Recipe, labelled_stores: list[TileStore], unlabelled_stores: list[TileStore]
-    ) -> None:
-        after = []
-        for extra in (None, self.batch(recipe, unlabelled_stores, 0)):
-            method = self.gan(recipe)
-            torch.manual_seed(0)
-            figures = method.update(self.batch(recipe, labelled_stores, 0), extra, 0.9)
-            assert ("adversarial_unlabelled" in figures) == (extra is not None)
-            after.append(method.net.module.state_dict())
-        assert any(not torch.equal(after[0][k], after[1][k]) for k in after[0])
+    def test_labelled_and_unlabelled_crops_share_one_pass(self, recipe: Recipe, stores: Any) -> None:
+        method, pools = self.gan(recipe, stores)
+        method.update(self.crops(pools, 0), 0.9)
+        state = method.student.net.module.state_dict()
+        assert {int(v) for k, v in state.items() if k.endswith("num_batches_tracked")} == {1}
 
-    def test_batch_statistics_are_updated_once_per_batch(
-        self, recipe: Recipe, labelled_stores: list[TileStore], unlabelled_stores: list[TileStore]
-    ) -> None:
-        method = self.gan(recipe)
-        method.update(self.batch(recipe, labelled_stores, 0), self.batch(recipe, unlabelled_stores, 0), 0.3)
-        counts = {int(v) for k, v in method.net.module.state_dict().items() if k.endswith("num_batches_tracked")}
-        assert counts == {1 if method.gan.schedule == "paper" else 2}
+    def test_a_discriminator_that_knows_nothing_is_told_of(self, recipe: Recipe, stores: Any) -> None:
+        method, _ = self.gan(recipe, stores)
+        assert method.remarks() == ()
+        torch.manual_seed(0)
+        for _ in range(ENOUGH):
+            method.critic.measure(torch.randn(500), torch.randn(500))
+        assert "has learnt nothing (AUC 0." in method.remarks()[0]
+        for _ in range(200):
+            method.critic.measure(torch.randn(500) + 2, torch.randn(500))
+        assert method.remarks() == ()
 
 
-class TestFullyConvolutional(AdversarialContract):
-    table: ClassVar = {"name": "adversarial", "adversarial": EAGER}
+class TestCorrectness(AdversarialContract):
+    table: ClassVar = {**EAGER, "choose_every": 2, "feature_matching": 0.1}
 
-    def test_a_discriminator_that_wins_rests(self, recipe: Recipe, labelled_stores: list[TileStore]) -> None:
-        method = self.gan(recipe)
-        method.discriminator_loss_mean = 0.0
-        before = {k: v.clone() for k, v in method.discriminator.module.named_parameters()}
-        figures = method.update(self.batch(recipe, labelled_stores, 0), None, 0.9)
-        assert figures["discriminator_paused"] == 1
-        assert all(torch.equal(before[k], v) for k, v in method.discriminator.module.named_parameters())
-        method.discriminator_loss_mean = 1.0
-        figures = method.update(self.batch(recipe, labelled_stores, 1), None, 0.9)
-        assert figures["discriminator_paused"] == 0
-        assert any(not torch.equal(before[k], v) for k, v in method.discriminator.module.named_parameters())
+    def test_the_discriminator_learns_on_tiles_that_the_network_does_not_see(self, recipe: Recipe, stores: Any) -> None:
+        _, pools = self.gan(recipe, stores)
+        labelled, held_out = pools.tiles["labelled"], pools.tiles["held_out"]
+        assert torch.equal(labelled, ~held_out)
+        assert 0.1 < held_out.float().mean() < 0.4
+        used = {}
+        for name in ("labelled", "held_out"):
+            dataset = pools.dataset(name)
+            assert dataset is not None
+            used[name] = set()
+            for step in range(10):
+                crops = dataset[step]
+                for slide, place, labels in zip(crops.slide, crops.position, crops.labels, strict=True):
+                    corner = place - labels.shape[-1] // 2
+                    rows, columns = (labels != 255).nonzero(as_tuple=True)
+                    pixels = zip((columns + corner[0]).tolist(), (rows + corner[1]).tolist(), strict=True)
+                    used[name] |= {(int(slide), x, y) for x, y in pixels}
+        assert used["labelled"]
+        assert used["held_out"]
+        assert not used["labelled"] & used["held_out"], "no label teaches both"
 
-    def test_the_weight_of_unlabelled_slides_rises(self, recipe: Recipe) -> None:
-        late = recipe.method.adversarial.model_copy(update={"unlabelled_from": 0.3, "ramp": 0.2})
-        method = self.gan(recipe.model_copy(update={"method": recipe.method.model_copy(update={"adversarial": late})}))
-        weights = [method._unlabelled_weight(t / 100) for t in range(100)]
-        assert not any(weights[:30])
-        assert weights == sorted(weights)
-        assert weights[50] == weights[99] == pytest.approx(late.unlabelled_weight)
+    def test_the_discriminator_can_learn_which_pixels_are_right(self, stores: Any) -> None:
+        recipe = self.recipe_with(discriminator_width=8, discriminator_learning_rate=3e-3, learning_rate=1e-3)
+        method, pools = self.gan(recipe, stores)
+        for step in range(30):
+            torch.manual_seed(step)
+            metrics = method.update(self.crops(pools, step), step / 30)
+        assert metrics["discriminator_auc"] > 0.6
+        assert method.remarks() == ()
+
+    def test_only_trusted_pixels_teach(self, recipe: Recipe, stores: Any) -> None:
+        pools = self.pools(recipe, *stores)
+        method = self.make(recipe, pools)
+        metrics = self.run(method, pools, range(3))[-1]
+        assert 0.2 < metrics["pseudo_labelled"] < 0.8
+
+
+class TestSource(AdversarialContract):
+    table: ClassVar = {**EAGER, "target": "source", "self_taught_weight": 0.0, "held_out": 0.1}
+
+    def test_a_discriminator_that_wins_is_paused(self, recipe: Recipe, stores: Any) -> None:
+        method, pools = self.gan(recipe, stores)
+        method.d_loss_mean = 0.0
+        before = {k: v.clone() for k, v in method.critic.net.module.named_parameters()}
+        metrics = method.update(self.crops(pools, 0), 0.9)
+        assert metrics["discriminator_paused"] == 1
+        assert all(torch.equal(before[k], v) for k, v in method.critic.net.module.named_parameters())
+        method.d_loss_mean = 1.0
+        metrics = method.update(self.crops(pools, 1), 0.9)
+        assert metrics["discriminator_paused"] == 0
+        assert any(not torch.equal(before[k], v) for k, v in method.critic.net.module.named_parameters())
 
 
 class TestPatch(AdversarialContract):
     table: ClassVar = {
-        "name": "adversarial",
-        "adversarial": EAGER
-        | {"discriminator": "patch", "game": "lsgan", "feature_matching": 0.1, "r1": 1.0, "r1_every": 2},
-    }
+        **EAGER, "target": "source", "discriminator": "patch", "gan_loss": "lsgan", "feature_matching": 0.1, "r1": 1.0,
+        "r1_every": 2, "held_out": 0.0,
+    }  # fmt: skip
 
 
 class TestPaper(AdversarialContract):
-    table: ClassVar = {"name": "adversarial", "adversarial": EAGER | {"schedule": "paper", "encoding": "raw"}}
+    table: ClassVar = {
+        **EAGER, "target": "source", "gan_schedule": "paper", "map_encoding": "raw", "self_taught_weight": 0.0,
+        "feature_matching": 0.1, "held_out": 0.0,
+    }  # fmt: skip
 
-    def test_phase_two_is_unlabelled_slides_and_a_frozen_discriminator(
-        self, recipe: Recipe, labelled_stores: list[TileStore], unlabelled_stores: list[TileStore], tmp_path: Path
-    ) -> None:
-        method = self.gan(recipe)
-        labelled, unlabelled = self.batch(recipe, labelled_stores, 0), self.batch(recipe, unlabelled_stores, 0)
-        before = {k: v.clone() for k, v in method.discriminator.module.state_dict().items()}
-        figures = method.update(labelled, unlabelled, 0.6)
-        assert "cross_entropy" not in figures
-        assert figures["loss"] == pytest.approx(method.gan.unlabelled_weight * figures["adversarial_unlabelled"])
-        after = method.discriminator.module.state_dict()
+    def test_phase_two_is_unlabelled_slides_and_a_frozen_discriminator(self, recipe: Recipe, stores: Any) -> None:
+        method, pools = self.gan(recipe, stores)
+        before = {k: v.clone() for k, v in method.critic.net.module.state_dict().items()}
+        metrics = method.update(self.crops(pools, 0), 0.6)
+        assert "cross_entropy" not in metrics
+        o = method.options
+        want = o.unlabelled_weight * metrics["adversarial_unlabelled"] + 0.1 * metrics["feature_matching"]
+        assert metrics["loss"] == pytest.approx(want, rel=1e-4)
+        after = method.critic.net.module.state_dict()
         assert all(torch.equal(before[k], after[k]) for k in before)
 
 
-class TestCorrectness(AdversarialContract):
-    table: ClassVar = {
-        "name": "adversarial",
-        "adversarial": EAGER
-        | {"target": "correctness", "game": "hinge", "self_taught": 0.1, "encoding": "straight_through"},
-    }
+class TestStraightThrough(AdversarialContract):
+    table: ClassVar = {**EAGER, "gan_loss": "hinge", "map_encoding": "straight_through", "r1": 0.1, "r1_every": 1}
 
 
-def trained_like(n: int = 4) -> tuple[torch.Tensor, torch.Tensor]:
-    """Logits and labels as a briefly trained network has them: mostly sure and right, unsure along borders."""
+def test_the_auc_counts_pairs() -> None:
     torch.manual_seed(0)
-    labels = torch.zeros(n, 64, 64, dtype=torch.long)
-    labels[:, 16:48, 16:48] = 1
-    labels[:, 40:60, 4:24] = 2
-    one_hot = torch.nn.functional.one_hot(labels, 3).movedim(-1, 1).float()
-    soft = torch.nn.functional.avg_pool2d(one_hot, 5, 1, 2)
-    return 7 * soft + 0.7 * torch.randn_like(soft), labels
-
-
-@pytest.mark.parametrize(("encoding", "least", "most"), [("raw", 0.98, 1.0), ("scaled", 0.5, 0.65)])
-def test_the_probe_sees_through_raw_maps_and_not_through_scaled_ones(
-    encoding: Encoding, least: float, most: float
-) -> None:
-    logits, labels = trained_like()
-    torch.manual_seed(1)
-    assert least <= sharpness_auc(*encode(logits, labels, encoding)) <= most
-
-
-def test_the_probe_is_a_half_on_equal_maps() -> None:
-    maps = torch.rand(2, 3, 64, 64).softmax(1)
-    assert sharpness_auc(maps, maps) < 0.55
+    assert auc(torch.tensor([2.0, 3.0]), torch.tensor([0.0, 1.0])) == 1
+    assert auc(torch.tensor([1.0]), torch.tensor([1.0])) == 0.5
+    assert auc(torch.randn(9000) + 1, torch.randn(9000)) == pytest.approx(0.760, abs=0.02)

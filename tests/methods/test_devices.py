@@ -15,28 +15,21 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from wsiseg.methods import METHODS
+from wsiseg.data.crops import Batch, Drawing, Pools
+from wsiseg.methods import METHODS, make_method
+from wsiseg.methods.context import Batches, Context
 from wsiseg.nets.compat import ensure_torchvision
 from wsiseg.nets.segmentation import Architecture, SegmentationNet
 from wsiseg.recipe import Recipe
 
 DEVICE = "cuda" if torch.version.cuda else "meta"
-EAGER = {"start": 0.0, "ramp": 0.0}
+NOW = {"unlabelled_start": 0.0, "rampup": 0.0}
 TABLES: dict[str, dict[str, Any]] = {
-    "supervised": {"forgive": 0.5, "forgive_after": 0.0},
-    "adversarial": {
-        "adversarial": {
-            **EAGER,
-            "unlabelled_from": 0.0,
-            "self_taught": 0.1,
-            "feature_matching": 0.1,
-            "r1": 1.0,
-            "r1_every": 1,
-        }
-    },
-    "consistency": {"consistency": EAGER},
-    "mean_teacher": {"mean_teacher": EAGER},
-    "self_training": {"self_training": {"rounds": 2}},
+    "supervised": {"noisy_label_threshold": 0.5, "noisy_label_warmup": 0.0},
+    "adversarial": {**NOW, "adversarial_start": 0.0, "feature_matching": 0.1, "r1": 1.0, "r1_every": 1},
+    "consistency": NOW,
+    "mean_teacher": NOW,
+    "self_training": {**NOW, "rounds": 2},
 }
 
 
@@ -58,6 +51,8 @@ def autocast() -> AbstractContextManager[Any]:
 
 class OtherFabric:
     """The few things that a method asks of Fabric, on a device that need not be there."""
+
+    device = torch.device(DEVICE)
 
     def setup(self, net: nn.Module, optimiser: torch.optim.Optimizer) -> tuple[nn.Module, torch.optim.Optimizer]:
         before = list(net.parameters())
@@ -108,11 +103,19 @@ def update_on(name: str, batch_on: str) -> dict[str, float]:
         }
     )
     architecture = Architecture("resnet18", 3, (0.5, 0.5, 0.5), (0.2, 0.2, 0.2), 16)
-    method = METHODS[name](recipe, recipe.classes.class_map(), OtherFabric(), SegmentationNet(architecture))
     images = torch.zeros(2, 96, 96, 3, dtype=torch.uint8, device=batch_on)
-    batch = images, torch.zeros(2, 96, 96, dtype=torch.uint8, device=batch_on)
-    method.update(batch, batch, 0.4)
-    return method.update(batch, batch, 0.9)
+    labels, place = torch.zeros(2, 96, 96, dtype=torch.uint8, device=batch_on), torch.zeros(2, 2, device=batch_on)
+    crops = Batch(images, labels, labels == 0, place[:, 0], place, ((), ()))
+    pools = Pools([], [], Drawing(2, 96, 0))
+    pools.hold_out = lambda fraction: None  # type: ignore[method-assign]  # there are no stores
+    context = Context(
+        recipe.method, recipe.classes.class_map(), 2.0, 64, recipe.augment, OtherFabric(),
+        lambda encoder=None: SegmentationNet(architecture), pools,
+    )  # fmt: skip
+    method = make_method(context)
+    batches = Batches(crops, crops, crops)
+    method.update(batches, 0.4)
+    return method.update(batches, 0.9)
 
 
 @pytest.mark.parametrize("name", METHODS)

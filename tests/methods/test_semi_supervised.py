@@ -9,97 +9,117 @@ import torch
 
 from tests.methods.contract import MethodContract
 from wsiseg.errors import RecipeError
-from wsiseg.methods.consistency import pseudo_labels
-from wsiseg.methods.method import rise
-from wsiseg.methods.self_training import SelfTraining, balanced
+from wsiseg.methods.consistency.method import Consistency
+from wsiseg.methods.self_training.method import SelfTraining, balanced
 from wsiseg.recipe import Recipe
-from wsiseg.stores.tiles import TileStore
+
+NOW: dict[str, Any] = {"unlabelled_start": 0.0, "rampup": 0.0}
 
 
-class SemiSupervisedContract(MethodContract):
-    """What each of them must do besides."""
+class TestConsistency(MethodContract):
+    table: ClassVar = {"name": "consistency", **NOW, "confidence_threshold": [0.2, 0.3, 0.4], "choose_every": 2}
+    unlabelled = "consistency"
 
-    figure: ClassVar[str]
+    def test_a_threshold_for_each_class_or_one_for_all(self, stores: Any) -> None:
+        recipe = self.recipe_with(confidence_threshold=(0.5, 0.6))
+        with pytest.raises(RecipeError, match=r"method\.confidence_threshold has 2 numbers"):
+            self.make(recipe, self.pools(recipe, *stores))
 
-    def test_unlabelled_slides_change_what_is_learnt(
-        self, recipe: Recipe, labelled_stores: list[TileStore], unlabelled_stores: list[TileStore]
-    ) -> None:
-        after = []
-        for extra in (None, self.batch(recipe, unlabelled_stores, 0)):
-            method = self.make(recipe)
-            torch.manual_seed(0)
-            figures = method.update(self.batch(recipe, labelled_stores, 0), extra, 0.9)
-            assert (self.figure in figures) == (extra is not None)
-            after.append(method.state_dict()["net"])
-        assert any(not torch.equal(after[0][k], after[1][k]) for k in after[0])
+    def test_white_outside_of_the_tiles_teaches_nothing(self, recipe: Recipe, stores: Any) -> None:
+        pools = self.pools(recipe, *stores)
+        method = self.make(recipe, pools)
+        assert isinstance(method, Consistency)
+        method.options = recipe.method.model_copy(update={"cutmix": 0.0})
+        method.gate.threshold.zero_()
+        white = 0
+        for step in range(8):
+            crops = self.crops(pools, step)
+            assert crops.unlabelled is not None
+            torch.manual_seed(step)
+            image, covered = method.views.plain(crops.unlabelled)
+            torch.manual_seed(step)
+            _, targets = method._strong_views(crops)
+            assert (image.movedim(1, -1)[~covered] > 0.99).all()
+            assert torch.equal(targets[:2] >= 0, covered)
+            white += int((~covered).sum())
+        assert white, "some crop reaches over the slide's edge"
 
-    def test_labels_of_the_unlabelled_batch_are_not_looked_at(
-        self, recipe: Recipe, labelled_stores: list[TileStore]
-    ) -> None:
-        """An outline that leaks in from the unlabelled side would make every comparison worthless."""
-        images, labels = self.batch(recipe, labelled_stores, 1)
-        states = []
-        for given in (labels, torch.full_like(labels, 255)):
-            method = self.make(recipe)
-            torch.manual_seed(0)
-            method.update(self.batch(recipe, labelled_stores, 0), (images, given), 0.9)
-            states.append(method.state_dict()["net"])
-        assert all(torch.equal(states[0][k], states[1][k]) for k in states[0])
-
-
-class TestConsistency(SemiSupervisedContract):
-    table: ClassVar = {"name": "consistency", "consistency": {"start": 0.0, "ramp": 0.0, "confidence": [0.2, 0.3, 0.4]}}
-    figure = "consistency"
-
-    def test_a_confidence_for_each_class_or_one_for_all(self, recipe: Recipe) -> None:
-        wrong = recipe.method.consistency.model_copy(update={"confidence": (0.5, 0.6)})
-        method = recipe.method.model_copy(update={"consistency": wrong})
-        with pytest.raises(RecipeError, match=r"method\.consistency\.confidence has 2 numbers"):
-            self.make(recipe.model_copy(update={"method": method}))
+    def test_batch_statistics_are_measured_anew_at_the_end(self, recipe: Recipe, stores: Any) -> None:
+        pools = self.pools(recipe, *stores)
+        method = self.make(recipe, pools)
+        self.run(method, pools, range(2))
+        before = {k: v.clone() for k, v in method.predictor().state_dict().items()}
+        method.finish(self.crops(pools, 6 + i) for i in range(2))
+        after = method.predictor().state_dict()
+        changed = {k.rsplit(".", 1)[1] for k in before if not torch.equal(before[k], after[k])}
+        assert changed == {"running_mean", "running_var", "num_batches_tracked"}
+        assert not any(module.training for module in method.predictor().modules())
 
 
-class TestMeanTeacher(SemiSupervisedContract):
-    table: ClassVar = {"name": "mean_teacher", "mean_teacher": {"ramp": 0.0}}
-    figure = "disagreement"
+class TestMeanTeacher(MethodContract):
+    table: ClassVar = {"name": "mean_teacher", "rampup": 0.0}
+    unlabelled = "disagreement"
 
 
-SELF: dict[str, Any] = {"rounds": 6, "members": 2, "confidence": [0.34]}
-
-
-class TestSelfTraining(SemiSupervisedContract):
+class TestSelfTraining(MethodContract):
     """Six steps and six rounds: the ensemble changes with every step, also on both sides of the resumed one."""
 
-    table: ClassVar = {"name": "self_training", "self_training": SELF}
-    figure = "self_training"
+    table: ClassVar = {
+        "name": "self_training", "rounds": 6, "members": 2, "confidence_threshold": [0.34], "rampup": 0.0,
+        "restart": False, "alignment": 0.5,
+    }  # fmt: skip
+    unlabelled = "self_training"
 
-    def test_the_ensemble_holds_the_newest_and_stands_still_between_rounds(
-        self, recipe: Recipe, labelled_stores: list[TileStore]
-    ) -> None:
-        method = self.make(recipe)
+    def test_the_ensemble_holds_the_newest_and_stands_still_between_rounds(self, recipe: Recipe, stores: Any) -> None:
+        pools = self.pools(recipe, *stores)
+        method = self.make(recipe, pools)
         assert isinstance(method, SelfTraining)
-        batch = self.batch(recipe, labelled_stores, 0)
+        crops = self.crops(pools, 0)
         sizes = []
         for step in range(6):
-            method.update(batch, batch, step / 6)
-            sizes.append(len(method.ensemble))
+            method.update(crops, step / 6)
+            sizes.append(len(method.ensemble.members))
         assert sizes == [0, 1, 2, 2, 2, 2]
-        newest = method.ensemble[-1].state_dict()
+        newest = method.ensemble.members[-1].state_dict()
         kept = {k: v.clone() for k, v in newest.items()}
-        method.update(batch, batch, 5.5 / 6)
-        assert all(torch.equal(v, kept[k]) for k, v in method.ensemble[-1].state_dict().items())
+        method.update(crops, 5.5 / 6)
+        assert all(torch.equal(v, kept[k]) for k, v in method.ensemble.members[-1].state_dict().items())
 
-    def test_the_rarest_class_keeps_all_its_labels(self, recipe: Recipe) -> None:
-        method = self.make(recipe)
+    def test_the_rarest_class_keeps_all_its_labels(self, recipe: Recipe, stores: Any) -> None:
+        method = self.make(recipe, self.pools(recipe, *stores))
         assert isinstance(method, SelfTraining)
-        method.seen = torch.tensor([8000.0, 1000.0, 125.0], dtype=torch.float64)
-        third = recipe.method.self_training.model_copy(update={"alpha": 1 / 3})
-        method.own = third
-        assert method.keep_rates().tolist() == pytest.approx([0.25, 0.5, 1.0])
+        method.bank.pixels = torch.tensor([8000.0, 1000.0, 125.0], dtype=torch.float64)
+        assert method.bank.keep_rates(1 / 3).tolist() == pytest.approx([0.25, 0.5, 1.0])
+
+    def test_the_alignment_falls_over_the_rounds(self, recipe: Recipe, stores: Any) -> None:
+        method = self.make(recipe, self.pools(recipe, *stores))
+        assert isinstance(method, SelfTraining)
+        powers = []
+        for method.rounds_done in range(1, 6):
+            powers.append(method._alignment_power())
+        assert powers == pytest.approx([1.0, 0.875, 0.75, 0.625, 0.5])
 
 
-def test_pseudo_labels_are_those_that_are_sure_enough_for_their_class() -> None:
-    p = torch.tensor([[0.90, 0.05, 0.05], [0.05, 0.90, 0.05], [0.30, 0.00, 0.70]]).T.reshape(1, 3, 1, 3)
-    assert pseudo_labels(p, torch.tensor([0.95, 0.8, 0.6])).tolist() == [[[-1, 1, 2]]]
+class TestRestart(MethodContract):
+    table: ClassVar = {
+        "name": "self_training", "rounds": 3, "members": 2, "confidence_threshold": [0.34], "rampup": 0.0
+    }  # fmt: skip
+    unlabelled = "self_training"
+
+    def test_each_round_begins_with_the_first_weights(self, recipe: Recipe, stores: Any) -> None:
+        pools = self.pools(recipe, *stores)
+        method = self.make(recipe, pools)
+        assert isinstance(method, SelfTraining)
+        first = {k: v.clone() for k, v in method.first.items()}
+        self.run(method, pools, range(2))
+        method._end_round(1)
+        now = method.student.net.module.state_dict()
+        assert all(torch.equal(now[k], first[k]) for k in first)
+        assert not method.student.optimiser.state
+        assert any(not torch.equal(v, first[k]) for k, v in method.ensemble.members[0].state_dict().items())
+
+    def test_it_learns_one_batch_by_heart(self, stores: Any) -> None:
+        pytest.skip("it starts again twice within the run")
 
 
 def test_classes_are_left_out_of_whole_crops_at_their_rates() -> None:
@@ -107,14 +127,10 @@ def test_classes_are_left_out_of_whole_crops_at_their_rates() -> None:
     target = torch.tensor([0, 1, 1, 2, -1]).repeat(4000, 1)[:, None]
     kept = balanced(target, torch.tensor([0.25, 0.5, 1.0]))
     share = (kept >= 0).float().mean((0, 1))
-    assert share.tolist() == pytest.approx([0.25, 0.5, 0.5, 1.0, 0.0], abs=0.03)
+    assert share.tolist() == pytest.approx([1.0, 0.5, 0.5, 1.0, 0.0], abs=0.03), (
+        "background stays beside the rare class"
+    )
     assert torch.equal(kept[:, 0, 1], kept[:, 0, 2]), "a class leaves a crop as a whole"
     assert torch.equal(kept[kept >= 0], target[kept >= 0])
-
-
-def test_the_weight_of_unlabelled_slides_rises_from_nothing_to_all() -> None:
-    weights = [rise(t / 100, 0.3, 0.2) for t in range(101)]
-    assert not any(weights[:30])
-    assert weights == sorted(weights)
-    assert weights[50] == weights[100] == 1
-    assert rise(0.3, 0.3, 0.0) == 1
+    empty = balanced(torch.zeros(4000, 1, 1, dtype=torch.long), torch.tensor([0.25, 0.5, 1.0]))
+    assert (empty >= 0).float().mean().item() == pytest.approx(0.25, abs=0.03)

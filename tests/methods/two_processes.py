@@ -6,6 +6,7 @@ Batch statistics and dropout differ between processes by nature, so they stand s
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,20 @@ import torch
 from torch import Tensor, nn
 
 from wsiseg.data.augment import to_float
-from wsiseg.methods import METHODS
+from wsiseg.data.crops import Batch, Drawing, Pools
+from wsiseg.methods import make_method
+from wsiseg.methods.context import Batches, Context
 from wsiseg.nets.segmentation import Architecture, SegmentationNet
 from wsiseg.recipe import Recipe
 from wsiseg.training.run import make_fabric
 
-EAGER = {"start": 0.0, "unlabelled_from": 0.0, "ramp": 0.0, "width": 4}
+TABLES: dict[str, dict[str, Any]] = {
+    "supervised": {},
+    "adversarial": {
+        "adversarial_start": 0.0, "unlabelled_start": 0.0, "rampup": 0.0, "discriminator_width": 4, "target": "source",
+        "held_out": 0.0, "self_taught_weight": 0.0,
+    },
+}  # fmt: skip
 
 
 def still(net: nn.Module) -> None:
@@ -39,24 +48,32 @@ def main() -> None:
             "classes": {"names": ["Background", "A", "B"]},
             "data": {"slides": "none.csv", "mpp": 2.0},
             # Dice is a ratio over the whole batch, so its mean over processes is another number.
-            "method": {"name": name, "dice": 0.0, "warmup": 0.0, "adversarial": EAGER},
+            "method": {"name": name, "dice": 0.0, "warmup": 0.0, **TABLES[name]},
             "training": {"steps": 6, "batch": 4, "crop": 64},
         }
     )
     torch.manual_seed(0)
-    generator = SegmentationNet(Architecture("resnet18", 3, (0.5, 0.5, 0.5), (0.2, 0.2, 0.2), 16))
-    still(generator)
-    method: Any = METHODS[name](recipe, recipe.classes.class_map(), fabric, generator)
-    method.augment = lambda images, labels: (to_float(images), labels.long())
+    net = SegmentationNet(Architecture("resnet18", 3, (0.5, 0.5, 0.5), (0.2, 0.2, 0.2), 16))
+    still(net)
+    context = Context(
+        recipe.method, recipe.classes.class_map(), 2.0, 64, recipe.augment, fabric, lambda encoder=None: net,
+        Pools([], [], Drawing(4, 64, 0)),
+    )  # fmt: skip
+    method: Any = make_method(context)
+    method.views.weak = lambda batch: (to_float(batch.images), batch.labels.long())
+    method.views.plain = lambda batch: (to_float(batch.images), batch.covered)
+    method.views.stain = lambda images: images
     torch.manual_seed(1)
     images, labels = torch.randint(0, 256, (4, 64, 64, 3)).to(torch.uint8), torch.randint(0, 3, (4, 64, 64))
+    place = torch.zeros(4, 2, dtype=torch.long)
+    whole = Batch(images, labels.to(torch.uint8), labels >= 0, place[:, 0], place, ((),) * 4)
     mine = slice(None) if processes == 1 else slice(2 * fabric.global_rank, 2 * fabric.global_rank + 2)
-    figures = method.update((images[mine], labels[mine]), (images.flip(0)[mine], labels[mine]), 0.9)
+    metrics = method.update(Batches(whole.part(mine), replace(whole, images=images.flip(0)).part(mine)), 0.9)
     if fabric.is_global_zero:
-        found = {f"generator/{k}": p.grad for k, p in method.net.module.named_parameters() if p.grad is not None}
+        found = {f"net/{k}": p.grad for k, p in method.student.net.module.named_parameters() if p.grad is not None}
         if name == "adversarial":
-            assert "adversarial_unlabelled" in figures
-            found |= {f"discriminator/{k}": p.grad for k, p in method.discriminator.module.named_parameters()}
+            assert "adversarial_unlabelled" in metrics
+            found |= {f"discriminator/{k}": p.grad for k, p in method.critic.net.module.named_parameters()}
         result: dict[str, Tensor] = {k: v.clone() for k, v in found.items()}
         torch.save(result, out)
 

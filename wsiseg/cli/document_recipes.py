@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from types import UnionType
 from typing import Literal, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
+from wsiseg.methods import METHODS
 from wsiseg.recipe import Recipe, Section
+from wsiseg.recipe.schema import TrainingStage
 
 HEAD = """# Recipes
 
@@ -42,9 +45,30 @@ corrected predictions](correct-and-train.md), `hubmap-kidney.toml` and `kpis-kid
 ## Incomplete outlines
 
 Annotations made for another purpose often miss objects, and then good predictions count as errors while the network
-learns. With `method.forgive = 0.8`, background away from any outline on which the averaged network is more than 80 %
-sure of an object takes no part in the loss, from `method.forgive_after` of the steps on. What it brought on real
-biopsies is told in [the results](results/kidney-glomeruli.md). Outlining everything is better.
+learns. With `method.noisy_label_threshold = 0.8`, background away from any annotation does not count in the loss where
+the network's moving average gives an object more than 80 %, after `method.noisy_label_warmup` of the steps. What it
+brought on real biopsies is told in [the results](results/kidney-glomeruli.md). Outlining everything is better.
+
+## Stages
+
+A recipe may train in stages: pre-training, training, rounds. Each `[[stage]]` changes keys of the recipe's tables, and
+starts from the bundle of the stage before:
+
+```toml
+[[stage]]
+name = "pretrain"
+training = { steps = 500 }
+
+[[stage]]
+name = "round"
+repeat = 3
+method = { name = "consistency", confidence_threshold = [0.9] }
+training = { steps = 1000 }
+```
+
+`RUN/stages/NAME` holds the log, the checkpoint and the bundle of each; the last bundle is `RUN/model`. A stage whose
+`method` has a `name` replaces the recipe's table `[method]`; otherwise it changes single keys of it. `--resume` continues
+in the stage that was interrupted.
 """
 
 
@@ -57,16 +81,35 @@ def page() -> str:
 def _rows(prefix: str, section: type[Section]) -> Iterator[str]:
     for name, field in section.model_fields.items():
         kind = field.annotation
-        if isinstance(kind, type) and issubclass(kind, Section):
+        if name == "method" and section is Recipe:
+            yield from _method_rows()
+        elif name == "stage":
+            yield from _rows("stage.", TrainingStage)
+        elif isinstance(kind, type) and issubclass(kind, Section):
             yield from _rows(f"{prefix}{name}.", kind)
         else:
             yield _row(prefix + name, field)
 
 
+def _method_rows() -> Iterator[str]:
+    """The keys of [method]: those of all methods once, those of some with the names of these."""
+    names = " or ".join(f"`{name}`" for name in METHODS)
+    yield f"| `method.name` | {names}; which [method](methods/README.md) | `supervised` |\n"
+    told: dict[str, list[str]] = {}
+    for name, options in METHODS.items():
+        for key, field in options.model_fields.items():
+            if key != "name":
+                told.setdefault(_row(f"method.{key}", field), []).append(name)
+    for row, methods in told.items():
+        note = "" if len(methods) == len(METHODS) else f" ({', '.join(methods)})"
+        key, meaning, default = row.rsplit(" | ", 2)
+        yield f"{key} | {meaning}{note} | {default}"
+
+
 def _row(name: str, field: FieldInfo) -> str:
-    choices = (
-        [f"`{choice}`" for choice in get_args(field.annotation)] if get_origin(field.annotation) is Literal else []
-    )
+    kinds = get_args(field.annotation) if get_origin(field.annotation) is UnionType else (field.annotation,)
+    literal = [kind for kind in kinds if get_origin(kind) is Literal]
+    choices = [f"`{choice}`" for kind in literal for choice in get_args(kind)]
     meaning = "; ".join(part for part in (" or ".join(choices), field.description or "") if part)
     default = "required" if field.is_required() else "" if field.default in ("", (), {}) else f"`{field.default}`"
     return f"| `{name}` | {meaning} | {default} |\n"

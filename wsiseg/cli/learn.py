@@ -43,23 +43,25 @@ def train(
     out = out or Path("runs") / loaded.name
 
     from wsiseg.progress import Progress
-    from wsiseg.training.run import Reporter
     from wsiseg.training.run import train as run
 
     # Where several devices train, each has a process of its own that runs this very command; the first one speaks.
     first = os.environ.get("LOCAL_RANK", "0") == os.environ.get("NODE_RANK", "0") == "0"
     with progress_bar("Training", "steps", quiet or not first, log_json if first else None) as bar:
-        report = Reporter(
-            lambda line: click.echo(line, err=True),
-            lambda done, total, metrics: bar(Progress(done, total, metrics=metrics)),
-        )
+
+        def report(progress: Progress) -> None:
+            if progress.message:
+                click.echo(progress.message, err=True)
+            else:
+                bar(progress)
+
         bundle = run(loaded, out, device=device, resume=resume, overwrite=overwrite, report=report)
     if bundle is None:
         return  # the first process says it
     for name, value in bundle.metrics.items():
         if name.endswith("/dice"):
             click.echo(f"Dice on the validation slides, {name.removesuffix('/dice')}: {value:.3f}")
-    click.echo(f"{bundle.path}: the model; {out / 'log.csv'}: every figure")
+    click.echo(f"{bundle.path}: the model; {out}: logs, pictures and the checkpoint")
     say_next("train", quiet=quiet, model=bundle.path, recipe=recipe, run=out)
 
 

@@ -21,7 +21,7 @@ _HED = ((0.650, 0.704, 0.286), (0.072, 0.990, 0.105), (0.268, 0.570, 0.776))
 
 @dataclass(frozen=True, slots=True)
 class Augmenter:
-    """Turn, flip, scale, restain and brighten.
+    """Random affine changes, stain jitter, light and blur.
 
     Attributes:
         crop: px, width of what comes out
@@ -49,10 +49,10 @@ class Augmenter:
         Returns:
             images (n, 3, crop, crop) float32 from 0 to 1, labels (n, crop, crop) int64
         """
-        image, label = self.turn(images, labels)
-        return self.restain(image), label
+        image, label = self.random_affine(images, labels)
+        return self.stain_jitter(image), label
 
-    def turn(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    def random_affine(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Turn, flip, scale and crop alone; takes and gives what a call does."""
         image, label = to_float(images), labels[:, None].float()
         grid = self._grid(images.shape[0], images.shape[1]).to(image.device)
@@ -70,7 +70,7 @@ class Augmenter:
         theta = torch.stack([torch.stack([cos * flip, -sin, zero], 1), torch.stack([sin * flip, cos, zero], 1)], 1)
         return F.affine_grid(theta, [n, 3, self.crop, self.crop], align_corners=False)
 
-    def restain(self, image: Tensor) -> Tensor:
+    def stain_jitter(self, image: Tensor) -> Tensor:
         """Other focus, stain and light alone: (n, 3, h, w) float32 from 0 to 1, in and out."""
         if self.blur:
             image = blurred(image, (2 * torch.rand(image.shape[0]) - 1).clamp_min(0), self.blur)

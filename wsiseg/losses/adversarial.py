@@ -14,34 +14,34 @@ from torch.nn import functional as F
 
 from wsiseg.classes import IGNORE
 
-Game = Literal["bce", "lsgan", "hinge"]
+GanLoss = Literal["bce", "lsgan", "hinge"]
 
 
-def discriminator_loss(true: Tensor, predicted: Tensor, game: Game) -> Tensor:
+def discriminator_loss(true: Tensor, predicted: Tensor, gan_loss: GanLoss) -> Tensor:
     """Mean loss of a discriminator that should call one batch true and the other not.
 
     Args:
         true, predicted: logits of any equal or different shapes
-        game: which loss
+        gan_loss: which one
     """
-    if game == "bce":
+    if gan_loss == "bce":
         return 0.5 * (F.softplus(-true).mean() + F.softplus(predicted).mean())
-    if game == "lsgan":
+    if gan_loss == "lsgan":
         return 0.5 * ((true - 1).square().mean() + predicted.square().mean())
     return 0.5 * (F.relu(1 - true).mean() + F.relu(1 + predicted).mean())
 
 
-def generator_loss(predicted: Tensor, game: Game, weight: Tensor | None = None) -> Tensor:
+def generator_loss(predicted: Tensor, gan_loss: GanLoss, weight: Tensor | None = None) -> Tensor:
     """Mean loss of a generator whose maps should be called true.
 
     Args:
         predicted: logits (n, 1, h, w)
-        game: which loss
+        gan_loss: which one
         weight: of each logit, or None for equal ones
     """
-    if game == "bce":
+    if gan_loss == "bce":
         loss = F.softplus(-predicted)
-    elif game == "lsgan":
+    elif gan_loss == "lsgan":
         loss = 0.5 * (predicted - 1).square()
     else:
         loss = -predicted
@@ -49,28 +49,36 @@ def generator_loss(predicted: Tensor, game: Game, weight: Tensor | None = None) 
 
 
 def correctness_loss(logits: Tensor, prediction: Tensor, labels: Tensor) -> Tensor:
-    """Binary cross-entropy of "is this pixel's predicted class right?", the other reading of the source paper.
+    """Binary cross-entropy of "is this pixel's predicted class right?", right and wrong pixels alike in total weight.
+
+    Most pixels are right; unweighted, a discriminator that says "right" everywhere would already have a low loss.
 
     Args:
-        logits: (n, 1, h, w) of the discriminator on the predicted maps
+        logits: (n, 1, h', w') of the discriminator on the predicted maps; one per patch of equal height and width
         prediction: (n, h, w) int64, the class with the highest probability
         labels: (n, h, w) int64, `IGNORE` for "no statement"
     """
-    right = (prediction == labels).float()[:, None]
-    counted = (labels != IGNORE).float()[:, None]
-    loss = F.binary_cross_entropy_with_logits(logits.float(), right, reduction="none")
-    return (loss * counted).sum() / counted.sum().clamp_min(1)
+    right, stated = (prediction == labels).float()[:, None], (labels != IGNORE).float()[:, None]
+    size = logits.shape[-2:]
+    fraction = F.adaptive_avg_pool2d(right * stated, size) / F.adaptive_avg_pool2d(stated, size).clamp_min(1e-6)
+    counted = F.adaptive_avg_pool2d(stated, size)
+    each = [fraction * counted, (1 - fraction) * counted]  # how much of each patch is right, and wrong
+    losses = [F.softplus(-logits.float()), F.softplus(logits.float())]
+    parts = [(loss * part).sum() / part.sum() for loss, part in zip(losses, each, strict=True) if part.sum() > 0]
+    return torch.stack(parts).mean() if parts else 0 * logits.float().sum()
 
 
 def gradient_penalty(logits: Tensor, *inputs: Tensor) -> Tensor:
-    """R1: half the squared gradient of the logits on true inputs (Mescheder et al. 2018), mean over the batch.
+    """R1: half the squared gradient of each crop's mean logit (Mescheder et al. 2018), mean over the batch.
+
+    The mean over a crop's pixels, not their sum: so the penalty does not grow with the crop.
 
     Args:
-        logits: of a batch of true inputs, with a graph
+        logits: (n, …) of a batch, with a graph
         inputs: what the logits were computed from, requiring gradients
     """
-    gradients = torch.autograd.grad(logits.sum(), inputs, create_graph=True)
-    return 0.5 * sum((g.flatten(1).square().sum(1) for g in gradients), torch.zeros(())).mean()
+    gradients = torch.autograd.grad(logits.flatten(1).mean(1).sum(), inputs, create_graph=True)
+    return 0.5 * torch.stack([g.flatten(1).square().sum(1) for g in gradients]).sum(0).mean()
 
 
 def feature_matching(true: Tensor, predicted: Tensor) -> Tensor:
@@ -84,19 +92,3 @@ def feature_matching(true: Tensor, predicted: Tensor) -> Tensor:
         return features.flatten(2).mean((0, 2))
 
     return (mean(true).detach() - mean(predicted)).abs().mean()
-
-
-def self_taught(logits: Tensor, confidence: Tensor, threshold: float) -> Tensor:
-    """Cross-entropy against the own prediction where the discriminator believes it (Hung et al. 2018).
-
-    Args:
-        logits: (n, classes, h, w) of the generator
-        confidence: (n, 1, h, w) from 0 to 1, the discriminator's probability of "true" for each pixel
-        threshold: pixels above it become pseudo-labels
-
-    Returns:
-        the mean over those pixels; 0 where there are none
-    """
-    trusted = (confidence.detach()[:, 0] > threshold).float()
-    loss = F.cross_entropy(logits.float(), logits.detach().argmax(1), reduction="none")
-    return (loss * trusted).sum() / trusted.sum().clamp_min(1)

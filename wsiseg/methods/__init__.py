@@ -1,16 +1,39 @@
-"""Learning methods, one readable file each."""
+"""Learning methods. Each is a package: `options` (the keys of its recipe, without torch) and `method` (the code).
 
-from wsiseg.methods.adversarial import Adversarial
-from wsiseg.methods.consistency import Consistency
-from wsiseg.methods.mean_teacher import MeanTeacher
-from wsiseg.methods.method import MethodClass
-from wsiseg.methods.self_training import SelfTraining
-from wsiseg.methods.supervised import Supervised
+    parts/     what several methods are made of: the student, views, teachers, gates, banks, the critic
+    context    what a method is given, and what it must do
+    options    keys that several methods share
 
-METHODS: dict[str, MethodClass] = {
-    "supervised": Supervised,
-    "adversarial": Adversarial,
-    "consistency": Consistency,
-    "mean_teacher": MeanTeacher,
-    "self_training": SelfTraining,
-}
+To add one: write the package, and put its options into `MethodOptions` below.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, get_args
+
+from wsiseg.methods.adversarial.options import AdversarialOptions
+from wsiseg.methods.consistency.options import ConsistencyOptions
+from wsiseg.methods.mean_teacher.options import MeanTeacherOptions
+from wsiseg.methods.self_training.options import SelfTrainingOptions
+from wsiseg.methods.supervised.options import SupervisedOptions
+
+if TYPE_CHECKING:
+    from wsiseg.methods.context import Context, Method
+
+MethodOptions = (
+    SupervisedOptions
+    | AdversarialOptions
+    | ConsistencyOptions
+    | MeanTeacherOptions
+    | SelfTrainingOptions
+)  # fmt: skip
+
+METHODS: dict[str, type] = {options.model_fields["name"].default: options for options in get_args(MethodOptions)}
+
+
+def make_method(context: Context) -> Method:
+    """The method whose options a context holds; only now is its code imported, and torch with it."""
+    module, _, name = context.options.implementation.partition(":")
+    method: Method = getattr(import_module(module), name)(context)
+    return method

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from copy import deepcopy
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -11,10 +13,12 @@ from torch import Tensor, nn
 from wsiseg.errors import BundleError
 from wsiseg.nets.compat import ensure_torchvision
 
+OLD_RATES = (12, 24, 36)  # atrous rates of all bundles before they could be chosen
+
 
 @dataclass(frozen=True, slots=True)
 class Architecture:
-    """What a network is built from; kept in its bundle.
+    """What a segmentation network is built from; kept in its bundle.
 
     Attributes:
         encoder: encoder name of segmentation-models-pytorch ("tu-…" are timm's)
@@ -32,11 +36,14 @@ class Architecture:
     std: tuple[float, float, float]
     decoder_channels: int = 256
     output_stride: int = 16
-    atrous_rates: tuple[int, int, int] = (12, 24, 36)
+    atrous_rates: tuple[int, int, int] = OLD_RATES
 
     def to_json(self) -> dict[str, Any]:
-        """As plain JSON values."""
-        return {"name": "DeepLabV3Plus", **asdict(self)}
+        """As plain JSON values; the atrous rates only where they are not those of old bundles."""
+        value = {"name": "DeepLabV3Plus", **asdict(self)}
+        if self.atrous_rates == OLD_RATES:
+            del value["atrous_rates"]
+        return value
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Architecture:
@@ -45,20 +52,26 @@ class Architecture:
         name = value.pop("name", None)
         if name != "DeepLabV3Plus":
             raise BundleError(f"The architecture {name!r} is unknown to this version: update wsiseg.")
-        value["mean"], value["std"] = tuple(value["mean"]), tuple(value["std"])
-        value["atrous_rates"] = tuple(value.get("atrous_rates", (12, 24, 36)))  # bundles of version 0.1 say none
         try:
+            for key in {"mean", "std", "atrous_rates"} & value.keys():
+                value[key] = tuple(value[key])
             return cls(**value)
         except TypeError as error:
             raise BundleError(f"The bundle's architecture is not understood ({error}): update wsiseg.") from error
+
+
+Perturbation = Callable[[list[Tensor]], list[Tensor]]
 
 
 class SegmentationNet(nn.Module):
     """DeepLabV3+ (Chen et al. 2018) that takes plain pixels: the normalisation is a part of it.
 
     forward: (n, 3, h, w) float from 0 to 1 -> (n, classes, h, w) logits; h and w multiples of the output stride.
-    With `pairs` k, the last 2 k images are two views of the same k images, and of each feature channel one view sees
-    double and the other nothing (complementary channel dropout, UniMatch V2, Yang et al. 2025).
+    It is `classify(decode(encode(image)))`. `perturb` changes the features in between. With names of `heads` the
+    result is (logits, {name: what that head makes of the decoder's features}).
+
+    Heads are networks that a method adds for its own loss: (n, decoder_channels, h / 4, w / 4) -> anything. They are
+    no part of the architecture, and `without_heads` gives what goes into a bundle.
     """
 
     mean: Tensor
@@ -79,6 +92,7 @@ class SegmentationNet(nn.Module):
                 decoder_atrous_rates=architecture.atrous_rates,
                 classes=architecture.classes,
             )
+            self.heads = nn.ModuleDict()
         except (KeyError, ValueError, RuntimeError, NotImplementedError) as error:
             raise BundleError(
                 f"DeepLabV3+ cannot be built on the encoder {architecture.encoder!r} ({error}): take another one, "
@@ -87,16 +101,29 @@ class SegmentationNet(nn.Module):
         self.register_buffer("mean", torch.tensor(architecture.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(architecture.std).view(1, 3, 1, 1), persistent=False)
 
-    def forward(self, image: Tensor, pairs: int = 0) -> Tensor:
-        features = self.net.encoder((image - self.mean) / self.std)
-        if pairs:
-            features = [_complementary(f, pairs) for f in features]
-        return self.net.segmentation_head(self.net.decoder(features))  # type: ignore[no-any-return]
+    def forward(self, image: Tensor, perturb: Perturbation | None = None, heads: Sequence[str] = ()) -> Any:
+        features = self.encode(image)
+        decoded = self.decode(features if perturb is None else perturb(features))
+        logits = self.classify(decoded)
+        return (logits, {name: self.heads[name](decoded) for name in heads}) if heads else logits
 
+    def encode(self, image: Tensor) -> list[Tensor]:
+        """Features of every depth, finest first; the deepest are (n, channels, h / stride, w / stride)."""
+        features: list[Tensor] = self.net.encoder((image - self.mean) / self.std)
+        return features
 
-def _complementary(features: Tensor, pairs: int) -> Tensor:
-    """Of every channel of the last `pairs` images and the `pairs` before them, one is doubled and one is zero."""
-    # Drawn on the CPU, as all randomness of a step is: the same on every device.
-    first = 2.0 * torch.randint(0, 2, (pairs, features.shape[1], 1, 1))
-    plain = torch.ones(len(features) - 2 * pairs, features.shape[1], 1, 1)
-    return features * torch.cat([plain, first, 2 - first]).to(features)
+    def decode(self, features: list[Tensor]) -> Tensor:
+        """(n, decoder_channels, h / 4, w / 4) from the encoder's features."""
+        decoded: Tensor = self.net.decoder(features)
+        return decoded
+
+    def classify(self, decoded: Tensor) -> Tensor:
+        """(n, classes, h, w) logits from the decoder's features."""
+        logits: Tensor = self.net.segmentation_head(decoded)
+        return logits
+
+    def without_heads(self) -> SegmentationNet:
+        """A copy without extra heads, as a bundle keeps it."""
+        copy = deepcopy(self)
+        copy.heads = nn.ModuleDict()
+        return copy

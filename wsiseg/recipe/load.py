@@ -12,10 +12,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from wsiseg.errors import RecipeError
+from wsiseg.methods import METHODS
+from wsiseg.recipe.renamed import refuse_old_keys
 from wsiseg.recipe.schema import Recipe
-
-# Keys of version 0.1 that have another name or place now.
-MOVED = {f"run.{key}": f"measure.{key}" for key in ("thickness_um", "glomeruli", "sclerotic", "podocytes")}
+from wsiseg.section import Section
 
 
 def load_recipe(path: Path, overrides: tuple[str, ...] = (), *, places: bool = True) -> Recipe:
@@ -38,12 +38,20 @@ def load_recipe(path: Path, overrides: tuple[str, ...] = (), *, places: bool = T
         raise RecipeError(f"{path} is no readable TOML file: {error}.") from error
     for override in overrides:
         _override(value, override)
+    refuse_old_keys(value)
     if places:
         _find_places(value, Path(path).resolve().parent)
     try:
-        return Recipe.model_validate(value)
+        recipe = Recipe.model_validate(value)
     except ValidationError as error:
         raise RecipeError(f"{path}: {_explain(error)}") from error
+    try:
+        recipe.stages()
+    except ValidationError as error:
+        raise RecipeError(f"{path}, in a [[stage]]: {_explain(error)}") from error
+    except ValueError as error:
+        raise RecipeError(f"{path}: {error}.") from error
+    return recipe
 
 
 def _find_places(value: dict[str, Any], base: Path) -> None:
@@ -81,19 +89,39 @@ def _override(value: dict[str, Any], override: str) -> None:
 
 def _explain(error: ValidationError) -> str:
     first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"])
+    section, path = _follow(first["loc"])
+    where = ".".join(path)
     if first["type"] == "extra_forbidden":
-        if where in MOVED:
-            return f"the key {where!r} is called {MOVED[where]!r} now."
-        *tables, key = first["loc"]
-        section: Any = Recipe
-        for table in tables:
-            section = section.model_fields[table].annotation
-        near = get_close_matches(str(key), section.model_fields, n=1, cutoff=0.5)
+        owners = [name for name, options in METHODS.items() if path[0] == "method" and path[-1] in options.model_fields]
+        if owners:
+            return (
+                f"the key {where!r} belongs to the method {' or '.join(owners)}: set method.name, or take the key out."
+            )
+        near = get_close_matches(path[-1], section.model_fields, n=1, cutoff=0.5)
         hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(section.model_fields)}."
         return f"the key {where!r} is unknown; {hint}"
     if first["type"] == "missing":
         return f"{where!r} is missing."
     if first["type"] == "value_error":  # from a check of our own, which says it all
         return f"{first['ctx']['error']}."
+    if first["type"] == "union_tag_invalid":
+        return f"method.name = {first['ctx']['tag']!r} will not do: the methods are {', '.join(METHODS)}."
     return f"{where} = {first['input']!r} will not do: {first['msg'][:1].lower()}{first['msg'][1:]}."
+
+
+def _follow(location: tuple[int | str, ...]) -> tuple[Any, list[str]]:
+    """The table that an error lies in, and the parts of its key as a recipe has them.
+
+    Behind `method` pydantic names the method, and behind a key that may be of several types the type.
+    """
+    section: Any = Recipe
+    path: list[str] = []
+    for part in map(str, location):
+        if path == ["method"] and part in METHODS:
+            section = METHODS[part]
+        elif "[" not in part:  # otherwise a type such as "tuple[float, ...]"
+            path.append(part)
+            inner = section.model_fields[part].annotation if part in section.model_fields else None
+            if isinstance(inner, type) and issubclass(inner, Section):
+                section = inner
+    return section, path

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from wsiseg.classes import ClassMap, Colour
+from wsiseg.data.options import Augment
 from wsiseg.errors import ClassError
-from wsiseg.recipe.method import Method
-from wsiseg.recipe.section import Section
+from wsiseg.methods import MethodOptions
+from wsiseg.methods.supervised.options import SupervisedOptions
+from wsiseg.section import Section
+
+
+def _named(value: Any) -> Any:
+    """A table [method] without a name is that of supervised learning."""
+    return {"name": "supervised", **value} if isinstance(value, dict) else value
+
+
+AnyMethod = Annotated[MethodOptions, Field(discriminator="name"), BeforeValidator(_named)]
 
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 Stage = Literal["tile", "qc", "predict", "measure", "export", "report"]
@@ -71,7 +81,7 @@ class Data(Section):
 
 
 class Model(Section):
-    """[model]: the generator."""
+    """[model]: the segmentation network."""
 
     encoder: str = Field("tu-tf_efficientnet_lite0", description="encoder name of segmentation-models-pytorch")
     weights: str = Field(
@@ -81,15 +91,11 @@ class Model(Section):
     )
     decoder_channels: int = Field(256, ge=16, description="channels of the ASPP and the decoder")
     output_stride: Literal[8, 16] = Field(16, description="px of the image per px of the deepest features")
-
-
-class Augment(Section):
-    """[augment]: what is varied at random in a training crop."""
-
-    rotate: bool = Field(True, description="by any angle; flips and quarter turns are always done")
-    scale: float = Field(1.25, ge=1, description="largest factor up and down")
-    stain: float = Field(0.05, ge=0, description="spread of the haematoxylin, eosin and residual jitter")
-    brightness: float = Field(0.1, ge=0, description="spread of the brightness factor")
+    atrous_rates: tuple[int, int, int] | None = Field(
+        None,
+        description="distances of the taps of the dilated convolutions, in px of the deepest features; left out: as "
+        "6, 12, 18 are to a crop of 512 px, or those of the bundle that is trained further",
+    )
 
 
 class Training(Section):
@@ -104,7 +110,34 @@ class Training(Section):
     loaders: int = Field(1, ge=0, description="processes that read crops; 0 reads in the training process")
     evaluate_every: int = Field(500, gt=0, description="steps")
     checkpoint_every: int = Field(250, gt=0, description="steps")
-    object_share: float = Field(0.7, ge=0, le=1, description="share of the crops that are centred on an object")
+    object_fraction: float = Field(
+        0.7, ge=0, le=1, description="fraction of the labelled crops that are centred on an object"
+    )
+    class_weights: Literal["sqrt", "equal"] | tuple[float, ...] = Field(
+        "sqrt",
+        description="how often such an object is of which class: by the square root of the class's area, each alike, or "
+        "weights of your own, one for each class but background",
+    )
+
+    @field_validator("class_weights")
+    @classmethod
+    def _weights(cls, value: str | tuple[float, ...]) -> str | tuple[float, ...]:
+        if not isinstance(value, str) and (not value or min(value) < 0 or not sum(value)):
+            raise ValueError("training.class_weights must be 0 or more, and not all of them 0")
+        return value
+
+
+class TrainingStage(Section):
+    """[[stage]]: one part of training. Its tables change those of the recipe; it starts from the last one's bundle."""
+
+    name: str = Field(pattern=r"^[\w-]+$", description="of the stage and of its folder: pretrain, round, ...")
+    repeat: int = Field(1, ge=1, description="times in a row, each starting from the bundle of the time before")
+    model: dict[str, Any] = Field({}, description="keys of [model] that differ in this stage")
+    method: dict[str, Any] = Field(
+        {}, description="keys of [method] that differ; with a `name` they stand in place of the whole table"
+    )
+    augment: dict[str, Any] = Field({}, description="keys of [augment] that differ in this stage")
+    training: dict[str, Any] = Field({}, description="keys of [training] that differ in this stage")
 
 
 class Predict(Section):
@@ -204,12 +237,34 @@ class Recipe(Section):
     classes: Classes
     data: Data
     model: Model = Model()
-    method: Method = Method()
+    method: AnyMethod = SupervisedOptions()
     augment: Augment = Augment()
     training: Training
     predict: Predict = Predict()
     run: Run = Run()
     measure: Measure = Measure()
+    stage: tuple[TrainingStage, ...] = Field((), description="parts of training, one after the other; none: one part")
+
+    def stages(self) -> tuple[tuple[str, Recipe], ...]:
+        """Name and recipe of each stage; for a recipe without stages itself, under an empty name.
+
+        Raises:
+            ValidationError: a stage has a key or a value that its recipe cannot have
+        """
+        if not self.stage:
+            return (("", self),)
+        found: list[tuple[str, Recipe]] = []
+        for stage in self.stage:
+            value = self.model_dump(exclude={"stage"})
+            for table in ("model", "augment", "training"):
+                value[table] |= getattr(stage, table)
+            value["method"] = stage.method if "name" in stage.method else value["method"] | stage.method
+            recipe = type(self).model_validate(value)
+            names = [f"{stage.name}-{i}" for i in range(1, stage.repeat + 1)] if stage.repeat > 1 else [stage.name]
+            found += [(name, recipe) for name in names]
+        if len({name for name, _ in found}) < len(found):
+            raise ValueError("each [[stage]] needs a name of its own")
+        return tuple(found)
 
     @model_validator(mode="after")
     def _check(self) -> Recipe:
@@ -218,4 +273,15 @@ class Recipe(Section):
                 raise ValueError(f"{name} must be a multiple of {STRIDE} px")
         if self.predict.overlap % 2 or 2 * self.predict.overlap > self.predict.tile:
             raise ValueError("predict.overlap must be even and at most half of predict.tile")
+        features = self.training.crop // self.model.output_stride
+        if self.model.atrous_rates and max(self.model.atrous_rates) >= features:
+            raise ValueError(
+                f"model.atrous_rates must be below {features}: the deepest features of a crop of {self.training.crop} px "
+                f"are {features} px wide, so a larger rate would reach nothing but padding"
+            )
+        weights = self.training.class_weights
+        if not isinstance(weights, str) and len(weights) != len(self.classes.names) - 1:
+            raise ValueError(
+                f"training.class_weights must hold {len(self.classes.names) - 1} numbers, one for each class but background"
+            )
         return self

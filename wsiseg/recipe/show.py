@@ -17,14 +17,21 @@ def show_recipe(recipe: Recipe) -> str:
 def _lines(prefix: str, table: Mapping[str, Any]) -> Iterator[str]:
     """The plain keys of a table first, for what follows the head of another table belongs to that one."""
     tables = {key: value for key, value in table.items() if isinstance(value, dict) and value}
+    lists = {key: value for key, value in table.items() if isinstance(value, list) and value and _tables(value)}
     for key, value in table.items():
-        if key not in tables:
+        if key not in tables and key not in lists:
             yield f"# {_key(key)} has no value" if value is None else f"{_key(key)} = {_value(value)}"
     for key, value in tables.items():
-        name = f"{prefix}{_key(key)}"
-        yield ""
-        yield f"[{name}]"
-        yield from _lines(f"{name}.", value)
+        yield from ("", f"[{prefix}{_key(key)}]")
+        yield from _lines(f"{prefix}{_key(key)}.", value)
+    for key, values in lists.items():
+        for value in values:
+            yield from ("", f"[[{prefix}{_key(key)}]]")
+            yield from _lines(f"{prefix}{_key(key)}.", value)
+
+
+def _tables(values: list[Any]) -> bool:
+    return all(isinstance(value, dict) for value in values)
 
 
 def _key(key: str) -> str:

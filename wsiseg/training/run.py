@@ -3,11 +3,9 @@
 RUN/
   recipe.json         the recipe with all defaults filled in
   tiles/NAME.zarr     one TileStore per slide
-  log.csv             every figure: step, name, value
-  tensorboard/        the same for TensorBoard
-  pictures/           image, truth and prediction of some validation tiles at each evaluation
-  checkpoint/         the newest state; `--resume` goes on from it
+  log.csv …           see `wsiseg.training.trainer`; `--resume` goes on from the checkpoint
   model/              the bundle, written at the end
+  stages/NAME/        all of this, but the tiles, for each stage of a recipe that has stages; the last bundle is RUN/model
 """
 
 from __future__ import annotations
@@ -15,10 +13,11 @@ from __future__ import annotations
 import json
 import platform
 import shutil
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable
+from dataclasses import fields, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import lightning_fabric
 import torch
@@ -30,37 +29,26 @@ from wsiseg.annotations.polygon import LabelledPolygon
 from wsiseg.atomic import translate_os_errors
 from wsiseg.bundle import ModelBundle, Usage, load_bundle, save_bundle
 from wsiseg.classes import ClassMap
-from wsiseg.data.crops import CropDataset, batches, side_for
 from wsiseg.data.slides import SPLITS, SlideEntry, read_slides
 from wsiseg.errors import MismatchError, OutputError, RecipeError, SplitError
 from wsiseg.grid import Grid
 from wsiseg.inference.engines.torch import find_device
-from wsiseg.methods import METHODS
-from wsiseg.nets.segmentation import SegmentationNet
+from wsiseg.progress import Progress, Report
 from wsiseg.recipe import Precision, Recipe
 from wsiseg.selection.select import Roi, Selection
 from wsiseg.selection.tiling import tile_slide
 from wsiseg.slides.open import open_slide
 from wsiseg.stores.reservation import differences
 from wsiseg.stores.tiles import TileStore
-from wsiseg.training.checkpoint import load_checkpoint, save_checkpoint
-from wsiseg.training.loop import Log, fit
-from wsiseg.training.start import build_generator, start_identity
-from wsiseg.training.validate import validate
+from wsiseg.training.checkpoint import load_checkpoint
+from wsiseg.training.start import start_identity
+from wsiseg.training.trainer import Trainer, TrainingSlides
 
 Say = Callable[[str], None]
 
 
-@dataclass(frozen=True, slots=True)
-class Reporter:
-    """How a run talks: `say` a line, `step` after each training step with (done, all, figures)."""
-
-    say: Say
-    step: Callable[[int, int, dict[str, float]], None]
-
-
 def train(
-    recipe: Recipe, out: Path, *, device: str, resume: bool, overwrite: bool, report: Reporter
+    recipe: Recipe, out: Path, *, device: str, resume: bool, overwrite: bool, report: Report
 ) -> ModelBundle | None:
     """Run a recipe.
 
@@ -80,85 +68,67 @@ def train(
         RecipeError, SplitError, SlideError, AnnotationError, ClassError, OutputError, EngineError
     """
     where = find_device(device)
-    classes = recipe.classes.class_map()
-    rows = read_slides(Path(recipe.data.slides), Path(recipe.data.root) if recipe.data.root else None)
-    about = _about(recipe)
     if recipe.predict.within_model:
         load_bundle(Path(recipe.predict.within_model))  # now, not after hours of training
-    found = _earlier(out, about, resume, overwrite)
-    stores = {
-        row.name: tile_row(row, recipe, classes, out / "tiles", report.say, overwrite=overwrite)
-        for row in rows
-        if row.split != "test"
-    }
-    labelled, unlabelled, validation = _sides(rows, stores, recipe.data.unlabelled)
-    with translate_os_errors(out):
-        (out / "pictures").mkdir(parents=True, exist_ok=True)
-        (out / "recipe.json").write_text(json.dumps(about["recipe"], indent=1, ensure_ascii=False) + "\n")
-
+    stages = recipe.stages()
+    folders = [out] if len(stages) == 1 else [out / "stages" / name for name, _ in stages]
+    bundles = [folder / "model" for folder in folders[:-1]] + [out / "model"]
+    _earlier(folders[0], _about(stages[0][1]), resume, overwrite)  # now, not after all slides are tiled
+    slides = training_slides(recipe, out / "tiles", lambda line: report(Progress(0, 0, message=line)), overwrite)
     fabric = make_fabric(where, recipe.training.devices, recipe.training.precision)
-    first = fabric.is_global_zero  # keeps the books; the others only compute
-    torch.manual_seed(recipe.training.seed)
-    generator, origin = build_generator(recipe, len(classes))
+    bundle: ModelBundle | None = None
+    for i, (name, stage) in enumerate(stages):
+        if i:
+            fabric.barrier()  # the first process has written the bundle that all others read
+            stage = with_weights(stage, bundles[i - 1])
+        tell = partial(_in_stage, report, name) if name else report
+        bundle = _train_stage(stage, slides, folders[i], bundles[i], fabric, tell, resume=resume, overwrite=overwrite)
+    return bundle
+
+
+def _train_stage(
+    recipe: Recipe, slides: TrainingSlides, folder: Path, bundle: Path, fabric: Any, report: Report, *, resume: bool,
+    overwrite: bool,
+) -> ModelBundle | None:  # fmt: skip
+    """One stage, from its start or its checkpoint, to its bundle; the bundle of a finished one is used as it is."""
+    about = _about(recipe)
+    earlier = _earlier(folder, about, resume, overwrite)
+    if earlier and earlier == recipe.training.steps and (bundle / "model.json").exists():
+        return load_bundle(bundle) if fabric.is_global_zero else None
+    with translate_os_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "recipe.json").write_text(json.dumps(about["recipe"], indent=1, ensure_ascii=False) + "\n")
+    trainer = Trainer(recipe, slides, folder, fabric=fabric, usage=usage_of(recipe), about=about, report=report)
     if recipe.model.weights not in ("imagenet", "none"):
-        report.say(f"Starting from {origin}.")
-    method = METHODS[recipe.method.name](recipe, classes, fabric, generator)
-    start = 0
-    if found is not None:
-        start = found[0]
-        method.load_state_dict(found[1])
-        report.say(f"Going on after step {start} of {recipe.training.steps}.")
-
-    log = Log(out, start) if first else None
-    metrics: dict[str, float] = {}
-
-    def evaluate(step: int) -> None:
-        if log is not None:
-            metrics.clear()
-            metrics.update(validate(method, validation, classes, usage_of(recipe), fabric.device, out, step, log))
-            report.say(f"Step {step}: " + ", ".join(f"{k} {v:.3f}" for k, v in metrics.items() if k.endswith("dice")))
-
-    def checkpoint(step: int) -> None:
-        if first:
-            save_checkpoint(out / "checkpoint", step, method.state_dict(), about)
-
-    def progress(step: int, figures: dict[str, float]) -> None:
-        if first:
-            report.step(step, recipe.training.steps, figures)
-
-    fit(
-        method,
-        _loader(labelled, recipe, start, fabric),
-        _loader(unlabelled, recipe, start, fabric, stream=1) if unlabelled else None,
-        steps=range(start, recipe.training.steps),
-        total=recipe.training.steps,
-        seed=recipe.training.seed + (fabric.global_rank << 16),
-        log=log,
-        evaluate=evaluate,
-        evaluate_every=recipe.training.evaluate_every,
-        checkpoint=checkpoint,
-        checkpoint_every=recipe.training.checkpoint_every,
-        progress=progress,
-    )
-    if start == recipe.training.steps:
-        evaluate(start)
-    if log is None:
+        report(Progress(0, recipe.training.steps, message=f"Starting from {trainer.origin}."))
+    if earlier is not None:
+        message = f"Going on after step {trainer.step} of {recipe.training.steps}."
+        report(Progress(trainer.step, recipe.training.steps, message=message))
+    network = trainer.run()
+    if not fabric.is_global_zero:
         return None
-    log.close()
     provenance = {
         "recipe": about["recipe"],
-        "encoder_weights": origin,
-        "slides": {side: sorted(r.name for r in rows if r.split == side) for side in SPLITS},
+        "encoder_weights": trainer.origin,
+        "slides": slides.names,
         "versions": {"wsiseg": __version__, "torch": torch.__version__, "python": platform.python_version()},
         "device": str(fabric.device),
+        "remarks": list(trainer.method.remarks()),
     }
-    net = method.predictor()
-    assert isinstance(net, SegmentationNet)
     return save_bundle(
-        out / "model", net, name=recipe.name, classes=classes, usage=usage_of(recipe), provenance=provenance,
-        metrics=dict(metrics), half=recipe.predict.half_weights,
+        bundle, network.without_heads(), name=recipe.name, classes=recipe.classes.class_map(), usage=usage_of(recipe),
+        provenance=provenance, metrics=dict(trainer.metrics), half=recipe.predict.half_weights,
         within=Path(recipe.predict.within_model) if recipe.predict.within_model else None,
     )  # fmt: skip
+
+
+def _in_stage(report: Report, name: str, progress: Progress) -> None:
+    report(replace(progress, task=name))
+
+
+def with_weights(recipe: Recipe, bundle: Path) -> Recipe:
+    """The recipe, starting from a bundle."""
+    return recipe.model_copy(update={"model": recipe.model.model_copy(update={"weights": str(bundle)})})
 
 
 def make_fabric(where: torch.device, devices: int, precision: Precision) -> Any:
@@ -240,43 +210,51 @@ def _roi(entry: SlideEntry, recipe: Recipe) -> Roi | None:
     return Roi(found, {"file": file_hash(file), "classes": list(wanted)}, recipe.data.within_margin_um)
 
 
-def _earlier(out: Path, about: dict[str, Any], resume: bool, overwrite: bool) -> tuple[int, dict[str, Any]] | None:
-    """(steps done, state) of an interrupted run, if it is to be resumed."""
-    if overwrite and (out / "checkpoint").exists():
-        with translate_os_errors(out):
-            shutil.rmtree(out / "checkpoint")
-    found = load_checkpoint(out / "checkpoint")
+def _earlier(folder: Path, about: dict[str, Any], resume: bool, overwrite: bool) -> int | None:
+    """Steps done by an interrupted run in this folder, if it is to be resumed."""
+    if overwrite and (folder / "checkpoint").exists():
+        with translate_os_errors(folder):
+            shutil.rmtree(folder / "checkpoint")
+    found = load_checkpoint(folder / "checkpoint")
     if found is None:
         return None
     if not resume:
-        raise OutputError(f"There is a run in {out}: go on with --resume, start anew with --overwrite, or say --out.")
+        raise OutputError(
+            f"There is a run in {folder}: continue it with --resume, replace it with --overwrite, or choose another --out."
+        )
     changed = differences(found[2], about)
     if changed:
         raise MismatchError(
-            f"The run in {out} has another recipe ({'; '.join(changed[:4])}): say --overwrite or --out."
+            f"The run in {folder} has another recipe ({'; '.join(changed[:4])}): say --overwrite or choose another --out."
         )
-    return found[0], found[1]
+    return found[0]
 
 
-def _sides(
-    rows: Sequence[SlideEntry], stores: dict[str, TileStore], without: Literal["rest", "all"]
-) -> tuple[list[TileStore], list[TileStore], list[TileStore]]:
-    """Stores to learn from with labels, without (those that have none, or all), and to validate on."""
+def training_slides(recipe: Recipe, folder: Path, say: Say, overwrite: bool = False) -> TrainingSlides:
+    """Tile the slides of a recipe's list, test slides left out, and sort them by what they are for.
+
+    Args:
+        recipe: with its slide list
+        folder: where the tile stores are, or will be
+        say: told what people should know
+        overwrite: tile again what is there
+    """
+    rows = read_slides(Path(recipe.data.slides), Path(recipe.data.root) if recipe.data.root else None)
+    classes = recipe.classes.class_map()
+    stores = {
+        row.name: tile_row(row, recipe, classes, folder, say, overwrite=overwrite)
+        for row in rows
+        if row.split != "test"
+    }
     if len(stores) < sum(row.split != "test" for row in rows):
         raise SplitError("Two slides of the list have the same file name: rename one of them.")
     train = [stores[r.name] for r in rows if r.split == "train"]
     labelled = [s for s in train if s.labelled]
-    validation = [stores[r.name] for r in rows if r.split == "validation" and r.annotations is not None]
     if not labelled:
-        raise RecipeError("No slide of the split `train` has outlines: give at least one in the slide list.")
-    return labelled, train if without == "all" else [s for s in train if not s.labelled], validation
-
-
-def _loader(stores: Sequence[TileStore], recipe: Recipe, start: int, fabric: Any, stream: int = 0) -> Any:
-    t, a = recipe.training, recipe.augment
-    share = 0.0 if stream else t.object_share  # unlabelled crops come from anywhere: no outline may choose them
-    dataset = CropDataset(
-        stores, batch=t.batch, side=side_for(t.crop, a.scale, a.rotate), seed=2 * t.seed + stream,
-        object_share=share, jitter=t.crop // 3, offset=fabric.global_rank * t.batch,
-    )  # fmt: skip
-    return fabric.setup_dataloaders(batches(dataset, start, t.steps, t.loaders), use_distributed_sampler=False)
+        raise RecipeError("No slide of the split `train` has annotations: give at least one in the slide list.")
+    return TrainingSlides(
+        labelled=labelled,
+        unlabelled=train if recipe.data.unlabelled == "all" else [s for s in train if not s.labelled],
+        validation=[stores[r.name] for r in rows if r.split == "validation" and r.annotations is not None],
+        names={side: sorted(r.name for r in rows if r.split == side) for side in SPLITS},
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -15,41 +16,59 @@ from wsiseg.recipe import Recipe
 HEAD = "net.segmentation_head."  # the one part of the network whose shape depends on the classes
 
 
-def build_generator(recipe: Recipe, classes: int) -> tuple[SegmentationNet, str]:
+REFERENCE_SIZE, REFERENCE_RATES = 32, (6, 12, 18)  # px of the deepest features for which Chen et al. 2018 give these
+
+
+def build_network(recipe: Recipe, classes: int, encoder: str | None = None) -> tuple[SegmentationNet, str]:
     """The recipe's network with its starting weights, and where those come from.
 
     `model.weights` is "none", "imagenet", a file with weights of the encoder, or a model bundle. A bundle gives
     everything that it has learnt; where the recipe has other classes, all but the last layer, which then starts anew.
+    Whatever is random comes from torch's generator, so that two networks in a row differ.
+
+    Args:
+        recipe: with its tables [model] and [training]
+        classes: labels, background included
+        encoder: in place of the recipe's
 
     Raises:
         BundleError: weights are missing, damaged, or of another architecture
     """
-    model = recipe.model
-    mean, std = normalisation(model.encoder)
-    generator = SegmentationNet(
-        Architecture(model.encoder, classes, mean, std, model.decoder_channels, model.output_stride)
+    model, encoder = recipe.model, encoder or recipe.model.encoder
+    start = Path(model.weights) if model.weights not in ("none", "imagenet") else None
+    bundle = load_bundle(start) if start is not None and start.is_dir() else None
+    rates = model.atrous_rates or (
+        bundle.architecture.atrous_rates if bundle else rates_for(recipe.training.crop // model.output_stride)
     )
+    mean, std = normalisation(encoder)
+    net = SegmentationNet(Architecture(encoder, classes, mean, std, model.decoder_channels, model.output_stride, rates))
     if model.weights == "none":
-        return generator, "random"
-    start = None if model.weights == "imagenet" else Path(model.weights)
-    if start is not None and start.is_dir():
-        return generator, _continue(generator, load_bundle(start), recipe)
-    return generator, load_imagenet(generator.net.encoder, model.encoder, start)
+        return net, "random"
+    if bundle is not None:
+        return net, _continue(net, bundle, recipe)
+    return net, load_imagenet(net.net.encoder, encoder, start)
 
 
-def _continue(generator: SegmentationNet, bundle: ModelBundle, recipe: Recipe) -> str:
+def rates_for(size: int) -> tuple[int, int, int]:
+    """Atrous rates for deepest features of so many px: as 6, 12, 18 are to 32 px, so that each reaches real features."""
+    a, b, c = (max(1, round(rate * size / REFERENCE_SIZE)) for rate in REFERENCE_RATES)
+    return a, b, c
+
+
+def _continue(net: SegmentationNet, bundle: ModelBundle, recipe: Recipe) -> str:
     """Fill a network with what a bundle has learnt; tells what that was."""
-    wanted, found = generator.architecture.to_json(), bundle.architecture.to_json()
-    others = [key for key in wanted if key != "classes" and wanted[key] != found[key]]
+    wanted, found = net.architecture, bundle.architecture
+    others = [f.name for f in fields(Architecture) if f.name != "classes"]
+    others = [name for name in others if getattr(wanted, name) != getattr(found, name)]
     if others:
-        told = "; ".join(f"model.{key} is {wanted[key]}, and {found[key]} in the bundle" for key in others)
+        told = "; ".join(f"model.{k} is {getattr(wanted, k)}, and {getattr(found, k)} in the bundle" for k in others)
         raise BundleError(f"{bundle.path} cannot be trained further by this recipe ({told}): write the same there.")
     state = bundle.network().state_dict()
     same = bundle.classes.names == recipe.classes.names
     if not same:
         state = {key: value for key, value in state.items() if not key.startswith(HEAD)}
-    generator.load_state_dict(state, strict=same)
-    rest = "" if same else "; its last layer starts anew, for it had other classes"
+    net.load_state_dict(state, strict=same)
+    rest = "" if same else "; its last layer starts anew, because it had other classes"
     return f"the model {bundle.name!r}, sha256 {bundle.weights_sha256[:12]}{rest}"
 
 

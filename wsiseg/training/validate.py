@@ -1,4 +1,4 @@
-"""How good a method's network is on the validation slides, in figures and in a picture."""
+"""How good a network is on the validation slides, in metrics and in a picture."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ from wsiseg.grid import Grid
 from wsiseg.inference.blend import to_labels
 from wsiseg.inference.engines.engine import averaged
 from wsiseg.inference.engines.torch import TorchEngine
-from wsiseg.methods.method import Method
+from wsiseg.nets.segmentation import SegmentationNet
 from wsiseg.pictures import picture_grid, save_picture
 from wsiseg.stores.tiles import TileStore
-from wsiseg.training.loop import Log
+from wsiseg.training.log import Log
 
 PICTURE_ROWS = 4
 
 
 def validate(
-    method: Method, stores: Sequence[TileStore], classes: ClassMap, usage: Usage, device: torch.device, out: Path,
+    network: SegmentationNet, stores: Sequence[TileStore], classes: ClassMap, usage: Usage, device: torch.device, out: Path,
     step: int, log: Log,
 ) -> dict[str, float]:  # fmt: skip
-    """Pixel figures over the stored tissue of some slides, logged and returned; a picture of the fullest tiles.
+    """Pixel metrics over the stored tissue of some slides, logged and returned; a picture of the fullest tiles.
 
     Returns:
-        "class/figure" -> value, empty where there are no slides
+        "class/metric" -> value, empty where there are no slides
     """
     if not stores:
         return {}
-    engine = TorchEngine(method.predictor(), device)
+    engine = TorchEngine(network, device)
     confusion = np.zeros((len(classes), len(classes)), np.int64)
     pictures: list[tuple[int, tuple[np.ndarray, np.ndarray, np.ndarray]]] = []
     for store in stores:
@@ -48,22 +48,24 @@ def validate(
             said_of = averaged(engine, np.stack(images), flips=usage.flips)
             for tile, image, scores in zip(part, images, said_of, strict=False):
                 inner = tile.keep.relative_to(tile.read).slices
-                truth, said = store.read_labels(tile.keep), to_labels(scores, usage.foreground_threshold)[inner]
-                known = truth < len(classes)
-                pairs = truth[known].astype(np.int64) * len(classes) + said[known]
+                reference, said = store.read_labels(tile.keep), to_labels(scores, usage.foreground_threshold)[inner]
+                known = reference < len(classes)
+                pairs = reference[known].astype(np.int64) * len(classes) + said[known]
                 confusion += np.bincount(pairs, minlength=confusion.size).reshape(confusion.shape)
-                pictures.append((int((truth[known] > 0).sum()), _square(image[inner], truth, said, grid.stride)))
+                pictures.append(
+                    (int((reference[known] > 0).sum()), _square(image[inner], reference, said, grid.stride))
+                )
     pictures.sort(key=lambda pair: -pair[0])
     view = picture_grid([rows for _, rows in pictures[:PICTURE_ROWS]], classes)
     save_picture(out / "pictures" / f"step-{step:06d}.png", view)
-    figures = pixel_figures(confusion, classes)
-    flat = {f"{name}/{key}": v for name, row in figures.items() for key, v in row.items() if v is not None}
+    metrics = pixel_figures(confusion, classes)
+    flat = {f"{name}/{key}": v for name, row in metrics.items() for key, v in row.items() if v is not None}
     log.write(step, flat)
     log.picture(step, torch.from_numpy(view))
     return flat
 
 
-def _square(image: np.ndarray, truth: np.ndarray, said: np.ndarray, side: int) -> Any:
+def _square(image: np.ndarray, reference: np.ndarray, said: np.ndarray, side: int) -> Any:
     """All three padded to side × side, for tiles cut by the slide's edge."""
-    pad = ((0, side - truth.shape[0]), (0, side - truth.shape[1]))
-    return np.pad(image, (*pad, (0, 0)), constant_values=255), np.pad(truth, pad), np.pad(said, pad)
+    pad = ((0, side - reference.shape[0]), (0, side - reference.shape[1]))
+    return np.pad(image, (*pad, (0, 0)), constant_values=255), np.pad(reference, pad), np.pad(said, pad)

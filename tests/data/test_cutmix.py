@@ -2,12 +2,12 @@
 
 import torch
 
-from wsiseg.data.mix import LEAST, MOST, mixed, pieces
+from wsiseg.data.cutmix import LEAST, MOST, mix, rectangles
 
 
-def test_pieces_are_rectangles_of_the_promised_size() -> None:
+def test_they_are_rectangles_of_the_promised_size() -> None:
     torch.manual_seed(0)
-    where = pieces(500, 64, 1.0)
+    where = rectangles(500, 64, 1.0)
     share = where.float().mean((1, 2))
     assert share.min() > 0.5 * LEAST
     assert share.max() < 1.2 * MOST
@@ -16,10 +16,10 @@ def test_pieces_are_rectangles_of_the_promised_size() -> None:
         assert torch.equal(one, rows[:, None] & columns[None, :]), "a rectangle"
 
 
-def test_chance_is_the_share_of_images_with_a_piece() -> None:
+def test_chance_is_the_fraction_of_images_with_a_rectangle() -> None:
     torch.manual_seed(0)
-    assert not pieces(50, 32, 0.0).any()
-    some = pieces(4000, 16, 0.25).any(2).any(1).float().mean()
+    assert not rectangles(50, 32, 0.0).any()
+    some = rectangles(4000, 16, 0.25).any(2).any(1).float().mean()
     assert abs(some - 0.25) < 0.04
 
 
@@ -27,8 +27,8 @@ def test_image_and_labels_are_mixed_alike() -> None:
     torch.manual_seed(0)
     labels = torch.randint(0, 5, (6, 32, 32))
     images = labels[:, None].repeat(1, 3, 1, 1).float() / 5
-    where = pieces(6, 32, 1.0)
-    new_images, new_labels = mixed(images, where), mixed(labels, where)
+    where = rectangles(6, 32, 1.0)
+    new_images, new_labels = mix(images, where), mix(labels, where)
     assert torch.equal(new_images[:, 0], new_labels.float() / 5)
     assert torch.equal(new_labels[2][where[2]], labels[1][where[2]])
     assert torch.equal(new_labels[2][~where[2]], labels[2][~where[2]])

@@ -1,4 +1,4 @@
-"""CutMix: pieces of another image of the batch, with that image's labels (Yun et al. 2019; French et al. 2020)."""
+"""CutMix: a rectangle of another image of the batch, with that image's labels (Yun et al. 2019; French et al. 2020)."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import math
 import torch
 from torch import Tensor
 
-LEAST, MOST = 0.02, 0.4  # share of the image that a piece covers
+LEAST, MOST = 0.02, 0.4  # fraction of the image that a rectangle covers
 NARROWEST = 0.3  # shorter side over longer side
 
 
-def pieces(n: int, side: int, chance: float) -> Tensor:
+def rectangles(n: int, side: int, chance: float) -> Tensor:
     """(n, side, side) bool: one rectangle in each image with this chance, none in the others; on the CPU."""
     rows = torch.arange(side)
     area = (LEAST + (MOST - LEAST) * torch.rand(n)) * side * side
@@ -25,8 +25,8 @@ def pieces(n: int, side: int, chance: float) -> Tensor:
     return down[:, :, None] & across[:, None, :]
 
 
-def mixed(values: Tensor, where: Tensor) -> Tensor:
-    """A batch with its pieces taken from the image before (the first image's from the last).
+def mix(values: Tensor, where: Tensor) -> Tensor:
+    """A batch with its rectangles taken from the image before (the first image's from the last).
 
     Args:
         values: (n, h, w) or (n, channels, h, w)

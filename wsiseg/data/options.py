@@ -1,0 +1,18 @@
+"""The recipe's table about random changes of crops; without torch."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from wsiseg.section import Section
+
+
+class Augment(Section):
+    """[augment]: what is varied at random in a training crop."""
+
+    rotate: bool = Field(
+        False, description="by any angle, which blurs a little; flips and quarter turns are always done"
+    )
+    scale: float = Field(1.25, ge=1, description="largest factor up and down")
+    stain: float = Field(0.05, ge=0, description="spread of the haematoxylin, eosin and residual jitter")
+    brightness: float = Field(0.1, ge=0, description="spread of the brightness factor")

@@ -1,0 +1,56 @@
+"""What is remembered of each class over a run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+class ClassBank:
+    """Pixels of each class in the labels so far, and the running mean of a teacher's probabilities.
+
+    Attributes:
+        pixels: (classes,) float64, labelled pixels of each class
+        predicted: (classes,) float64, running mean of the probabilities that a teacher gives; 0 before the first
+    """
+
+    def __init__(self, classes: int, memory: float = 0.99) -> None:
+        self.memory = memory
+        self.pixels = torch.zeros(classes, dtype=torch.float64)
+        self.predicted = torch.zeros(classes, dtype=torch.float64)
+
+    def count(self, labels: Tensor) -> None:
+        """Add labelled crops, (n, h, w); IGNORE is no class."""
+        self.pixels += torch.stack([(labels == c).sum() for c in range(len(self.pixels))]).cpu()
+
+    def watch(self, probability: Tensor) -> None:
+        """Add a teacher's probabilities, (n, classes, h, w)."""
+        now = probability.mean((0, 2, 3)).double().cpu()
+        first = not bool(self.predicted.any())
+        self.predicted = now if first else self.memory * self.predicted + (1 - self.memory) * now
+
+    def frequency(self) -> Tensor:
+        """(classes,) fraction of the labelled pixels."""
+        return self.pixels / self.pixels.sum().clamp_min(1)
+
+    def keep_rates(self, exponent: float) -> Tensor:
+        """(classes,) (N_min / N_c)^exponent over the classes seen so far: rare classes keep all (Wei et al. 2021)."""
+        least = self.pixels.where(self.pixels > 0, self.pixels.max()).min()
+        return ((least / self.pixels.clamp_min(1)) ** exponent).clamp_max(1.0)
+
+    def aligned(self, probability: Tensor, power: float) -> Tensor:
+        """Probabilities whose classes are as frequent as in the labels to this power (Berthelot et al. 2020)."""
+        wanted = self.frequency() ** power
+        factor = (wanted / wanted.sum()) / self.predicted.clamp_min(1e-6)
+        changed = probability * factor.to(probability)[:, None, None]
+        return changed / changed.sum(1, keepdim=True).clamp_min(1e-12)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Counts and means."""
+        return {"pixels": self.pixels.clone(), "predicted": self.predicted.clone()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """The inverse of `state_dict`."""
+        self.pixels, self.predicted = state["pixels"].clone(), state["predicted"].clone()

@@ -1,0 +1,109 @@
+"""A discriminator with its optimiser, and an account of what it knows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from wsiseg.methods.context import Context
+from wsiseg.nets.discriminators import DISCRIMINATORS
+
+MEMORY = 0.95  # of the running means
+SAMPLE = 4096  # logits of each side that an AUC is computed from
+ENOUGH = 20  # measurements before a verdict
+GUESSING = 0.55  # AUC below which it knows nothing
+
+
+class Critic:
+    """Judges label maps beside their images.
+
+    Attributes:
+        net: the discriminator as Fabric wraps it
+        auc: running mean of the area under the ROC curve on crops that it has not learnt from; 0.5 is guessing
+        measured: how many batches went into it
+    """
+
+    def __init__(self, ctx: Context) -> None:
+        o = ctx.options
+        net = DISCRIMINATORS[o.discriminator](len(ctx.classes), o.discriminator_width)
+        optimiser = torch.optim.Adam(net.parameters(), lr=o.discriminator_learning_rate, betas=(0.5, 0.999))
+        self.fabric = ctx.fabric
+        self.net, self.optimiser = ctx.fabric.setup(net, optimiser)
+        self.auc, self.measured = 0.5, 0
+
+    def __call__(self, images: Tensor, maps: Tensor) -> Tensor:
+        """Logits (n, 1, h', w') for the critic's own step; the other methods are for the segmentation network's."""
+        logits: Tensor = self.net(images, maps)[0]
+        return logits.float()
+
+    def judge(self, images: Tensor, maps: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits and features, with gradients into the maps and none into the critic."""
+        # Without Fabric's wrapper: no process waits for gradients of the critic here.
+        with frozen(self.net.module), self.fabric.autocast():
+            logits, features = self.net.module(images, maps)
+        return logits.float(), features.float()
+
+    @torch.no_grad()
+    def score(self, images: Tensor, maps: Tensor) -> Tensor:
+        """(n, h, w) logit of each pixel, interpolated where there is one for each patch; no gradients."""
+        logits, _ = self.judge(images, maps)
+        return F.interpolate(logits, size=maps.shape[-2:], mode="bilinear", align_corners=False)[:, 0]
+
+    def learn(self, loss: Tensor) -> None:
+        """One step of the critic."""
+        self.optimiser.zero_grad(set_to_none=True)
+        self.fabric.backward(loss)
+        self.optimiser.step()
+
+    def measure(self, high: Tensor, low: Tensor) -> None:
+        """Note how well it told apart what should be judged high from what should be judged low; before it learns it."""
+        if high.numel() and low.numel():
+            now = auc(high.detach(), low.detach())
+            self.auc = now if not self.measured else MEMORY * self.auc + (1 - MEMORY) * now
+            self.measured += 1
+
+    def remark(self) -> tuple[str, ...]:
+        """A warning where it has learnt nothing."""
+        if self.measured < ENOUGH or self.auc >= GUESSING:
+            return ()
+        return (
+            f"The discriminator has learnt nothing (AUC {self.auc:.2f} on held-out crops, 0.5 is guessing), so it "
+            "taught nothing: raise method.discriminator_learning_rate or discriminator_width, or train longer.",
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Network, optimiser and running means."""
+        return {
+            "net": self.net.module.state_dict(), "optimiser": self.optimiser.state_dict(), "auc": self.auc,
+            "measured": self.measured,
+        }  # fmt: skip
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """The inverse of `state_dict`."""
+        self.net.module.load_state_dict(state["net"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.auc, self.measured = state["auc"], state["measured"]
+
+
+@contextmanager
+def frozen(net: nn.Module) -> Iterator[None]:
+    """Gradients flow through the network but not into it, and its buffers (spectral norms) stay as they are."""
+    training = net.training
+    net.requires_grad_(False).eval()
+    try:
+        yield
+    finally:
+        net.requires_grad_(True).train(training)
+
+
+def auc(high: Tensor, low: Tensor) -> float:
+    """Chance that a value of `high` is above one of `low` (Mann-Whitney, ties counted half), from a sample of both."""
+    high, low = (x.flatten()[torch.randint(x.numel(), (SAMPLE,)).to(x.device)].double() for x in (high, low))
+    ordered = low.sort().values
+    below = torch.searchsorted(ordered, high) + torch.searchsorted(ordered, high, right=True)
+    return below.double().mean().item() / (2 * SAMPLE)

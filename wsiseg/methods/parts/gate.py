@@ -1,0 +1,83 @@
+"""Which pseudo-labels count. All of them give (n, h, w) int64 labels that are `UNSURE` where nothing is to be learnt."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from wsiseg.methods.context import Context
+
+UNSURE = -1
+
+
+def confident(probability: Tensor, threshold: Tensor) -> Tensor:
+    """The most probable class where its probability reaches the class's threshold (Sohn et al. 2020).
+
+    Args:
+        probability: (n, classes, h, w)
+        threshold: (classes,)
+    """
+    best, label = probability.max(1)
+    return torch.where(best >= threshold.to(best)[label], label, torch.full_like(label, UNSURE))
+
+
+def banded(probability: Tensor, low: float, high: float) -> Tensor:
+    """The decision of a prediction, with a band around its threshold in which nothing is decided.
+
+    Background where all objects together have a probability below `low`, the most probable object above `high`.
+
+    Args:
+        probability: (n, classes, h, w), background first
+        low, high: 0 < low <= high < 1
+    """
+    objects = 1 - probability[:, 0]
+    label = torch.where(objects < low, 0, probability[:, 1:].argmax(1) + 1)
+    return torch.where((objects < low) | (objects > high), label, torch.full_like(label, UNSURE))
+
+
+class Confidence:
+    """The gate that the recipe chooses: `object_band` where it is given, otherwise `confidence_threshold`."""
+
+    def __init__(self, ctx: Context) -> None:
+        self.band = ctx.options.object_band
+        self.threshold = ctx.per_class("confidence_threshold")
+
+    def __call__(self, probability: Tensor) -> Tensor:
+        """(n, h, w) labels from (n, classes, h, w) probabilities."""
+        return confident(probability, self.threshold) if self.band is None else banded(probability, *self.band)
+
+
+class Quantile:
+    """Of each class the pixels of highest score: a fraction of all pixels seen, by a running quantile.
+
+    Args:
+        classes: how many
+        fraction: of the pixels of each class that count
+        memory: of the running quantile
+    """
+
+    def __init__(self, classes: int, fraction: float, memory: float = 0.9) -> None:
+        self.fraction, self.memory = fraction, memory
+        self.cut = torch.full((classes,), torch.nan)
+
+    def __call__(self, label: Tensor, score: Tensor) -> Tensor:
+        """Labels (n, h, w), UNSURE where the score (n, h, w) is below the quantile of the label's class."""
+        for c in range(len(self.cut)):
+            here = score[label == c]
+            if here.numel():
+                step = max(1, here.numel() // 100_000)  # torch.quantile refuses very long inputs
+                now = here[::step].float().quantile(1 - self.fraction).cpu()
+                before = self.cut[c]
+                self.cut[c] = now if before.isnan() else self.memory * before + (1 - self.memory) * now
+        cut = self.cut.nan_to_num(0.0).to(score)[label.clamp_min(0)]
+        return torch.where(score >= cut, label, torch.full_like(label, UNSURE))
+
+    def state_dict(self) -> dict[str, Any]:
+        """The running quantiles."""
+        return {"cut": self.cut.clone()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """The inverse of `state_dict`."""
+        self.cut = state["cut"].clone()

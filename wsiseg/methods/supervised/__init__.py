@@ -1,0 +1,1 @@
+"""Supervised learning from labelled crops."""
