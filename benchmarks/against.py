@@ -25,6 +25,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,7 @@ from wsiseg.inference.engines import make_engine
 from wsiseg.models import GLOMERULI
 from wsiseg.selection.tissue import tissue_of
 from wsiseg.slides.open import open_slide
+from wsiseg.usage import Postprocessing, Usage
 
 MPP, SLIDE_MPP = 3.0, 1.5
 TILE, OVERLAP, BATCH, THREADS = 512, 128, 4, 2
@@ -93,8 +95,9 @@ def prepare(folder: Path) -> tuple[Path, dict[str, Path]]:
     shutil.rmtree(bundle, ignore_errors=True)
     shutil.copytree(GLOMERULI, bundle)
     about = json.loads((bundle / "model.json").read_text())
-    about["usage"] |= {"mpp": MPP, "tile": TILE, "overlap": OVERLAP, "batch": BATCH}
-    about["usage"] |= {"min_object_um2": 0.0, "min_hole_um2": 0.0, "split_distance_um": 0.0}
+    usage = Usage.from_json(about["usage"])
+    usage = replace(usage, mpp=MPP, tile=TILE, overlap=OVERLAP, batch=BATCH, postprocessing=Postprocessing())
+    about["usage"] = usage.to_json()
     (bundle / "model.json").write_text(json.dumps(about))
     loaded = load_bundle(bundle)
     made = {}

@@ -25,7 +25,7 @@ from wsiseg.annotations.rasterise import Rasteriser
 from wsiseg.bundle import ModelBundle, load_bundle
 from wsiseg.evaluation.evaluate import confusion_matrix, pixel_figures
 from wsiseg.inference.engines import make_engine
-from wsiseg.inference.engines.engine import Engine, averaged
+from wsiseg.inference.engines.engine import Engine, infer
 from wsiseg.inference.predict import PredictOptions, grid_for, predict_slide
 from wsiseg.models import GLOMERULI
 from wsiseg.selection.select import Selection
@@ -73,10 +73,10 @@ def bare(path: Path, bundle: ModelBundle, engine: Engine, batches_measured: int)
         some = [tiles[i * len(tiles) // wanted] for i in range(wanted)]
         images = [slide.read(tile.read, grid.frame) for tile in some]
     batches = [np.stack(images[i : i + batch]) for i in range(0, len(images), batch)]
-    averaged(engine, batches[0], flips=bundle.usage.flips)  # warm
+    infer(engine, batches[0], tta=bundle.usage.tta)  # warm
     with ThreadPoolExecutor(engine.streams) as pool:  # as prediction does
         start = time.perf_counter()
-        done = [pool.submit(averaged, engine, one, flips=bundle.usage.flips) for one in batches]
+        done = [pool.submit(infer, engine, one, tta=bundle.usage.tta) for one in batches]
         for one in done:
             one.result()
         return len(tiles), (time.perf_counter() - start) * count / len(batches)

@@ -25,7 +25,7 @@ from shared.processes import own_peak
 from shared.results import record
 from shared.slides import aperio
 
-from wsiseg.bundle import ModelBundle, Usage, load_bundle
+from wsiseg.bundle import ModelBundle, load_bundle
 from wsiseg.classes import ClassMap
 from wsiseg.inference.engines import make_engine
 from wsiseg.inference.engines.engine import Engine
@@ -34,6 +34,7 @@ from wsiseg.memory import BASE, estimate
 from wsiseg.models import GLOMERULI
 from wsiseg.nets.segmentation import Architecture
 from wsiseg.slides.open import open_slide
+from wsiseg.usage import Postprocessing, Usage
 
 GOAL = 1.2
 LARGE_UM2 = 400.0  # smaller specks of colour are no objects
@@ -43,7 +44,7 @@ class Colour:
     """An engine that looks at one colour: dark is an object, of one of two kinds."""
 
     identity = {"name": "colour"}  # noqa: RUF012
-    lanes = 1
+    streams = 1
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:
         dark = (images[..., 1] < 150).astype(np.float32)
@@ -53,7 +54,7 @@ class Colour:
 def model(network: str) -> tuple[ModelBundle, Engine]:
     """The bundle and what runs it."""
     if network == "colour":
-        usage = Usage(1.0, 512, 128, 4, min_object_um2=LARGE_UM2, foreground_threshold=0.5)
+        usage = Usage(1.0, 512, 128, 4, foreground_threshold=0.5, postprocessing=Postprocessing(LARGE_UM2))
         architecture = Architecture("none", 3, (0.5,) * 3, (0.5,) * 3)
         return ModelBundle("colour", ClassMap(("Background", "A", "B")), usage, architecture, "none"), Colour()
     bundle = load_bundle(GLOMERULI)

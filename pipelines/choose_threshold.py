@@ -24,7 +24,7 @@ from wsiseg.evaluation.evaluate import match_objects
 from wsiseg.geometry import Frame
 from wsiseg.inference.blend import tile_weights, to_labels
 from wsiseg.inference.engines import make_engine
-from wsiseg.inference.engines.engine import Engine, averaged
+from wsiseg.inference.engines.engine import Engine, infer
 from wsiseg.inference.predict import grid_for
 from wsiseg.recipe import load_recipe
 from wsiseg.selection.select import Selection
@@ -55,7 +55,7 @@ def score(row: SlideEntry, bundle: ModelBundle, engine: Engine, flips: bool) -> 
         for tile in Selection().apply(slide, grid).tiles:
             images = slide.read(tile.read, grid.frame)[None]
             at = tile.read.shift(grid.size, grid.size).slices
-            total[(slice(None), *at)] += averaged(engine, images, flips=flips)[0] * weight
+            total[(slice(None), *at)] += infer(engine, images, tta=flips)[0] * weight
             weights[at] += weight
     inner = grid.frame.box.shift(grid.size, grid.size).slices
     scores = total[(slice(None), *inner)] / np.maximum(weights[inner], 1e-9)
@@ -73,7 +73,7 @@ def figures(slides: list[Scored], bundle: ModelBundle, above: float) -> tuple[fl
         bands = iter([np.minimum(labels, 1) if u.whole_objects else labels])
         said = list(
             trace(bands, bundle.classes, s.frame, s.level0,
-                      min_area_um2=u.min_object_um2, min_hole_um2=u.min_hole_um2)
+                      min_area_um2=u.postprocessing.min_object_um2, min_hole_um2=u.postprocessing.min_hole_um2)
         )  # fmt: skip
         there = Rasteriser(s.truth, bundle.classes, s.frame, s.level0).read(s.frame.box) > 0
         both += 2 * int((there & (labels > 0)).sum())

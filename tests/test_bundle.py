@@ -62,7 +62,7 @@ def damage(path: Path, **changes) -> None:
         ({"usage": {"mpp": 1, "tiles": 3}}, "damaged"),
         ({"classes": []}, "damaged|needs 2"),
         ({"architecture": {"name": "UNet"}}, "'UNet' is unknown"),
-        ({"weights_sha256": "0"}, "not the file that model.json describes"),
+        ({"weights_sha256": "0" * 64}, "not the file that model.json describes"),
     ],
 )
 def test_a_damaged_bundle_is_one_sentence(bundle: ModelBundle, changes: dict, message: str) -> None:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from wsiseg.inference.engines.engine import averaged
+from wsiseg.inference.engines.engine import infer
 
 
 class Lopsided:
@@ -25,7 +25,7 @@ class Lopsided:
 def test_each_flip_is_turned_back() -> None:
     images = np.random.default_rng(0).integers(0, 255, (2, 4, 6, 3), np.uint8)
     engine = Lopsided()
-    said = averaged(engine, images, flips=True)
+    said = infer(engine, images, tta=True)
     assert engine.seen == 4
     assert said.dtype == np.float32
     middle = (3 * 10 + 5) / 2  # the places' mean over the four flips is the same everywhere
@@ -35,5 +35,5 @@ def test_each_flip_is_turned_back() -> None:
 def test_without_flips_the_engine_is_asked_once() -> None:
     images = np.zeros((1, 4, 4, 3), np.uint8)
     engine = Lopsided()
-    np.testing.assert_array_equal(averaged(engine, images, flips=False), Lopsided().probabilities(images))
+    np.testing.assert_array_equal(infer(engine, images, tta=False), Lopsided().probabilities(images))
     assert engine.seen == 1

@@ -177,8 +177,8 @@ def test_the_demo_finds_glomeruli_and_podocytes(tmp_path: Path) -> None:
     assert pixels["Glomerulus"]["dice"] > 0.7
     bundle = load_bundle(DEMONSTRATION)
     assert bundle.provenance["recipe"]["name"] == "kidney-podocytes"
-    assert bundle.within is not None
-    assert bundle.within.provenance["recipe"]["name"] == "demo"
+    assert bundle.parent is not None
+    assert bundle.parent.provenance["recipe"]["name"] == "demo"
     assert SPEC.seed > 1000, "no seed of the slides that the model was trained on"
 
 

@@ -29,7 +29,7 @@ from wsiseg.selection.select import Roi, Selection
 from wsiseg.slides.memory import MemoryBackend
 from wsiseg.slides.slide import Slide
 from wsiseg.stores.labels import LabelMap
-from wsiseg.stores.objects import objects_of
+from wsiseg.usage import Postprocessing
 
 CLASSES = ClassMap(("Background", "A", "B"))
 USAGE = Usage(mpp=2.0, tile=64, overlap=16, batch=3)
@@ -228,7 +228,7 @@ def test_a_read_error_in_one_tile_loses_nothing_finished(slide: Slide, tmp_path:
 
 def test_whole_objects_have_the_class_of_most_of_their_pixels(slide: Slide, tmp_path: Path) -> None:
     """Joined whatever their classes, and painted again: the map's objects, each of one class."""
-    whole = replace(BUNDLE, usage=replace(USAGE, whole_objects=True))
+    whole = replace(BUNDLE, usage=replace(USAGE, postprocessing=Postprocessing(whole_objects=True)))
     predict_slide(slide, whole, ColourRule(), PredictOptions(tmp_path / "whole.geojson", tmp_path / "labels.zarr"))
     labels = LabelMap(tmp_path / "labels.zarr")
     pixels = labels.read(labels.frame.box)
@@ -251,7 +251,7 @@ def test_large_objects_are_looked_at_in_strips(
     """And come to the same class and score."""
     predict_slide(slide, BUNDLE, ColourRule(), PredictOptions(tmp_path / "out.geojson", tmp_path / "labels.zarr"))
     labels = LabelMap(tmp_path / "labels.zarr")
-    before = list(objects_of(labels, whole_objects=whole))
+    before = list(labels.objects(Postprocessing(whole_objects=whole)))
     assert max(r.polygon.envelope.area for r in before) / 4 > 200
     monkeypatch.setattr("wsiseg.stores.objects.STRIP_PX", 200)
-    assert list(objects_of(labels, whole_objects=whole)) == before
+    assert list(labels.objects(Postprocessing(whole_objects=whole))) == before

@@ -17,21 +17,26 @@ from wsiseg.bundle import ModelBundle, Usage, load_bundle, save_bundle
 from wsiseg.classes import ClassMap, joined
 from wsiseg.errors import BundleError, ClassError
 from wsiseg.evaluation.compare import compare_files
-from wsiseg.export import Tracing, export
-from wsiseg.inference.cascade import predict_within, regions_file
+from wsiseg.export import export
+from wsiseg.inference.cascade import parent_file, predict_cascade
 from wsiseg.inference.predict import PredictOptions, predict_slide
 from wsiseg.nets.segmentation import Architecture, SegmentationNet
 from wsiseg.slides.memory import MemoryBackend
 from wsiseg.slides.slide import Slide
+from wsiseg.usage import Postprocessing
 from wsiseg.viewer.outlines import OutlineLayer
 from wsiseg.viewer.scene import open_scene
 
 PLAIN = Architecture("none", 2, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 COARSE = ModelBundle(
-    "islands", ClassMap(("Background", "Island")), Usage(4.0, 64, 16, 2, min_hole_um2=900), PLAIN, "0" * 64
+    "islands",
+    ClassMap(("Background", "Island")),
+    Usage(4.0, 64, 16, 2, postprocessing=Postprocessing(min_hole_um2=900)),
+    PLAIN,
+    "0" * 64,
 )
 FINE = ModelBundle(
-    "dots", ClassMap(("Background", "Dot")), Usage(1.0, 64, 16, 2, within_margin_um=4.0), PLAIN, "1" * 64
+    "dots", ClassMap(("Background", "Dot")), Usage(1.0, 64, 16, 2, parent_margin_um=4.0), PLAIN, "1" * 64
 )  # fmt: skip
 ISLAND, DOT, TISSUE = (190, 60, 160), (30, 130, 160), (200, 140, 170)
 
@@ -76,28 +81,28 @@ def slide() -> Slide:
 def test_dots_are_found_on_islands_alone(slide: Slide, tmp_path: Path) -> None:
     job, everywhere = PredictOptions(tmp_path / "out.geojson"), dots()
     fine = dots()
-    result = predict_within(slide, (COARSE, islands()), (FINE, fine), job)
+    result = predict_cascade(slide, (COARSE, islands()), (FINE, fine), job)
     found = read_annotations(job.out)
     assert Counter(r.label for r in found.polygons) == {"Dot": 3, "Island": 2}
     assert result.objects == 5
     shape = union_all([r.polygon for r in found.polygons if r.label == "Island"])
     assert all(shape.contains(r.polygon) for r in found.polygons if r.label == "Dot")
     assert found.properties["wsiseg"]["first"]["model"]["name"] == "islands"
-    assert Counter(r.label for r in read_annotations(regions_file(job.out)).polygons) == {"Island": 2}
+    assert Counter(r.label for r in read_annotations(parent_file(job.out)).polygons) == {"Island": 2}
     predict_slide(slide, FINE, everywhere, PredictOptions(tmp_path / "all.geojson"))
     assert fine.pixels < 0.5 * everywhere.pixels
-    again = predict_within(slide, (COARSE, islands()), (FINE, dots()), job)
+    again = predict_cascade(slide, (COARSE, islands()), (FINE, dots()), job)
     assert (again.objects, again.already) == (5, True)
 
 
 def test_the_file_of_two_models_knows_the_classes_of_both(slide: Slide, tmp_path: Path) -> None:
     out = tmp_path / "out.geojson"
-    predict_within(slide, (COARSE, islands()), (FINE, dots()), PredictOptions(out))
+    predict_cascade(slide, (COARSE, islands()), (FINE, dots()), PredictOptions(out))
     assert read_annotations(out).classes == joined(COARSE.classes, FINE.classes)
     found, classes = compare_files(slide, out, out, 1.0)
     assert classes.names == ("Background", "Island", "Dot")
     assert (len(found.any_object.found), found.any_object.missed, found.any_object.unmatched) == (5, (), ())
-    export(out, tmp_path / "again.geojson", Tracing())
+    export(out, tmp_path / "again.geojson")
     assert Counter(r.label for r in read_annotations(tmp_path / "again.geojson").polygons) == {"Dot": 3, "Island": 2}
     layer = next(layer for layer in open_scene(slide, [out]).layers if isinstance(layer, OutlineLayer))
     colours = dict(zip(layer.palette.names, layer.palette.colours, strict=True))
@@ -108,24 +113,24 @@ def test_the_file_of_two_models_knows_the_classes_of_both(slide: Slide, tmp_path
 @pytest.mark.parametrize("stop", [0, 3])
 def test_stopped_within_the_fine_model_it_goes_on_to_the_same_bytes(slide: Slide, tmp_path: Path, stop: int) -> None:
     whole, broken = PredictOptions(tmp_path / "whole.geojson"), PredictOptions(tmp_path / "broken.geojson")
-    predict_within(slide, (COARSE, islands()), (FINE, dots()), whole)
+    predict_cascade(slide, (COARSE, islands()), (FINE, dots()), whole)
 
     def interrupt(call: int) -> None:
         if call == stop:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        predict_within(slide, (COARSE, islands()), (FINE, dots(interrupt)), broken)
+        predict_cascade(slide, (COARSE, islands()), (FINE, dots(interrupt)), broken)
     assert not broken.out.exists()
     coarse = islands()
-    predict_within(slide, (COARSE, coarse), (FINE, dots()), broken)
+    predict_cascade(slide, (COARSE, coarse), (FINE, dots()), broken)
     assert coarse.calls == 0
     assert broken.out.read_bytes() == whole.out.read_bytes()
 
 
 def test_where_nothing_is_found_first_the_result_is_empty(slide: Slide, tmp_path: Path) -> None:
     fine = dots()
-    result = predict_within(
+    result = predict_cascade(
         slide, (COARSE, Rule("islands", 1, 0)), (FINE, fine), PredictOptions(tmp_path / "out.geojson")
     )
     assert (result.objects, fine.calls) == (0, 0)
@@ -135,7 +140,7 @@ def test_where_nothing_is_found_first_the_result_is_empty(slide: Slide, tmp_path
 def test_two_models_may_not_name_a_class_alike(slide: Slide, tmp_path: Path) -> None:
     other = replace(FINE, classes=COARSE.classes)
     with pytest.raises(ClassError, match="'Island'"):
-        predict_within(slide, (COARSE, islands()), (other, dots()), PredictOptions(tmp_path / "out.geojson"))
+        predict_cascade(slide, (COARSE, islands()), (other, dots()), PredictOptions(tmp_path / "out.geojson"))
     assert not (tmp_path / "out.geojson").exists()
 
 
@@ -151,11 +156,11 @@ def test_a_bundle_brings_the_model_before_it(tmp_path: Path) -> None:
     net = SegmentationNet(Architecture("resnet18", 2, (0.5,) * 3, (0.5,) * 3, 16))
     about: dict[str, Any] = {"classes": COARSE.classes, "provenance": {}, "metrics": {}}
     save_bundle(tmp_path / "first", net, name="islands", usage=COARSE.usage, **about)
-    save_bundle(tmp_path / "pair", net, name="dots", usage=FINE.usage, within=tmp_path / "first", **about)
+    save_bundle(tmp_path / "pair", net, name="dots", usage=FINE.usage, parent=tmp_path / "first", **about)
     pair = load_bundle(tmp_path / "pair")
-    assert pair.within is not None
-    assert (pair.within.name, pair.within.usage) == ("islands", COARSE.usage)
-    assert load_bundle(tmp_path / "first").within is None
+    assert pair.parent is not None
+    assert (pair.parent.name, pair.parent.usage) == ("islands", COARSE.usage)
+    assert load_bundle(tmp_path / "first").parent is None
     with pytest.raises(BundleError, match="no model bundle"):
-        save_bundle(tmp_path / "other", net, name="dots", usage=FINE.usage, within=tmp_path / "gone", **about)
+        save_bundle(tmp_path / "other", net, name="dots", usage=FINE.usage, parent=tmp_path / "gone", **about)
     assert not (tmp_path / "other").exists()

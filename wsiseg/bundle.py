@@ -3,9 +3,11 @@
     BUNDLE/
       model.json            what it is: classes, µm/px, tile, architecture, provenance, metrics
       weights.safetensors   the network's weights; their SHA-256 stands in model.json
-      within/               perhaps another bundle, whose objects are found first: this one works only inside them
+      parent/               in a cascade, another bundle: the model whose objects this one works inside
 
-Nothing in a bundle is ever executed; no pickle is loaded.
+Nothing in a bundle is ever executed, no pickle is loaded, and nothing in it makes the program use the network. Every
+field is checked by type and range when the bundle is read, and the weights must be finite numbers: a damaged bundle is
+an error and never an empty result. Bundles of version 0.1 (format 1, with the folder `within/`) are read as well.
 """
 
 from __future__ import annotations
@@ -13,56 +15,29 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from wsiseg import __version__
 from wsiseg.atomic import translate_os_errors
-from wsiseg.classes import ClassMap
-from wsiseg.errors import BundleError
+from wsiseg.classes import IGNORE, ClassMap
+from wsiseg.errors import BundleError, ClassError
+from wsiseg.json_text import read_json
 from wsiseg.nets.segmentation import Architecture, SegmentationNet
+from wsiseg.usage import STRICT, Usage, explain
 
-FORMAT = 1
-RENAMED = {"object_above": "foreground_threshold", "separate_um": "split_distance_um"}  # keys of version 0.1
+__all__ = ["ModelBundle", "Usage", "load_bundle", "save_bundle"]
 
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """How the network is to be used.
-
-    Attributes:
-        mpp: µm/px it was trained at
-        tile: px, width of the tiles it is given
-        overlap: px that neighbouring tiles share
-        batch: tiles in one forward pass; fixed, because results can depend on it in their last bits
-        min_object_um2: smaller objects are left out
-        min_hole_um2: smaller holes are filled
-        foreground_threshold: probability of all classes but background together above which they win; see
-            `wsiseg.inference.blend.to_labels`
-        flips: take the mean over four flips of each tile
-        whole_objects: touching pixels of several classes are one object, see `wsiseg.stores.objects.objects_of`
-        split_distance_um: touching objects are taken apart, see `wsiseg.annotations.split.split_touching`
-        within_margin_um: around the objects of the bundle's `within`
-        scaled_decoding: it learnt from pixels that the decoder may have shrunk, see `wsiseg.slides.slide.Slide`
-    """
-
-    mpp: float
-    tile: int = 512
-    overlap: int = 128
-    batch: int = 4
-    min_object_um2: float = 0.0
-    min_hole_um2: float = 0.0
-    foreground_threshold: float | None = None
-    flips: bool = False
-    whole_objects: bool = False
-    split_distance_um: float = 0.0
-    within_margin_um: float = 8.0
-    scaled_decoding: bool = True
+FORMAT = 2
+READABLE = (1, 2)
+PARENTS = ("parent", "within")  # folders of the parent model: today's name, and that of format 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,13 +47,14 @@ class ModelBundle:
     Attributes:
         name: for people
         classes: labels the network gives
-        usage: µm/px, tile and the like
+        usage: µm/px, tile and the like, and how its label maps become objects
         architecture: how to build the network
         weights_sha256: of weights.safetensors
         provenance: recipe, slides, versions, steps, …
         metrics: name -> value on the validation slides
         path: the folder it was read from
-        within: the model whose objects are found first; None: it works wherever there is tissue
+        parent: in a cascade, the model whose objects are found first, and inside which this one works; None: it works
+            wherever there is tissue
     """
 
     name: str
@@ -89,12 +65,12 @@ class ModelBundle:
     provenance: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
     path: Path | None = None
-    within: ModelBundle | None = None
+    parent: ModelBundle | None = None
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What decides its results, for manifests."""
-        about = _to_json(self)
+        """What decides its results, for manifests, as JSON values."""
+        about = self.to_json()
         return {k: about[k] for k in ("name", "weights_sha256", "classes", "usage", "architecture")}
 
     def with_batch(self, most: int) -> ModelBundle:
@@ -105,7 +81,7 @@ class ModelBundle:
         """The network with its weights, in eval mode, on the CPU.
 
         Raises:
-            BundleError: the weights are missing, damaged or do not fit the architecture
+            BundleError: the weights are missing, damaged, no finite numbers, or do not fit the architecture
         """
         assert self.path is not None
         file = self.path / "weights.safetensors"
@@ -113,38 +89,116 @@ class ModelBundle:
             if _sha256(file) != self.weights_sha256:
                 raise BundleError(f"{file} is not the file that model.json describes: copy the bundle anew.")
             state = load_file(file)
+            bad = _not_finite(state)
+            if bad:
+                raise BundleError(
+                    f"The weights in {self.path} are not all finite numbers ({bad}): its training has diverged, so "
+                    "take another model."
+                )
             net = SegmentationNet(self.architecture)
             net.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in state.items()})
         except (OSError, SafetensorError, RuntimeError) as error:
             raise BundleError(f"The weights in {self.path} cannot be used: {_first_line(error)}.") from error
         return net.eval().requires_grad_(False)
 
+    def to_json(self) -> dict[str, Any]:
+        """What is written to model.json."""
+        return {
+            "format": FORMAT,
+            "wsiseg": __version__,
+            "name": self.name,
+            "classes": self.classes.to_json(),
+            "usage": self.usage.to_json(),
+            "architecture": self.architecture.to_json(),
+            "weights_sha256": self.weights_sha256,
+            "metrics": self.metrics,
+            "provenance": self.provenance,
+        }
+
+    @classmethod
+    def from_json(cls, value: Any, path: Path | None = None, parent: ModelBundle | None = None) -> ModelBundle:
+        """The inverse of `to_json`, which reads format 1 as well.
+
+        Raises:
+            BundleError: the format or the architecture is unknown to this version
+            ValueError, ClassError: a field is missing, of a wrong type or out of range
+        """
+        if not isinstance(value, Mapping):
+            raise ValueError("it is no table of keys and values")
+        stated = value.get("format")
+        if type(stated) is not int or stated not in READABLE:
+            raise BundleError(
+                f"The bundle {path or ''} has format {str(stated)[:20]}, this version reads {READABLE[-1]}: update wsiseg."
+            )
+        try:
+            known = _Description.model_validate({key: value[key] for key in _Description.model_fields if key in value})
+        except ValidationError as error:
+            raise ValueError(explain(error, "")) from error
+        indices = [row.index for row in known.classes if row.index != IGNORE]
+        if sorted(indices) != list(range(len(indices))):
+            raise ValueError(f"the classes must be numbered 0, 1, 2, …, not {', '.join(map(str, indices[:8]))}")
+        classes = ClassMap.from_json([row.model_dump() for row in known.classes])
+        architecture = Architecture.from_json(known.architecture)
+        if architecture.classes != len(classes):
+            raise ValueError(f"its network has {architecture.classes} classes, and {len(classes)} are named")
+        return cls(
+            known.name, classes, Usage.from_json(known.usage), architecture, known.weights_sha256, known.provenance,
+            known.metrics, path, parent,
+        )  # fmt: skip
+
+
+class _ClassRow(BaseModel):
+    """One class of model.json."""
+
+    model_config = ConfigDict(**STRICT)
+    index: Annotated[int, Field(ge=0, le=IGNORE)]
+    name: Annotated[str, Field(max_length=200)]
+    color: Annotated[list[Annotated[int, Field(ge=0, le=255)]], Field(min_length=3, max_length=3)] = [255, 255, 255]
+
+
+class _Description(BaseModel):
+    """The types of model.json; usage and architecture are checked by the values that they become."""
+
+    model_config = ConfigDict(**STRICT)
+    name: Annotated[str, Field(min_length=1, max_length=200)]
+    classes: list[_ClassRow]
+    usage: dict[str, Any]
+    architecture: dict[str, Any]
+    weights_sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+    metrics: dict[str, float]
+    provenance: dict[str, Any]
+
 
 def load_bundle(path: Path) -> ModelBundle:
-    """Read a bundle's description (the weights are read by `network`).
+    """Read a bundle's description (the weights are read by `network`), and that of its parent model.
 
     Raises:
         BundleError: there is no bundle, or it is damaged, or a later version made it
     """
+    path = Path(path)
+    parent = _parent_of(path)
+    first = None if parent is None else _load(parent)
+    if parent is not None and _parent_of(parent) is not None:
+        raise BundleError(f"The parent model in {path} has a parent model itself: a cascade has two models.")
+    return _load(path, first)
+
+
+def _parent_of(path: Path) -> Path | None:
+    return next((path / name for name in PARENTS if (path / name).exists()), None)
+
+
+def _load(path: Path, parent: ModelBundle | None = None) -> ModelBundle:
     try:
-        value = json.loads((Path(path) / "model.json").read_text(encoding="utf-8"))
-        if value["format"] != FORMAT:
-            raise BundleError(f"The bundle {path} has format {value['format']}, this version reads {FORMAT}.")
-        return ModelBundle(
-            name=value["name"],
-            classes=ClassMap.from_json(value["classes"]),
-            usage=Usage(**{RENAMED.get(key, key): known for key, known in value["usage"].items()}),
-            architecture=Architecture.from_json(value["architecture"]),
-            weights_sha256=value["weights_sha256"],
-            provenance=value["provenance"],
-            metrics=value["metrics"],
-            path=Path(path),
-            within=load_bundle(Path(path) / "within") if (Path(path) / "within").exists() else None,
-        )
+        return ModelBundle.from_json(read_json(path / "model.json"), path, parent)
     except (FileNotFoundError, NotADirectoryError):
-        raise BundleError(f"There is no model bundle at {path}: `wsiseg train` writes one to RUN/model.") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise BundleError(f"The bundle {path} is damaged ({error}): copy or train it anew.") from error
+        raise BundleError(
+            f"There is no model bundle at {path}: `wsiseg train` writes one to RUN/model, and `wsiseg models` lists "
+            "those that come along."
+        ) from None
+    except (OSError, ValueError, ClassError) as error:
+        raise BundleError(
+            f"The bundle {path} is damaged ({_first_line(error)}): copy it or train the model anew."
+        ) from error
 
 
 def save_bundle(
@@ -157,7 +211,7 @@ def save_bundle(
     provenance: dict[str, Any],
     metrics: dict[str, float],
     half: bool = False,
-    within: Path | None = None,
+    parent: Path | None = None,
 ) -> ModelBundle:
     """Write a bundle, replacing one that is there; it appears whole or not at all.
 
@@ -166,16 +220,27 @@ def save_bundle(
         net: the network
         name, classes, usage, provenance, metrics: see `ModelBundle`
         half: store the weights in 16 bits, for small files
-        within: a bundle to be copied into this one
+        parent: a bundle to be copied into this one, as the first model of a cascade
 
     Raises:
-        BundleError: there is no bundle at `within`
+        BundleError: the weights are not finite numbers, so that the run has diverged, or there is no bundle at `parent`
+        OutputError: the place cannot be written
     """
-    first = None if within is None else load_bundle(within)
+    first = None if parent is None else load_bundle(parent)
+    if first is not None and first.parent is not None:
+        raise BundleError(f"The model in {parent} has a parent model itself: a cascade has two models.")
     fresh = path.with_name(path.name + ".partial")
     state = {k: v.detach().cpu().contiguous() for k, v in net.state_dict().items()}
     if half:
         state = {k: v.to(torch.float16) if v.is_floating_point() else v for k, v in state.items()}
+    bad = _not_finite(state)
+    if bad:
+        reason = (
+            "the largest do not fit 16 bits, so leave half_weights out"
+            if half and not _not_finite(net.state_dict())
+            else "the training has diverged, so lower the learning_rate and start anew (--overwrite)"
+        )
+        raise BundleError(f"The model is not saved, for its weights are not all finite numbers ({bad}): {reason}.")
     with translate_os_errors(path):
         shutil.rmtree(fresh, ignore_errors=True)
         fresh.mkdir(parents=True)
@@ -183,28 +248,18 @@ def save_bundle(
         (fresh / "weights.safetensors").chmod(0o644)  # safetensors lets only the owner read
         digest = _sha256(fresh / "weights.safetensors")
         bundle = ModelBundle(name, classes, usage, net.architecture, digest, provenance, metrics, path, first)
-        if within is not None:
-            shutil.copytree(within, fresh / "within")
-        text = json.dumps(_to_json(bundle), indent=1, ensure_ascii=False)
+        if parent is not None:
+            shutil.copytree(parent, fresh / PARENTS[0])
+        text = json.dumps(bundle.to_json(), indent=1, ensure_ascii=False)
         (fresh / "model.json").write_text(text + "\n", encoding="utf-8")
         shutil.rmtree(path, ignore_errors=True)
         fresh.rename(path)
     return bundle
 
 
-def _to_json(bundle: ModelBundle) -> dict[str, Any]:
-    usage = bundle.usage
-    return {
-        "format": FORMAT,
-        "wsiseg": __version__,
-        "name": bundle.name,
-        "classes": bundle.classes.to_json(),
-        "usage": {k: getattr(usage, k) for k in usage.__slots__},
-        "architecture": bundle.architecture.to_json(),
-        "weights_sha256": bundle.weights_sha256,
-        "metrics": bundle.metrics,
-        "provenance": bundle.provenance,
-    }
+def _not_finite(state: Mapping[str, torch.Tensor]) -> str:
+    """The first tensor with a NaN or an infinity; empty where there is none."""
+    return next((k for k, v in state.items() if v.is_floating_point() and not bool(torch.isfinite(v).all())), "")
 
 
 def _sha256(file: Path) -> str:

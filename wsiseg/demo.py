@@ -17,7 +17,7 @@ from wsiseg.bundle import load_bundle
 from wsiseg.evaluation.evaluate import evaluate_slide, render, summary
 from wsiseg.evaluation.measurements import MeasuredPair, compare_measurements, measure_pair
 from wsiseg.geometry import Box
-from wsiseg.inference.cascade import predict_within
+from wsiseg.inference.cascade import predict_cascade
 from wsiseg.inference.engines import make_engine
 from wsiseg.inference.predict import PredictOptions
 from wsiseg.measure.files import MeasureOptions
@@ -50,7 +50,7 @@ def run_demo(out: Path, *, device: str, engine: str, say: Callable[[str], None],
     with translate_os_errors(out):
         out.mkdir(parents=True, exist_ok=True)
     fine = load_bundle(DEMONSTRATION)
-    coarse = fine.within
+    coarse = fine.parent
     assert coarse is not None, "the demonstration is a pair of models"
     slide_path, truth_path, prediction_path = out / "slide.svs", out / "truth.geojson", out / "prediction.geojson"
     say(f"Models: {coarse.name} and {fine.name}, for demonstration, trained on generated slides only.")
@@ -61,7 +61,7 @@ def run_demo(out: Path, *, device: str, engine: str, say: Callable[[str], None],
     say(f"{slide_path}: generated, {made.frame.width} × {made.frame.height} px at {made.frame.mpp:g} µm/px")
     with open_slide(slide_path) as slide:
         pair = (coarse, make_engine(coarse, engine, device)), (fine, make_engine(fine, engine, device))
-        result = predict_within(slide, *pair, PredictOptions(prediction_path, overwrite=True), report=report)
+        result = predict_cascade(slide, *pair, PredictOptions(prediction_path, overwrite=True), report=report)
         said = read_annotations(prediction_path).polygons
         found = evaluate_slide(slide.name, truth, said, CLASSES, slide.frame, slide.frame, match_um=MATCH_UM)
         figures = summary([found], CLASSES, MATCH_UM)

@@ -1,44 +1,28 @@
-"""The same outlines in another format: from a label map, or from a file that wsiseg wrote or reads."""
+"""The same objects in another format: from a label map, or from a file that wsiseg wrote or reads."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+from pydantic import ValidationError
 
 from wsiseg.annotations.formats import write_annotations
 from wsiseg.annotations.intake import take_in
 from wsiseg.annotations.polygon import LabelledPolygon, Written
 from wsiseg.errors import AnnotationError
 from wsiseg.geometry import Frame
-from wsiseg.stores.labels import LabelMap
-from wsiseg.stores.objects import objects_of
-
-
-@dataclass(frozen=True, slots=True)
-class Tracing:
-    """How a label map becomes outlines; for outlines that are there already only the default will do.
-
-    Attributes:
-        min_object_um2: smaller objects are left out
-        min_hole_um2: smaller holes are filled
-        simplify_um: detail of less than about its square goes; borders that objects share stay shared; 0 keeps the
-            exact edges of the pixels
-        whole_objects: touching pixels of several classes are one object, of the class that most of them have
-    """
-
-    min_object_um2: float = 0.0
-    min_hole_um2: float = 0.0
-    simplify_um: float = 0.0
-    whole_objects: bool = False
+from wsiseg.stores.prediction import is_label_map, read_prediction
+from wsiseg.usage import Postprocessing, explain
 
 
 def export(
     source: Path,
     out: Path,
-    tracing: Tracing,
     *,
+    postprocessing: Mapping[str, Any] | None = None,
     frame: Frame | None = None,
     class_of_rest: str | None = None,
     say: Callable[[str], None] = lambda line: None,
@@ -47,9 +31,10 @@ def export(
     """Write the objects of a label map or of an annotation file in the format that `out` names.
 
     Args:
-        source: a label map (.zarr) or annotations
+        source: a label map or an annotation file
         out: the file to write; its suffix chooses the format
-        tracing: for label maps
+        postprocessing: fields of `Postprocessing` that are to differ from the label map's own settings; None or empty
+            gives the same objects as in every other command
         frame: level 0 of the slide, which tables and COCO need and a file drawn by hand does not say
         class_of_rest: the class of all annotations that have none
         say: told what became of the annotations of a file
@@ -64,13 +49,13 @@ def export(
         OutputError: the place cannot be written
     """
     polygons: Iterable[LabelledPolygon]
-    if source.suffix == ".zarr":
-        labels = LabelMap(source)
-        manifest, classes, frame = labels.manifest, labels.classes, labels.level0
-        sizes = {key: getattr(tracing, key) for key in tracing.__slots__}
-        polygons, colours = objects_of(labels, **sizes), {}
+    if is_label_map(source):
+        found = read_prediction(source)
+        assert found.labels is not None
+        polygons = found.objects(_changed(found.labels.postprocessing, postprocessing or {}))
+        manifest, classes, colours, frame = dict(found.manifest), found.classes, {}, found.level0
     else:
-        if tracing != Tracing():
+        if postprocessing:
             raise AnnotationError(f"{source} holds outlines: only those of a label map can be sifted and simplified.")
         intake = take_in(source, all_planes=True, class_of_rest=class_of_rest)
         say(str(intake.summary))
@@ -78,13 +63,15 @@ def export(
         colours = dict(intake.annotations.colours)
         classes = replace(intake.annotations, polygons=intake.polygons).class_map()
         frame = intake.annotations.level0 or frame
-    properties = {"wsiseg": manifest, "slide": slide_name(manifest)} if manifest else None
+    assert classes is not None
+    properties = {"wsiseg": manifest} if manifest else None
     return write_annotations(
         out, polygons, classes=classes, properties=properties, frame=frame, colours=colours, **options
     )
 
 
-def slide_name(manifest: Mapping[str, Any]) -> str:
-    """The name of the slide that something was made from, where its manifest says it."""
-    slide = manifest.get("slide")
-    return str(slide.get("name", "")) if isinstance(slide, Mapping) else ""
+def _changed(own: Postprocessing, fields: Mapping[str, Any]) -> Postprocessing:
+    try:
+        return replace(own, **fields)
+    except ValidationError as error:
+        raise AnnotationError(f"The objects cannot be found so: {explain(error, '')}.") from error

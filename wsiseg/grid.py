@@ -84,6 +84,10 @@ class Grid:
         rows, cols = self.shape
         return (self[row, col] for row in range(rows) for col in range(cols))
 
+    def row_box(self, row: int) -> Box:
+        """The pixels of one row of keep boxes, over the frame's whole width."""
+        return Box(0, row * self.stride, self.frame.width, self.stride).overlap(self.frame.box)
+
     def cells(self, box: Box) -> Iterator[Tile]:
         """The tiles whose keep boxes meet the box, in grid order."""
         return self._between(box)

@@ -28,6 +28,7 @@ from wsiseg.errors import OutputError
 from wsiseg.grid import Grid
 from wsiseg.slides.slide import PART_PX, Slide
 from wsiseg.stores.tiles import REFERENCE, SHARD_BYTES
+from wsiseg.usage import Usage
 
 MIB = 2**20
 BASE = 900 * MIB  # bytes
@@ -91,12 +92,12 @@ def _tissue(slide: Slide) -> float:
 
 def _predicting(model: dict[str, Any], width_um: float, batch: int | None) -> float:
     """Bytes for a slide of this width, while this model works on it."""
-    usage, classes = model["usage"], len(ClassMap.from_json(model["classes"]))
-    tiles = min(usage["batch"], batch or usage["batch"]) * usage["tile"] ** 2  # px
-    scores = 4 * classes * tiles * ((FLIPS if usage["flips"] else 1) * LANES + 1)
-    width = width_um / usage["mpp"]  # px
-    shared = width * usage["overlap"] * 4 * (classes + 1)
-    rows = ROWS * width * (usage["tile"] - usage["overlap"]) * 2
+    usage, classes = Usage.from_json(model["usage"]), len(ClassMap.from_json(model["classes"]))
+    tiles = min(usage.batch, batch or usage.batch) * usage.tile**2  # px
+    scores = 4 * classes * tiles * ((FLIPS if usage.tta else 1) * LANES + 1)
+    width = width_um / usage.mpp  # px
+    shared = width * usage.overlap * 4 * (classes + 1)
+    rows = ROWS * width * (usage.tile - usage.overlap) * 2
     return float(tiles * (3 * (3 + LANES) + PER_PIXEL) + scores + shared + rows)
 
 

@@ -37,7 +37,7 @@ from wsiseg.evaluation.evaluate import SlideEvaluation, evaluate_slide
 from wsiseg.geometry import Box
 from wsiseg.grid import Grid
 from wsiseg.inference.blend import Blender
-from wsiseg.inference.engines.engine import averaged
+from wsiseg.inference.engines.engine import infer
 from wsiseg.inference.engines.torch import TorchEngine
 from wsiseg.nets.segmentation import SegmentationNet
 from wsiseg.progress import silent
@@ -190,11 +190,11 @@ def judge(row: SlideEntry, store: TileStore, recipe: Recipe, engine: TorchEngine
         part = tiles[i : i + usage.batch]
         images = [store.read(t.read) for t in part]
         images += [images[0]] * (usage.batch - len(part))
-        for tile, scores in zip(part, averaged(engine, np.stack(images), flips=usage.flips), strict=False):
+        for tile, scores in zip(part, infer(engine, np.stack(images), tta=usage.tta), strict=False):
             keep(tile.row)
             blender.add(tile, scores)
     keep(grid.shape[0])
-    sizes = {"min_area_um2": usage.min_object_um2, "min_hole_um2": usage.min_hole_um2}
+    sizes = {"min_area_um2": usage.postprocessing.min_object_um2, "min_hole_um2": usage.postprocessing.min_hole_um2}
     said: list[LabelledPolygon] = list(trace(iter([labels]), classes, grid.frame, level0, **sizes))
     assert row.annotations is not None
     truth = [r for r in read_annotations(row.annotations).polygons if r.label is not None]

@@ -31,7 +31,7 @@ from wsiseg.classes import IGNORE, ClassMap
 from wsiseg.data.slides import read_slides
 from wsiseg.evaluation.evaluate import SlideEvaluation, evaluate_slide, summary
 from wsiseg.geometry import Box
-from wsiseg.inference.cascade import predict_within, regions_file
+from wsiseg.inference.cascade import parent_file, predict_cascade
 from wsiseg.inference.engines import make_engine
 from wsiseg.inference.predict import PredictOptions, grid_for, predict_slide
 from wsiseg.pictures import draw_outlines, save_picture
@@ -168,7 +168,7 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     RESULTS.mkdir(parents=True, exist_ok=True)
     fine, single = load_bundle(args.pair), load_bundle(args.single)
-    coarse = fine.within
+    coarse = fine.parent
     assert coarse is not None, "the pair has no model within"
     engines = {b.name: make_engine(b) for b in (fine, single, coarse)}
     found: dict[str, dict[str, list[SlideEvaluation]]] = {}
@@ -183,9 +183,9 @@ def main() -> None:
                 job = PredictOptions(args.out / f"{row.name}.{way}.geojson")
                 if way == "pair":
                     pair = (coarse, engines[coarse.name]), (fine, engines[fine.name])
-                    seconds = timed(job.out, lambda: predict_within(slide, *pair, job))  # noqa: B023
+                    seconds = timed(job.out, lambda: predict_cascade(slide, *pair, job))  # noqa: B023
                     regions = buffer(
-                        read_annotations(regions_file(job.out)).polygons, fine.usage.within_margin_um, slide.frame
+                        read_annotations(parent_file(job.out)).polygons, fine.usage.parent_margin_um, slide.frame
                     )
                     px = inferred(slide, coarse, None) + inferred(slide, fine, regions)
                 else:

@@ -11,7 +11,8 @@ from wsiseg.errors import StoreError
 from wsiseg.geometry import Box, Frame
 from wsiseg.grid import Grid
 from wsiseg.stores import labels as module
-from wsiseg.stores.labels import LabelMap, LabelWriter, RowReader, row_box
+from wsiseg.stores.labels import LabelMap, LabelWriter
+from wsiseg.stores.objects import RowReader
 from wsiseg.stores.reservation import reserve
 
 GRID = Grid(Frame(1200, 900, 2.0), 256, 64)
@@ -38,11 +39,11 @@ def picture() -> np.ndarray:
 def write(path: Path, picture: np.ndarray, stop_before: int = 99) -> None:
     with reserve(path, manifest()) as folder:
         assert folder is not None
-        writer = LabelWriter(folder, manifest())
+        writer = LabelWriter(folder, GRID, ClassMap(("Background", "A", "B")), manifest())
         for row in range(writer.rows_done, GRID.shape[0]):
             if row == stop_before:
                 raise KeyboardInterrupt
-            part = picture[row_box(GRID, row).slices]
+            part = picture[GRID.row_box(row).slices]
             writer.write_row(row, part, part * 100)
         writer.finish()
 
@@ -72,7 +73,7 @@ def test_rows_that_are_kept_give_the_same_boxes() -> None:
 
     def read(row: int) -> np.ndarray:
         asked.append(row)
-        return whole[row_box(grid, row).slices]
+        return whole[grid.row_box(row).slices]
 
     rows = RowReader(read, grid)
     for y in np.sort(rng.integers(-9, 240, 200)):

@@ -67,7 +67,7 @@ def write_labels(path: Path) -> Path:
     score = np.where(labels > 0, 50 + x * 200 // grid.frame.width, 0).astype(np.uint8)
     with reserve(path, manifest) as folder:
         assert folder is not None
-        writer = LabelWriter(folder, manifest)
+        writer = LabelWriter(folder, grid, CLASSES, manifest)
         for row in range(grid.shape[0]):
             rows = slice(row * grid.stride, (row + 1) * grid.stride)
             writer.write_row(row, labels[rows], score[rows])

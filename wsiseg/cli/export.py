@@ -18,15 +18,22 @@ PATH = click.Path(path_type=Path)
     "--out", type=PATH, required=True, metavar="FILE",
     help=".geojson, .geojson.gz, .xml (ImageScope), .csv, .parquet or .coco.json.",
 )  # fmt: skip
-@click.option("--min-object", type=float, default=0.0, metavar="µM²", help="Leave smaller objects of a label map out.")
-@click.option("--min-hole", type=float, default=0.0, metavar="µM²", help="Fill smaller holes of a label map.")
 @click.option(
-    "--simplify", type=float, default=0.0, metavar="µM",
+    "--min-object", type=float, metavar="µM²",
+    help="Leave smaller objects of a label map out, instead of those that its model leaves out.",
+)  # fmt: skip
+@click.option(
+    "--min-hole", type=float, metavar="µM²",
+    help="Fill smaller holes of a label map, instead of those that its model fills.",
+)  # fmt: skip
+@click.option(
+    "--simplify", type=float, metavar="µM",
     help="Simplify the outlines of a label map; borders that objects share stay shared.",
 )  # fmt: skip
 @click.option(
-    "--whole-objects", is_flag=True,
-    help="Pixels of a label map that touch are one object, of the class that most of them have.",
+    "--whole-objects/--parts", default=None,
+    help="Touching pixels of a label map are one object, of the class that most of them have, or one for each class; "
+    "as its model does it when left out.",
 )  # fmt: skip
 @click.option(
     "--kind", type=click.Choice(["auto", "annotation", "detection"]), metavar="KIND",
@@ -39,11 +46,11 @@ PATH = click.Path(path_type=Path)
 @class_option
 @max_input_option
 def export(
-    source: Path, out: Path, min_object: float, min_hole: float, simplify: float, whole_objects: bool,
-    kind: str | None, legacy: bool, slide: Path | None, slide_mpp: float | None, class_of_rest: str | None,
+    source: Path, out: Path, min_object: float | None, min_hole: float | None, simplify: float | None,
+    whole_objects: bool | None, kind: str | None, legacy: bool, slide: Path | None, slide_mpp: float | None,
+    class_of_rest: str | None,
 ) -> None:  # fmt: skip
     """Write the outlines of SOURCE, a label map or an outline file, in another format."""
-    from wsiseg.export import Tracing
     from wsiseg.export import export as convert
     from wsiseg.slides.open import open_slide
 
@@ -51,9 +58,12 @@ def export(
     if slide is not None:
         with open_slide(slide, mpp=slide_mpp) as opened:
             frame = opened.frame
+    given = (min_object, min_hole, simplify, whole_objects)
+    fields = ("min_object_um2", "min_hole_um2", "simplify_um", "whole_objects")
+    changed = {field: value for field, value in zip(fields, given, strict=True) if value is not None}
     options = {name: value for name, value in (("kind", kind), ("legacy", legacy)) if value}
     written = convert(
-        source, out, Tracing(min_object, min_hole, simplify, whole_objects), frame=frame, class_of_rest=class_of_rest,
+        source, out, postprocessing=changed, frame=frame, class_of_rest=class_of_rest,
         say=partial(click.echo, err=True), **options,
     )  # fmt: skip
     click.echo(f"{out}: {written}")

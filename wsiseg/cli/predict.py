@@ -52,7 +52,7 @@ def predict(
 ) -> None:  # fmt: skip
     """Outline the objects of a slide; the file opens in QuPath."""
     from wsiseg.bundle import load_bundle
-    from wsiseg.inference.cascade import predict_within, regions_file
+    from wsiseg.inference.cascade import parent_file, predict_cascade
     from wsiseg.inference.engines import make_engine
     from wsiseg.inference.predict import PredictOptions, predict_slide
     from wsiseg.memory import fitting_batch
@@ -73,7 +73,7 @@ def predict(
         selection=Selection(not no_tissue, exclude_artefacts, None if roi is None else Roi.read(roi)),
         overwrite=overwrite,
     )
-    first = load_bundle(within_model) if within_model is not None else bundle.within
+    first = load_bundle(within_model) if within_model is not None else bundle.parent
     scaled = bundle.usage.scaled_decoding and not full_decoding
     opening = open_slide(slide, mpp=slide_mpp, scaled_decoding=scaled)
     with opening as opened, progress_bar("Predicting", "tiles", quiet, log_json) as report:
@@ -87,8 +87,8 @@ def predict(
             result = predict_slide(opened, bundle, fine, job, report=report)
         else:
             pair = (first, make_engine(first, engine, device)), (bundle, fine)
-            result = predict_within(opened, *pair, job, report=report)
-            click.echo(f"{regions_file(job.out)}: what {first.name!r} found", err=True)
+            result = predict_cascade(opened, *pair, job, report=report)
+            click.echo(f"{parent_file(job.out)}: what {first.name!r} found", err=True)
     kept = f", label map in {labels}" if labels is not None else ""
     click.echo(f"{job.out}: {result.objects} outlines{kept}" + (" (already there)" if result.already else ""))
     if not quiet:

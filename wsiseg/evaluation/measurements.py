@@ -15,12 +15,10 @@ from numpy.typing import NDArray
 from wsiseg.atomic import atomic_write
 from wsiseg.evaluation.agreement import Agreement, agreement
 from wsiseg.evaluation.evaluate import MATCH_IOU, Matches, match_objects
-from wsiseg.measure.files import MeasureOptions, Read, measure_read, read_all, tissue_context_of
+from wsiseg.measure.files import MeasureOptions, measure_read, read_all, tissue_context_of
 from wsiseg.measure.objects import Measured
 from wsiseg.measure.profiles import compared_columns
 from wsiseg.slides.slide import Slide
-from wsiseg.stores.labels import LabelMap
-from wsiseg.stores.objects import objects_of
 
 # The table whose rows are matched one by one, and the one that sums up a slide.
 MATCHED = {"generic": "objects", "kidney": "glomeruli"}
@@ -58,23 +56,16 @@ def measure_pair(slide: Slide, reference: Path, prediction: Path, options: Measu
     Args:
         slide: for its µm/px and its tissue
         reference: annotations
-        prediction: outlines, or a label map (.zarr)
+        prediction: annotations, or a label map
         options: class names count for both sides; a class needs to be known to one of them
 
     Raises:
         AnnotationError, MismatchError, ClassError, GeometryError: as `wsiseg.measure.files.measure_files`
     """
-    sides = read_all([reference], slide.frame), _prediction(prediction, slide)
+    sides = read_all([reference], slide.frame), read_all([prediction], slide.frame)
     known = sides[0].known | sides[1].known
     place = tissue_context_of(slide, options)
     return MeasuredPair.of(*(measure_read(side, place, options, known) for side in sides))
-
-
-def _prediction(path: Path, slide: Slide) -> Read:
-    if path.suffix != ".zarr":
-        return read_all([path], slide.frame)
-    labels = LabelMap(path)
-    return Read(tuple(objects_of(labels)), labels.classes, frozenset(labels.classes.names[1:]))
 
 
 def compare_measurements(pairs: Sequence[MeasuredPair]) -> dict[str, Any]:

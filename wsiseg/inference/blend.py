@@ -14,7 +14,6 @@ from numba import njit
 
 from wsiseg.geometry import Box
 from wsiseg.grid import Grid, Tile
-from wsiseg.stores.labels import row_box
 
 
 def tile_weights(grid: Grid) -> np.ndarray:
@@ -144,7 +143,7 @@ class Blender:
         best, score = _decided(sums, weights, self._object_above)
         stride = self.grid.stride
         for row in range(max(box.y // stride, self.next_row), -(-box.bottom // stride)):
-            band = row_box(self.grid, row)
+            band = self.grid.row_box(row)
             if row not in self._bands:
                 self._bands[row] = np.zeros(band.shape, np.uint8), np.zeros(band.shape, np.uint8)
             inside = box.overlap(band)
@@ -164,6 +163,6 @@ class Blender:
             # What waited for tiles that were left out.
             for block in [block for block in self._sums if block[0] <= 2 * (row + 1)]:
                 self._settle(self._block(*block), *self._sums.pop(block))
-            band = row_box(self.grid, row).shape
+            band = self.grid.row_box(row).shape
             yield row, *self._bands.pop(row, (np.zeros(band, np.uint8), np.zeros(band, np.uint8)))
             self.next_row += 1

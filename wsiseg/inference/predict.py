@@ -1,4 +1,4 @@
-"""From a slide and a bundle to a label map and outlines."""
+"""From a slide and a bundle to a label map and objects."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ import shutil
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
-from itertools import chain
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,20 +15,20 @@ import numpy as np
 
 from wsiseg import __version__
 from wsiseg.annotations.formats import file_hash, read_annotations, write_annotations
-from wsiseg.annotations.polygon import Annotations
 from wsiseg.bundle import ModelBundle
-from wsiseg.classes import ClassMap, joined
+from wsiseg.classes import ClassMap
 from wsiseg.errors import AnnotationError, BundleError, MismatchError
 from wsiseg.geometry import Box
 from wsiseg.grid import Grid, Tile
 from wsiseg.inference.blend import Blender
-from wsiseg.inference.engines.engine import Engine, averaged
+from wsiseg.inference.engines.engine import Engine, infer
 from wsiseg.progress import Progress, Report, silent
 from wsiseg.selection.select import Masks, Selection
 from wsiseg.slides.slide import Slide
-from wsiseg.stores.labels import FORMAT, LabelMap, LabelWriter, row_box
-from wsiseg.stores.objects import objects_of
+from wsiseg.stores.labels import FORMAT, PARENT, LabelMap, LabelWriter
+from wsiseg.stores.prediction import read_prediction
 from wsiseg.stores.reservation import Manifest, differences, reserve
+from wsiseg.usage import Usage
 
 Read = Callable[[Box], np.ndarray]  # a box of the grid's frame -> (h, w, 3) uint8
 
@@ -62,14 +61,31 @@ def predict_manifest(
     }
 
 
+@dataclass(frozen=True, slots=True)
+class PredictionSpec:
+    """How the tiles of a slide become a label map.
+
+    Attributes:
+        grid: over the slide, at the µm/px of the model
+        classes: labels that the network gives
+        usage: batch, foreground threshold and the like
+    """
+
+    grid: Grid
+    classes: ClassMap
+    usage: Usage
+
+
 def predict_labels(
     read: Read,
     tiles: Sequence[Tile],
     engine: Engine,
+    spec: PredictionSpec,
     out: Path,
     manifest: Manifest,
     *,
     masks: Masks | None = None,
+    parent: Path | None = None,
     overwrite: bool = False,
     report: Report = silent,
 ) -> LabelMap:
@@ -79,35 +95,36 @@ def predict_labels(
         read: pixels of a box of the grid's frame (a slide's, or a TileStore's `read`)
         tiles: which tiles, in grid order
         engine: the network
+        spec: grid, classes and usage
         out: the label map's folder
-        manifest: see `predict_manifest`
+        manifest: what the map is made from, see `predict_manifest`; kept in it, and compared when it is continued
         masks: which pixels do not count; they become background
+        parent: annotation file with the parent model's objects, kept in the label map
         overwrite: replace a label map that was made from something else
         report: told how many tiles are done
 
     Raises:
+        BundleError: the network gives something other than finite numbers
         MismatchError, BusyError, OutputError, SlideError
     """
-    grid = Grid.from_json(manifest["grid"])
-    classes = ClassMap.from_json(manifest["classes"])
-    usage = manifest["model"]["usage"]
-    batch = int(usage["batch"])
+    grid, batch = spec.grid, spec.usage.batch
     with reserve(out, manifest, overwrite=overwrite) as folder:
         if folder is not None:
-            writer = LabelWriter(folder, manifest)
-            blender = Blender(grid, len(classes), writer.rows_done, foreground_threshold=usage["foreground_threshold"])
+            writer = LabelWriter(folder, grid, spec.classes, manifest)
+            threshold = spec.usage.foreground_threshold
+            blender = Blender(grid, len(spec.classes), writer.rows_done, foreground_threshold=threshold)
 
             def store(before: int) -> None:
                 for row, labels, score in blender.rows(before=before):
                     if masks is not None:
-                        blank = masks.blank(row_box(grid, row))
+                        blank = masks.blank(grid.row_box(row))
                         labels[blank] = score[blank] = 0
                     writer.write_row(row, labels, score)
 
             # Tiles of one row above still reach into the first row to do.
             first = next((i for i, t in enumerate(tiles) if t.row >= writer.rows_done - 1), len(tiles))
             batches = _batches(read, tiles, first // batch * batch, batch)
-            for i, scores in _scores(batches, engine, flips=usage["flips"]):
+            for i, scores in _scores(batches, engine, tta=spec.usage.tta):
                 for tile, values in zip(tiles[i : i + batch], scores, strict=False):  # the last batch is padded
                     if tile.row >= writer.rows_done - 1:
                         store(before=tile.row)
@@ -115,6 +132,8 @@ def predict_labels(
                 report(Progress(min(i + batch, len(tiles)), len(tiles)))
             store(before=grid.shape[0])
             writer.finish()
+            if parent is not None:
+                shutil.copyfile(parent, folder / PARENT)
     return LabelMap(out)
 
 
@@ -138,13 +157,13 @@ def _batches(read: Read, tiles: Sequence[Tile], start: int, batch: int) -> Itera
 
 
 def _scores(
-    batches: Iterator[tuple[int, np.ndarray]], engine: Engine, *, flips: bool
+    batches: Iterator[tuple[int, np.ndarray]], engine: Engine, *, tta: bool
 ) -> Iterator[tuple[int, np.ndarray]]:
     """(place of the first tile, what the engine says of its batch); one batch is blended while others are inferred."""
     with ThreadPoolExecutor(engine.streams) as pool:
         waiting: deque[tuple[int, Future[np.ndarray]]] = deque()
         for i, images in batches:
-            waiting.append((i, pool.submit(averaged, engine, images, flips=flips)))
+            waiting.append((i, pool.submit(_finite, engine, images, tta)))
             if len(waiting) > engine.streams:
                 first, scores = waiting.popleft()
                 yield first, scores.result()
@@ -153,15 +172,27 @@ def _scores(
             yield first, scores.result()
 
 
+def _finite(engine: Engine, images: np.ndarray, tta: bool) -> np.ndarray:
+    """What the engine says of a batch; BundleError where it is not all finite, for NaN would become background."""
+    scores = infer(engine, images, tta=tta)
+    if not np.isfinite(scores.sum()):  # a NaN or an infinity anywhere shows in the sum of probabilities
+        raise BundleError(
+            "The network gives something other than finite numbers: the model is damaged or overflows in "
+            f"{engine.identity.get('precision', 'this precision')}; take another model, or another --engine or --device."
+        )
+    return scores
+
+
 @dataclass(frozen=True, slots=True)
 class PredictOptions:
-    """What is to come out of a prediction.
+    """What is to come out of a prediction, and where to work.
 
     Attributes:
-        out: the file of objects
+        out: the annotation file with the objects
         labels: where to keep the label map; None removes it once the objects are written
         selection: what of the slide to predict
-        parent: the prediction of another model, whose objects are written into the output before this model's own
+        parent: in a cascade, an annotation file with the parent model's objects, which are written into the output
+            before the model's own; the selection says to predict inside them alone
         overwrite: replace what was made from something else
     """
 
@@ -181,60 +212,58 @@ class Prediction:
 
 
 def predict_slide(
-    slide: Slide, bundle: ModelBundle, engine: Engine, job: PredictOptions, *, report: Report = silent
+    slide: Slide, bundle: ModelBundle, engine: Engine, options: PredictOptions, *, report: Report = silent
 ) -> Prediction:
-    """Tissue, tiles, network, blending, label map, outlines: the whole of `wsiseg predict`.
+    """Tissue, tiles, network, blending, label map, objects: the whole of `wsiseg predict`.
 
     An interrupted prediction is continued where it stopped, from the label map beside the output.
 
     Raises:
-        BundleError: the model wants pixels that the slide does not have
+        BundleError: the model wants pixels that the slide does not have, or gives something other than finite numbers
         TissueError: nothing to predict
         MismatchError, BusyError, OutputError, SlideError, AnnotationError
     """
     check_fit(slide, bundle)
     grid = grid_for(slide, bundle)
-    selected = job.selection.apply(slide, grid)
-    sources = selected.identity if job.parent is None else {**selected.identity, "parent": file_hash(job.parent)}
+    selected = options.selection.apply(slide, grid)
+    sources = (
+        selected.identity if options.parent is None else {**selected.identity, "parent": file_hash(options.parent)}
+    )
     tiles = selected.tiles
     manifest = predict_manifest(slide, grid, tiles, bundle, engine, sources)
-    kept = job.labels or job.out.with_name(job.out.name + ".labels.zarr")
-    earlier = finished_outlines(job.out, manifest, overwrite=job.overwrite)
-    if earlier is not None and (job.labels is None or job.labels.exists()):
-        if job.labels is None and kept.exists():  # killed after the outlines were written
+    kept = options.labels or options.out.with_name(options.out.name + ".labels.zarr")
+    earlier = finished_objects(options.out, manifest, overwrite=options.overwrite)
+    if earlier is not None and (options.labels is None or options.labels.exists()):
+        if options.labels is None and kept.exists():  # killed after the objects were written
             shutil.rmtree(kept)
         return Prediction(earlier, already=True)
     labels = predict_labels(
-        lambda box: slide.read(box, grid.frame), tiles, engine, kept, manifest,
-        masks=selected.masks(), overwrite=job.overwrite, report=report,
+        lambda box: slide.read(box, grid.frame), tiles, engine, PredictionSpec(grid, bundle.classes, bundle.usage),
+        kept, manifest, masks=selected.masks(), parent=options.parent, overwrite=options.overwrite,
+        report=lambda progress: report(replace(progress, task=bundle.name)),
     )  # fmt: skip
-    count = write_prediction(labels, job.out, None if job.parent is None else read_annotations(job.parent))
-    if job.labels is None:
+    count = write_prediction(labels.path, options.out)
+    if options.labels is None:
         shutil.rmtree(kept)
     return Prediction(count)
 
 
-def write_prediction(labels: LabelMap, out: Path, beside: Annotations | None = None) -> int:
-    """Trace a label map and write its outlines, in the sizes its model was made for; returns how many.
+def write_prediction(labels: Path, out: Path) -> int:
+    """Write the objects of a label map, found as its model was made for, and those of its parent model before them.
 
-    Args:
-        labels: the map
-        out: the file
-        beside: a prediction whose outlines are written first, with its classes before the map's own
+    Returns:
+        how many objects the file has
     """
-    usage = labels.manifest["model"]["usage"]
-    sizes = {key: usage[key] for key in ("min_object_um2", "min_hole_um2", "whole_objects", "split_distance_um")}
-    regions, classes, about = objects_of(labels, **sizes), labels.classes, labels.manifest
-    if beside is not None and beside.classes is not None:
-        classes = joined(beside.classes, classes)
-        regions = chain(beside.polygons, regions)
-        about = about | {"first": beside.properties["wsiseg"]}
-    written = write_annotations(out, regions, classes=classes, properties={"wsiseg": about})
+    found = read_prediction(labels)
+    assert found.classes is not None
+    written = write_annotations(
+        out, found.objects(), classes=found.classes, properties={"wsiseg": dict(found.manifest)}
+    )
     return written.objects
 
 
-def finished_outlines(out: Path, manifest: Manifest, *, overwrite: bool) -> int | None:
-    """How many outlines an output file holds that was made from this manifest; None if there is nothing to keep.
+def finished_objects(out: Path, manifest: Manifest, *, overwrite: bool) -> int | None:
+    """How many objects an output file holds that was made from this manifest; None if there is nothing to keep.
 
     Raises:
         MismatchError: it was made from something else, or by hand

@@ -25,6 +25,7 @@ from wsiseg.measure.kidney.stereology import checked_thickness
 from wsiseg.measure.objects import Measured, TissueContext
 from wsiseg.selection.tissue import tissue_of
 from wsiseg.slides.slide import Slide
+from wsiseg.stores.prediction import read_prediction
 
 Profile = Literal["auto", "generic", "kidney"]
 
@@ -138,7 +139,7 @@ def measure_read(read: Read, place: TissueContext, options: MeasureOptions, know
 
 def read_all(paths: Sequence[Path], level0: Frame) -> Read:
     """The outlines of one slide; MismatchError if a file says that it was made from a slide of another plane."""
-    found = [read_annotations(path) for path in paths]
+    found = [read_prediction(path).annotations for path in paths]
     for path, outlines in zip(paths, found, strict=True):
         _check_frame(path, outlines, level0)
     classes, known = classes_of(found)

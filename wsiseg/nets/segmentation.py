@@ -2,26 +2,45 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from copy import deepcopy
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict
+from typing import Annotated, Any, Literal
 
 import torch
+from pydantic import AfterValidator, Field, ValidationError, model_validator
+from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
 from wsiseg.errors import BundleError
 from wsiseg.nets.compat import ensure_torchvision
+from wsiseg.usage import STRICT, explain
 
 OLD_RATES = (12, 24, 36)  # atrous rates of all bundles before they could be chosen
 
 
-@dataclass(frozen=True, slots=True)
+def _plain_name(encoder: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][\w.\-]{0,99}", encoder, re.ASCII):
+        raise ValueError(
+            f"the encoder {encoder[:60]!r} is not the name of one that comes along; names with ':' or '/' would fetch a "
+            "model from elsewhere, which is never done"
+        )
+    return encoder
+
+
+Mean = Annotated[float, Field(ge=0, le=1)]
+Deviation = Annotated[float, Field(gt=0, le=10)]
+Dilation = Annotated[int, Field(ge=1, le=256)]
+
+
+@dataclass(frozen=True, slots=True, config=STRICT)
 class Architecture:
-    """What a segmentation network is built from; kept in its bundle.
+    """What a segmentation network is built from; kept in its bundle. BundleError where a value is impossible.
 
     Attributes:
-        encoder: encoder name of segmentation-models-pytorch ("tu-…" are timm's)
+        encoder: encoder name of segmentation-models-pytorch ("tu-…" are timm's); without ":" and "/", with which timm
+            would look for the model on the network or on this disk
         classes: labels, background included
         mean, std: normalisation of each RGB channel, on a scale from 0 to 1
         decoder_channels: of the atrous pyramid and the decoder
@@ -30,13 +49,21 @@ class Architecture:
             branch that reaches past the crop only the middle of its kernel learns
     """
 
-    encoder: str
-    classes: int
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    decoder_channels: int = 256
-    output_stride: int = 16
-    atrous_rates: tuple[int, int, int] = OLD_RATES
+    encoder: Annotated[str, AfterValidator(_plain_name)]
+    classes: Annotated[int, Field(ge=2, le=255)]
+    mean: tuple[Mean, Mean, Mean]
+    std: tuple[Deviation, Deviation, Deviation]
+    decoder_channels: Annotated[int, Field(ge=1, le=4096)] = 256
+    output_stride: Literal[8, 16] = 16
+    atrous_rates: tuple[Dilation, Dilation, Dilation] = OLD_RATES
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _checked(cls, values: Any, check: Callable[[Any], Architecture]) -> Architecture:
+        try:
+            return check(values)
+        except ValidationError as error:
+            raise BundleError(f"No network can be built: {explain(error, 'architecture')}.") from error
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values; the atrous rates only where they are not those of old bundles."""
@@ -52,12 +79,10 @@ class Architecture:
         name = value.pop("name", None)
         if name != "DeepLabV3Plus":
             raise BundleError(f"The architecture {name!r} is unknown to this version: update wsiseg.")
-        try:
-            for key in {"mean", "std", "atrous_rates"} & value.keys():
+        for key in ("mean", "std", "atrous_rates"):
+            if isinstance(value.get(key), list):
                 value[key] = tuple(value[key])
-            return cls(**value)
-        except TypeError as error:
-            raise BundleError(f"The bundle's architecture is not understood ({error}): update wsiseg.") from error
+        return cls(**value)
 
 
 Perturbation = Callable[[list[Tensor]], list[Tensor]]

@@ -88,7 +88,7 @@ def _make(entry: SlideEntry, plan: Plan, tell: Tell) -> tuple[str, Facts]:
         found = results.record(entry.name)
         if found is not None and _check(found["made_from"], made, f"{plan.results}/slides/{entry.name}", plan):
             return "already", found
-        needed = estimate(slide, [m for m in (plan.identity, plan.identity.get("within")) if m])
+        needed = estimate(slide, [m for m in (plan.identity, plan.identity.get("parent")) if m])
         stack.enter_context(nullcontext() if plan.max_ram is None else budget(plan.max_ram).share(needed))
         work = _claim(stack, folder, made, plan)
         if work is not None:

@@ -55,8 +55,8 @@ class Plan:
 
 
 def identity_of(bundle: ModelBundle) -> Facts:
-    """What decides a bundle's results, that of the bundle within it too."""
-    return bundle.identity | ({} if bundle.within is None else {"within": identity_of(bundle.within)})
+    """What decides a bundle's results, that of its parent model too."""
+    return bundle.identity | ({} if bundle.parent is None else {"parent": identity_of(bundle.parent)})
 
 
 def made_from(slide: Slide, entry: SlideEntry, plan: Plan) -> Facts:

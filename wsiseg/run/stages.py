@@ -16,9 +16,8 @@ from wsiseg.atomic import atomic_write
 from wsiseg.bundle import ModelBundle, load_bundle
 from wsiseg.data.slides import SlideEntry
 from wsiseg.errors import BundleError
-from wsiseg.export import Tracing
 from wsiseg.export import export as write_format
-from wsiseg.inference.cascade import predict_within
+from wsiseg.inference.cascade import predict_cascade
 from wsiseg.inference.engines import make_engine
 from wsiseg.inference.engines.engine import Engine
 from wsiseg.inference.predict import PredictOptions, predict_slide
@@ -59,12 +58,12 @@ def _loaded(
     bundle = load_bundle(Path(model))
     if json.dumps(identity_of(bundle)) != identity:
         raise BundleError(f"The bundle {model} is not the one that this run began with: give all workers the same one.")
-    bundles = (bundle,) if bundle.within is None else (bundle, bundle.within)
+    bundles = (bundle,) if bundle.parent is None else (bundle, bundle.parent)
     return tuple((b, make_engine(b, engine, device, threads=threads)) for b in bundles)
 
 
 def engines_of(plan: Plan) -> tuple[tuple[ModelBundle, Engine], ...]:
-    """The model of a plan and its engine, and those of the model within it if there is one.
+    """The model of a plan and its engine, and those of its parent model if there is one.
 
     They are loaded once in each process.
 
@@ -97,7 +96,7 @@ def predict(work: Work) -> Facts:
         work.report(progress)
 
     if coarse:
-        result = predict_within(work.slide, coarse[0], fine, job, report=report)
+        result = predict_cascade(work.slide, coarse[0], fine, job, report=report)
     else:
         result = predict_slide(work.slide, *fine, job, report=report)
     return {"objects": result.objects, "tiles": tiles}
@@ -115,7 +114,7 @@ def export(work: Work) -> Facts:
     """Write the outlines in the recipe's formats; outlines.ENDING."""
     outlines = work.folder / OUTLINES
     return {
-        ending: write_format(outlines, outlines.with_name(f"outlines.{ending}"), Tracing()).objects
+        ending: write_format(outlines, outlines.with_name(f"outlines.{ending}")).objects
         for ending in work.plan.recipe.run.formats
     }
 

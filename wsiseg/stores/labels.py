@@ -1,9 +1,10 @@
 """LabelMap: one label per pixel of a frame, as an OME-Zarr label image with a pyramid.
 
     LABELS.zarr/
-      claim.json    the manifest: grid, slide, model, versions (also in the group's attributes)
-      0, 1, …       (height, width) uint8 labels, each level half the one before; empty chunks are not stored
-      score         (height, width) uint8, confidence × 255 where the label is not background, else 0
+      claim.json      the manifest: grid, slide, model, versions (also in the group's attributes)
+      0, 1, …         (height, width) uint8 labels, each level half the one before; empty chunks are not stored
+      score           (height, width) uint8, confidence × 255 where the label is not background, else 0
+      parent.geojson  of a cascade: the objects of the parent model, inside which this map was made
 
 Written from top to bottom in rows of the grid's keep boxes. Layout: OME-Zarr 0.5, multiscales and image-label
 (https://ngff.openmicroscopy.org/0.5/).
@@ -12,8 +13,7 @@ Written from top to bottom in rows of the grid's keep boxes. Layout: OME-Zarr 0.
 from __future__ import annotations
 
 import json
-from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,22 +23,35 @@ import zarr
 from imagecodecs import ZstdError, zstd_decode, zstd_encode
 from zarr.codecs import ZstdCodec
 
+from wsiseg.annotations.polygon import LabelledPolygon
 from wsiseg.classes import ClassMap
 from wsiseg.errors import StoreError
 from wsiseg.geometry import Box, Frame
 from wsiseg.grid import Grid
+from wsiseg.stores.objects import objects_of
 from wsiseg.stores.reservation import Manifest, read_claim
 from wsiseg.stores.shard import DAMAGED, read_shard, write_shard
+from wsiseg.usage import Postprocessing, Usage
 
 FORMAT = 1
 SHARD_PIXELS = 1 << 24
 PYRAMID_STOPS_AT = 512  # px of the longer side of the smallest level
 LEVEL = 1  # of zstd
 PROGRESS = "progress.json"
+PARENT = "parent.geojson"
 
 
 class LabelMap:
-    """A finished label map, opened for reading. Cheap to pickle: it reopens by path."""
+    """A finished label map, opened for reading. Cheap to pickle: it reopens by path.
+
+    Attributes:
+        path: its folder
+        manifest: what it was made from, as JSON values
+        grid: of the prediction; its frame is the plane of the labels
+        level0: plane of the slide that it was made from
+        classes: names and colours of the labels
+        usage: how its model was used; None in a map that names no model
+    """
 
     def __init__(self, path: Path) -> None:
         """Open a label map.
@@ -52,12 +65,17 @@ class LabelMap:
         self.manifest = read_claim(self.path)
         if self.manifest.get("kind") != "labels" or self.manifest.get("format") != FORMAT:
             raise StoreError(f"{path} is no label map that this version reads: predict the slide again.")
-        self.grid = Grid.from_json(self.manifest["grid"])
-        self.level0 = Frame.from_json(self.manifest["level0"])
-        self.classes = ClassMap.from_json(self.manifest["classes"])
-        group = zarr.open_group(self.path, mode="r")
-        self._labels: Any = group["0"]
-        self._score: Any = group["score"]
+        model = self.manifest.get("model")
+        try:
+            self.grid = Grid.from_json(self.manifest["grid"])
+            self.level0 = Frame.from_json(self.manifest["level0"])
+            self.classes = ClassMap.from_json(self.manifest["classes"])
+            self.usage = None if model is None else Usage.from_json(model["usage"])
+            group = zarr.open_group(self.path, mode="r")
+            self._labels: Any = group["0"]
+            self._score: Any = group["score"]
+        except (LookupError, TypeError, ValueError, OverflowError, FileNotFoundError) as error:
+            raise StoreError(f"{path} is damaged ({_first_line(error)}): predict the slide again.") from error
 
     def __reduce__(self) -> tuple[type[LabelMap], tuple[Path]]:
         return LabelMap, (self.path,)
@@ -66,6 +84,21 @@ class LabelMap:
     def frame(self) -> Frame:
         """The plane of the labels."""
         return self.grid.frame
+
+    @property
+    def postprocessing(self) -> Postprocessing:
+        """How the map's own model makes objects of it."""
+        return Postprocessing() if self.usage is None else self.usage.postprocessing
+
+    @property
+    def parent(self) -> Path | None:
+        """The file with the parent model's objects, where the map was made in a cascade."""
+        file = self.path / PARENT
+        return file if file.exists() else None
+
+    def objects(self, postprocessing: Postprocessing | None = None) -> Iterator[LabelledPolygon]:
+        """The objects of the map, found as its model was made for, or with other settings; see `objects_of`."""
+        return objects_of(self, postprocessing)
 
     def read(self, box: Box) -> np.ndarray:
         """(box.h, box.w) uint8 labels of a box of the frame; background outside the frame."""
@@ -82,11 +115,15 @@ class LabelMap:
 
     def row(self, row: int) -> np.ndarray:
         """(rows, width) uint8 labels of one row of the grid: `read` of its box, faster."""
-        return _Rows(self.path, "0", self.frame.width, self.grid.stride).get(row, row_box(self.grid, row).h)
+        return _Rows(self.path, "0", self.frame.width, self.grid.stride).get(row, self.grid.row_box(row).h)
 
     def score_row(self, row: int) -> np.ndarray:
         """(rows, width) uint8 confidence of one row of the grid."""
-        return _Rows(self.path, "score", self.frame.width, self.grid.stride).get(row, row_box(self.grid, row).h)
+        return _Rows(self.path, "score", self.frame.width, self.grid.stride).get(row, self.grid.row_box(row).h)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".:")
 
 
 def _read(array: Any, box: Box, frame: Frame) -> np.ndarray:
@@ -97,47 +134,19 @@ def _read(array: Any, box: Box, frame: Frame) -> np.ndarray:
     return out
 
 
-class RowReader:
-    """Boxes of a label map, from whole rows of its grid of which the last few are kept.
-
-    Objects come from top to bottom, many to a row, and a read from Zarr takes milliseconds, however small it is.
-    """
-
-    KEPT = 4  # rows
-
-    def __init__(self, whole: Callable[[int], np.ndarray], grid: Grid) -> None:
-        """Over `LabelMap.row` or `LabelMap.score_row`."""
-        self._whole, self._grid = whole, grid
-        self._rows: OrderedDict[int, np.ndarray] = OrderedDict()
-
-    def read(self, box: Box) -> np.ndarray:
-        """(box.h, box.w) uint8; 0 outside the frame."""
-        out, stride = np.zeros(box.shape, np.uint8), self._grid.stride
-        inside = box.overlap(self._grid.frame.box)
-        for row in range(inside.y // stride, -(-inside.bottom // stride)) if inside else ():
-            band = row_box(self._grid, row)
-            if row not in self._rows:
-                while len(self._rows) >= self.KEPT:
-                    self._rows.popitem(last=False)
-                self._rows[row] = self._whole(row)
-            self._rows.move_to_end(row)
-            part = inside.overlap(band)
-            out[part.relative_to(box).slices] = self._rows[row][part.relative_to(band).slices]
-        return out
-
-
-def row_box(grid: Grid, row: int) -> Box:
-    """The pixels of one row of keep boxes, over the frame's whole width."""
-    return Box(0, row * grid.stride, grid.frame.width, grid.stride).overlap(grid.frame.box)
-
-
 class LabelWriter:
-    """Fills a claimed folder with a LabelMap, row after row."""
+    """Fills a reserved folder with a LabelMap, row after row."""
 
-    def __init__(self, folder: Path, manifest: Manifest) -> None:
-        """Create the arrays, or find those of an interrupted run (`rows_done` tells how far it came)."""
-        self.folder, self.manifest = folder, manifest
-        self.grid = Grid.from_json(manifest["grid"])
+    def __init__(self, folder: Path, grid: Grid, classes: ClassMap, manifest: Manifest) -> None:
+        """Create the arrays, or find those of an interrupted run (`rows_done` tells how far it came).
+
+        Args:
+            folder: reserved for the map, see `wsiseg.stores.reservation.reserve`
+            grid: of the prediction; its frame becomes the plane of the labels
+            classes: names and colours of the labels
+            manifest: what the map is made from, with the grid and the classes, as JSON values
+        """
+        self.folder, self.grid, self.classes = folder, grid, classes
         self._progress = folder / PROGRESS
         if not self._progress.exists():
             group = zarr.open_group(folder, mode="a", attributes={"wsiseg": manifest})
@@ -173,7 +182,7 @@ class LabelWriter:
                 rows = np.concatenate([finer.get(i, heights[i]) for i in range(row, min(row + 2, len(heights)))])
                 # Nearest neighbour: the mean of two labels is no label.
                 coarser.put(row // 2, rows[::2, ::2])
-        self._group.attrs["ome"] = _ome(ClassMap.from_json(self.manifest["classes"]), self.grid.frame.mpp, level + 1)
+        self._group.attrs["ome"] = _ome(self.classes, self.grid.frame.mpp, level + 1)
         self._progress.unlink()
 
 

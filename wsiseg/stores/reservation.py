@@ -21,6 +21,7 @@ from typing import Any, BinaryIO
 
 from wsiseg.atomic import lock, translate_os_errors
 from wsiseg.errors import MismatchError, StoreError
+from wsiseg.json_text import read_json
 
 Manifest = dict[str, Any]
 RESERVATION = "claim.json"
@@ -34,7 +35,7 @@ def partial_path(final: Path) -> Path:
 def read_claim(folder: Path) -> Manifest:
     """The manifest in a finished or unfinished output; StoreError if there is none or it is damaged."""
     try:
-        value = json.loads((folder / RESERVATION).read_text(encoding="utf-8"))
+        value = read_json(folder / RESERVATION)
     except FileNotFoundError:
         raise StoreError(f"{folder} was not made by wsiseg (it has no {RESERVATION}): choose another place.") from None
     except (OSError, ValueError) as error:

@@ -14,7 +14,7 @@ import json
 import platform
 import shutil
 from collections.abc import Callable
-from dataclasses import fields, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from wsiseg import __version__
 from wsiseg.annotations.formats import file_hash, read_annotations
 from wsiseg.annotations.polygon import LabelledPolygon
 from wsiseg.atomic import translate_os_errors
-from wsiseg.bundle import ModelBundle, Usage, load_bundle, save_bundle
+from wsiseg.bundle import ModelBundle, load_bundle, save_bundle
 from wsiseg.classes import ClassMap
 from wsiseg.data.slides import SPLITS, SlideEntry, read_slides
 from wsiseg.errors import MismatchError, OutputError, RecipeError, SplitError
@@ -43,6 +43,7 @@ from wsiseg.stores.tiles import TileStore
 from wsiseg.training.checkpoint import load_checkpoint
 from wsiseg.training.start import start_identity
 from wsiseg.training.trainer import Trainer, TrainingSlides
+from wsiseg.usage import Postprocessing, Usage
 
 Say = Callable[[str], None]
 
@@ -118,7 +119,7 @@ def _train_stage(
     return save_bundle(
         bundle, network.without_heads(), name=recipe.name, classes=recipe.classes.class_map(), usage=usage_of(recipe),
         provenance=provenance, metrics=dict(trainer.metrics), half=recipe.predict.half_weights,
-        within=Path(recipe.predict.within_model) if recipe.predict.within_model else None,
+        parent=Path(recipe.predict.within_model) if recipe.predict.within_model else None,
     )  # fmt: skip
 
 
@@ -158,8 +159,16 @@ def _about(recipe: Recipe) -> dict[str, Any]:
 
 def usage_of(recipe: Recipe) -> Usage:
     """How the recipe's model is to be used."""
-    own: dict[str, Any] = {"mpp": recipe.data.mpp, "scaled_decoding": recipe.data.scaled_decoding}
-    return Usage(**own, **{f.name: getattr(recipe.predict, f.name) for f in fields(Usage) if f.name not in own})
+    p = recipe.predict
+    return Usage(
+        mpp=recipe.data.mpp, tile=p.tile, overlap=p.overlap, batch=p.batch,
+        foreground_threshold=p.foreground_threshold, tta=p.flips, scaled_decoding=recipe.data.scaled_decoding,
+        parent_margin_um=p.within_margin_um,
+        postprocessing=Postprocessing(
+            min_object_um2=p.min_object_um2, min_hole_um2=p.min_hole_um2, whole_objects=p.whole_objects,
+            split_distance_um=p.split_distance_um,
+        ),
+    )  # fmt: skip
 
 
 def tile_row(

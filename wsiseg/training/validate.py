@@ -14,7 +14,7 @@ from wsiseg.classes import ClassMap
 from wsiseg.evaluation.evaluate import pixel_figures
 from wsiseg.grid import Grid
 from wsiseg.inference.blend import to_labels
-from wsiseg.inference.engines.engine import averaged
+from wsiseg.inference.engines.engine import infer
 from wsiseg.inference.engines.torch import TorchEngine
 from wsiseg.nets.segmentation import SegmentationNet
 from wsiseg.pictures import picture_grid, save_picture
@@ -45,7 +45,7 @@ def validate(
             part = tiles[i : i + usage.batch]
             images = [store.read(t.read) for t in part]
             images += [images[0]] * (usage.batch - len(images))
-            said_of = averaged(engine, np.stack(images), flips=usage.flips)
+            said_of = infer(engine, np.stack(images), tta=usage.tta)
             for tile, image, scores in zip(part, images, said_of, strict=False):
                 inner = tile.keep.relative_to(tile.read).slices
                 reference, said = store.read_labels(tile.keep), to_labels(scores, usage.foreground_threshold)[inner]

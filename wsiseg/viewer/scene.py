@@ -17,6 +17,7 @@ from wsiseg.geometry import Box, Frame
 from wsiseg.grid import Grid
 from wsiseg.slides.slide import Slide
 from wsiseg.stores.labels import LabelMap
+from wsiseg.stores.prediction import is_label_map
 from wsiseg.viewer.layer import Layer
 from wsiseg.viewer.outlines import OutlineLayer
 from wsiseg.viewer.pyramid import OVERLAP, TILE, Pyramid
@@ -114,12 +115,12 @@ def open_scene(
     prediction: OutlineLayer | None = None
     seen: dict[str, Colour] = {}  # a class has one colour, whichever file it comes from
     for path in paths:
-        if path.suffix == ".zarr":
+        if is_label_map(path):
             labels = LabelMap(path)
             _fits(labels.level0, slide, path)
             layers += [LabelLayer(path.name, labels), ScoreLayer(f"{path.name}, confidence", labels)]
             grid = labels.grid
-            if all(other.suffix == ".zarr" for other in paths):  # outlines say the same, and more exactly
+            if all(map(is_label_map, paths)):  # outlines say the same, and more exactly
                 shown.add(len(layers) - 2)
         else:
             layer = _outline_layer(path, slide, seen, classes, say)

@@ -31,10 +31,16 @@ class Engine(Protocol):
 FLIPS: tuple[tuple[int, ...], ...] = ((), (1,), (2,), (1, 2))  # axes of (batch, tile, tile, 3)
 
 
-def averaged(engine: Engine, images: np.ndarray, *, flips: bool) -> np.ndarray:
-    """What an engine says of a batch, or the mean of what it says of the four flips of it; shapes as of `Engine`."""
-    if not flips:
+def infer(engine: Engine, images: np.ndarray, *, tta: bool) -> np.ndarray:
+    """What an engine says of a batch; shapes as of `Engine.probabilities`.
+
+    Args:
+        engine: the network
+        images: the batch
+        tta: test-time augmentation, the mean over the four flips of each tile
+    """
+    if not tta:
         return engine.probabilities(images)
-    said = [engine.probabilities(np.ascontiguousarray(np.flip(images, axes))) for axes in FLIPS]
-    turned_back = [np.flip(s, tuple(axis + 1 for axis in axes)) for s, axes in zip(said, FLIPS, strict=True)]
+    flipped = [engine.probabilities(np.ascontiguousarray(np.flip(images, axes))) for axes in FLIPS]
+    turned_back = [np.flip(s, tuple(axis + 1 for axis in axes)) for s, axes in zip(flipped, FLIPS, strict=True)]
     return np.asarray(np.mean(turned_back, axis=0, dtype=np.float32))
