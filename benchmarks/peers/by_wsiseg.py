@@ -24,7 +24,7 @@ from wsiseg.stores.labels import LabelMap
 class Script:
     """An engine that runs the given network as it is: see `wsiseg.inference.engines.engine.Engine`."""
 
-    lanes = 1
+    streams = 1
 
     def __init__(self, path: str) -> None:
         self.net = torch.jit.load(path).eval()
