@@ -1,3 +1,3 @@
-"""Whole-slide segmentation: from a few outlined slides to outlines on all the others."""
+"""Segmentation of whole-slide images: from a few annotated slides to objects on all the others."""
 
 __version__ = "0.1.0"

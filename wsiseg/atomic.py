@@ -1,4 +1,4 @@
-"""Writing so that nothing half-written ever carries a final name, and every refusal is one sentence.
+"""Write files so that no half-written file has its final name, and every failure is one sentence.
 
 A file is written as `.NAME.part` beside its final name and renamed when it is whole. The part is locked while it is
 written: the kernel drops the lock of a dead process, and the next one starts the part anew.

@@ -1,4 +1,4 @@
-"""ModelBundle: a trained network with all that is needed to use it, as a folder of safetensors and JSON.
+"""ModelBundle: a trained network with everything needed to use it, as a folder of safetensors and JSON.
 
     BUNDLE/
       model.json            what it is: classes, µm/px, tile, architecture, provenance, metrics

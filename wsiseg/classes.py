@@ -1,4 +1,4 @@
-"""What the labels of a map mean: index, name, colour."""
+"""The meaning of the labels of a map: index, name, colour."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`wsiseg demo`: the main job on a generated slide, whose truth is known exactly."""
+"""`wsiseg demo`: predict a generated slide, whose ground truth is exact, and compare."""
 
 from __future__ import annotations
 

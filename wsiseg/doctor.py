@@ -1,4 +1,4 @@
-"""What is installed, what of it works, what is missing and how to get it.
+"""Check the installation: what works, what is missing, and how to install it.
 
 Every check runs by itself: whatever an import raises becomes the text of that check, and the others go on.
 """

@@ -1,4 +1,4 @@
-"""Every error that wsiseg raises on purpose.
+"""All errors that wsiseg raises on purpose.
 
     WsisegError                 bad input or a bad surrounding; the command line exits with 2
     ├── GeometryError           a box, frame or grid that makes no sense

@@ -1,4 +1,4 @@
-"""Optional packages: which extra of wsiseg installs them, and what to say where one is missing."""
+"""Optional packages: which extra of wsiseg installs them, and the message if one is missing."""
 
 from __future__ import annotations
 

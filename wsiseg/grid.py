@@ -1,4 +1,4 @@
-"""The one tiling of a frame, used by the tiler and by the stitcher alike.
+"""The tiling of a frame, used for cutting tiles and for stitching them.
 
 stride = size - overlap, margin = overlap / 2
 

@@ -1,4 +1,4 @@
-"""How much memory a slide takes, told before it is read.
+"""Estimate the memory that a slide needs, before it is read.
 
 A process that predicts takes that of its programs and its network (`BASE`), and for the slide in work:
 

@@ -1,4 +1,4 @@
-"""Pictures for people: labels and outlines over the image."""
+"""Draw labels and polygons over an image, for people."""
 
 from __future__ import annotations
 

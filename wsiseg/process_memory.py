@@ -1,4 +1,4 @@
-"""The most memory that a process has held, and how it gives back what it does not need."""
+"""The peak memory of this process, and how to return memory to the system."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a long job tells while it works: one kind of event, whatever the job."""
+"""The progress event of long jobs."""
 
 from __future__ import annotations
 

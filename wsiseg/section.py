@@ -1,4 +1,4 @@
-"""What all tables of a recipe have in common."""
+"""The base class of all tables of a recipe."""
 
 from __future__ import annotations
 

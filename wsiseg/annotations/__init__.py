@@ -1,1 +1,1 @@
-"""Vector outlines and the formats that carry them."""
+"""Polygons with a class, and the file formats that store them."""

@@ -1,4 +1,4 @@
-"""Annotations out of ASAP (Automated Slide Analysis Platform, Radboudumc), as used by the CAMELYON challenges.
+"""Read annotations of ASAP (Automated Slide Analysis Platform, Radboudumc), used by the CAMELYON challenges.
 
     ASAP_Annotations
       Annotations

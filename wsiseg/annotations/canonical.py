@@ -1,4 +1,4 @@
-"""Annotations as every file format gets them: valid on a grid of 0.01 px, numbered by stable ids, in bounded batches.
+"""Prepare annotations for every writer: valid on a grid of 0.01 px, with stable ids, in bounded batches.
 
 Because all writers start from here, their files agree to the last digit: the same objects, areas and ids.
 """

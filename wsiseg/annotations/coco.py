@@ -1,4 +1,4 @@
-"""Annotations as COCO instances (Lin et al., "Microsoft COCO", 2014; format: cocodataset.org, "Data format").
+"""Write annotations as COCO instances (Lin et al., "Microsoft COCO", 2014; format: cocodataset.org, "Data format").
 
 COCO has two ways to say where an object is. Polygons have no holes, so an object without holes is written as its
 rings, to the hundredth of a pixel, and an object with holes as run lengths over the pixels of the slide, column by

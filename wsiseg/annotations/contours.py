@@ -1,4 +1,4 @@
-"""Corners of label maps, linked to outlines row by row.
+"""Trace the contours of label maps: find corners and link them into rings, row by row.
 
 Around every vertex of the pixel lattice lie four pixels. A label among them that does not go straight past the vertex
 has a corner there, alone in its quarter or missing in one:

@@ -1,4 +1,4 @@
-"""Which file format is what: the table of formats, and reading and writing by file name and content.
+"""The table of annotation formats; read and write by file name and content.
 
 | format | suffix | in | out |
 |---|---|---|---|

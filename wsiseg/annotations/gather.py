@@ -1,4 +1,4 @@
-"""What every reader does with the shapes it finds, whatever the format."""
+"""Collect the shapes that a reader finds, whatever the format."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Annotations out of GeoJSON, in every dialect that QuPath 0.2 to 0.8 has written.
+"""Read annotations from GeoJSON, in every dialect that QuPath 0.2 to 0.8 has written.
 
 Sources: RFC 7946 (GeoJSON), and what QuPath exports in practice. Beyond the RFC there are arrays of features or
 geometries, bare geometries, features that do not say that they are, `isEllipse`, classes in four spellings, bare NaN,

@@ -1,4 +1,4 @@
-"""Annotations into GeoJSON that QuPath 0.4 to 0.8 opens, always.
+"""Write annotations as GeoJSON that QuPath 0.4 to 0.8 always opens.
 
 One bad feature makes QuPath refuse a whole file, so nothing leaves here that breaks a rule of its reader: ids are
 UUIDs, geometries are valid after rounding to 0.01 px, a class has a name and a colour, measurements are finite, and

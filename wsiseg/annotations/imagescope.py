@@ -1,4 +1,4 @@
-"""Annotations in and out of Aperio ImageScope.
+"""Read and write annotations of Aperio ImageScope.
 
     Annotations MicronsPerPixel
       Annotation Id Name LineColor                     one layer per class

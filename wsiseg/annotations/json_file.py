@@ -1,4 +1,4 @@
-"""From a file to JSON trees: unpacking with a limit, odd JSON, and one sentence for whatever is wrong."""
+"""Read JSON files: unpack them up to a limit, accept odd JSON, and raise one sentence for anything wrong."""
 
 from __future__ import annotations
 

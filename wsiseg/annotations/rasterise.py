@@ -1,4 +1,4 @@
-"""Annotations in, labels out: the inverse of `wsiseg.annotations.trace`.
+"""Rasterise annotations into labels: the inverse of `wsiseg.annotations.trace`.
 
 A pixel takes the label of the outline that its centre lies in. A centre that lies exactly on a border belongs to the
 outline on its right, or below it when the border is horizontal there, so that outlines with a common border share out

@@ -1,4 +1,4 @@
-"""XML of strangers, read without ever expanding an entity or fetching a file.
+"""Read untrusted XML without expanding entities or fetching files.
 
 Entities exist only where a document type declares them, so a file that declares one is refused. Expat, which reads the
 file afterwards, also looks for the declaration: no encoding can hide from the one what it shows to the other.

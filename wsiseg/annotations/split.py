@@ -1,4 +1,4 @@
-"""Objects that touch, such as nuclei, taken apart: one outline in, one outline for each of them out.
+"""Separate objects that touch, such as nuclei: one polygon in, one polygon for each object out.
 
 The middle of an object is where the distance to its border is largest; a watershed of that distance (Beucher and
 Lantuéjoul, "Use of watersheds in contour detection", 1979) gives each pixel to one of the middles.

@@ -1,4 +1,4 @@
-"""What lies a little around outlines, what lies outside all of them, and what is left beside those with a class."""
+"""Buffers around annotations, the area outside all of them, and the area inside those without a class."""
 
 from __future__ import annotations
 

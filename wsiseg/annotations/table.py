@@ -1,4 +1,4 @@
-"""Annotations as a flat table, one row an object, for spreadsheets and statistics: CSV, and Parquet where pyarrow is.
+"""Write annotations as a flat table, one row per object: CSV, and Parquet if pyarrow is installed.
 
 | column | unit | meaning |
 |---|---|---|

@@ -1,4 +1,4 @@
-"""Label maps in, polygons out: the inverse of `wsiseg.annotations.rasterise`."""
+"""Trace a label map into polygons: the inverse of `wsiseg.annotations.rasterise`."""
 
 from __future__ import annotations
 

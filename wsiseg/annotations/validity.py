@@ -1,4 +1,4 @@
-"""Valid polygons from whatever people draw and programs round.
+"""Repair polygons that people draw and programs round.
 
 The recipe is the one that QuPath 0.5 and 0.8 accept without exception: GEOS' `make_valid` with the method "structure"
 (shells are united, holes are taken away, a hole wholly outside becomes a part; what has no area disappears), then, for

@@ -1,4 +1,4 @@
-"""Commands of learning: train, evaluate."""
+"""The commands `train` and `evaluate`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command that measures: measure."""
+"""The command `measure`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Commands that use a model: predict, demo."""
+"""The commands `predict` and `demo`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command that judges a slide: qc."""
+"""The command `qc`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Commands about recipes: recipe check, show, schema."""
+"""The commands `recipe check`, `recipe show` and `recipe schema`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Options that were called something else: the old spelling is accepted and shown nowhere."""
+"""Renamed options: the old spelling is still accepted, but not shown."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command that makes pages to read: report."""
+"""The command `report`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command over many slides: run."""
+"""The command `run`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What people and programs see of a run over many slides."""
+"""Progress and summary of a run over many slides, for people and for programs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What people see while they wait."""
+"""Progress bars, logs and options that several commands share."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Commands that look at one slide: info, tissue, tile."""
+"""The commands `info`, `tissue` and `tile`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command that generates slides: synth."""
+"""The command `synth`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Commands about the installation: doctor, completion."""
+"""The commands `doctor` and `completion`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command that shows a slide: view."""
+"""The command `view`."""
 
 from __future__ import annotations
 

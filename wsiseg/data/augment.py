@@ -1,4 +1,4 @@
-"""Random changes of a batch of crops, in one go, on the device that trains.
+"""Random changes of a batch of crops, on the device that trains.
 
 All randomness comes from torch's generator on the CPU, which the training loop seeds by (seed, step): a resumed run
 does the same, and so does every device.

@@ -1,4 +1,4 @@
-"""Random crops straight from tile stores.
+"""Random crops from tile stores.
 
 A batch is a pure function of the seed, the step and what the method has decided about the pool it comes from (which is
 kept in the checkpoint): nothing else has to be saved to resume, and any number of loading processes, in any order,

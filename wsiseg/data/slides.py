@@ -1,4 +1,4 @@
-"""The list of slides that a recipe names, and its split into training, validation and test."""
+"""The slide list of a recipe, and its split into training, validation and test."""
 
 from __future__ import annotations
 

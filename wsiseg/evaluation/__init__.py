@@ -1,1 +1,1 @@
-"""How good predictions and measurements are."""
+"""Compare predictions with a reference, and measurements with measurements."""

@@ -1,4 +1,4 @@
-"""How well two ways of measuring the same things agree: statistics of pairs of numbers, nothing else.
+"""Agreement of two ways of measuring the same things: statistics of pairs of numbers.
 
 Sources: Bland and Altman, "Statistical methods for assessing agreement between two methods of clinical measurement",
 Lancet 327:307-310 (1986), https://doi.org/10.1016/S0140-6736(86)90837-8; Lin, "A concordance correlation coefficient to

@@ -1,1 +1,1 @@
-"""A trained model applied to slides: engines, prediction, blending, cascades of two models."""
+"""Apply a trained model to slides: engines, prediction, blending, cascades of two models."""

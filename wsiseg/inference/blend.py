@@ -1,4 +1,4 @@
-"""Overlapping tiles of class probabilities, blended into rows of labels without a seam.
+"""Blend overlapping tiles of class probabilities into rows of labels without seams.
 
 Each tile weighs 1 in its middle and falls linearly to 0 over the overlap. A pixel's probabilities are the weighted sum
 over its tiles divided by the sum of their weights, so that a constant stays that constant, also beside tiles that were

@@ -1,4 +1,4 @@
-"""How a true label map is shown to a discriminator, so that it cannot be told by its sharpness alone.
+"""Encodings of a reference label map for a discriminator, so that it cannot be recognised by its sharpness alone.
 
 A one-hot map against a soft one gives the game away: whoever sees a 0.97 knows that it was predicted.
 """

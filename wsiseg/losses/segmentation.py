@@ -1,4 +1,4 @@
-"""Supervised losses on label maps with pixels that carry no statement."""
+"""Supervised losses on label maps, in which some pixels are ignored."""
 
 from __future__ import annotations
 

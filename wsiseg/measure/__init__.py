@@ -1,4 +1,4 @@
-"""Annotations in, measurements out: everything in µm, at whatever µm/px it was outlined.
+"""Measure annotations and objects, in µm, independent of the µm/px at which they were drawn.
 
 column      a measurement is one declared Column        profiles    the tables that each profile declares
 generic     any organ: objects and their classes        kidney/     glomeruli, sclerosis, podocytes

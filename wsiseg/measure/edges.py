@@ -1,4 +1,4 @@
-"""Whether a glomerulus is cut: how much of its outline lies where the tissue ends.
+"""Whether a glomerulus is cut: how much of its border lies at the edge of the tissue.
 
 The tissue ends at glass, at a hole in it, at the slide's edge and at the edge of what was scanned. A point of an
 outline lies at the end of the tissue if it is outside the tissue or less than `REACH_UM` inside. A glomerulus whose

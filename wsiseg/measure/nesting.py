@@ -1,4 +1,4 @@
-"""Which object holds which, by centroids.
+"""Which object contains which, by centroids.
 
 `parents` follows QuPath's "Resolve hierarchy" for glomeruli and nuclei: a nucleus belongs to the glomerulus in which its centroid lies, the border included. Where glomeruli overlap, QuPath
 inserts annotations from the largest to the smallest; each takes what its own parent held (`PathObjectHierarchy`):

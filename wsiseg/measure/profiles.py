@@ -1,4 +1,4 @@
-"""The profiles and the tables that each of them declares."""
+"""The measurement profiles and their tables."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How sure a number about many objects is: draw as many objects as there are, with replacement, again and again.
+"""Bootstrap intervals: resample objects with replacement.
 
 Source: Efron and Tibshirani, "An Introduction to the Bootstrap" (1993), chapter 13, the percentile interval. The
 objects of one slide stand for others of the same tissue, not for other patients; with fewer than about ten of them

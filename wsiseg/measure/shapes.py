@@ -1,4 +1,4 @@
-"""Sizes and shapes of outlines, in µm.
+"""Sizes and shapes of polygons, in µm.
 
 An outline that follows pixels is a staircase: its area is right, but its perimeter is too long by up to 4/π, at any
 µm/px. Therefore perimeter and circularity are taken from the outline smoothed along itself, whether it was drawn by

@@ -1,4 +1,4 @@
-"""Tables on disk: one file each, CSV, or Parquet where pyarrow is installed."""
+"""Write tables, one file each: CSV, or Parquet if pyarrow is installed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Factors that depend on nothing but the progress of a run, from 0 to 1."""
+"""Factors that depend only on the progress of a run, from 0 to 1."""
 
 from __future__ import annotations
 

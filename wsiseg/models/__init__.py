@@ -1,4 +1,4 @@
-"""The models that come along. They show how things work, and are good for nothing else.
+"""The bundled models.
 
 - `demonstration/`: nuclei at 0.25 µm/px inside the glomeruli that the other finds (pipelines/kidney-podocytes.toml)
 - `demonstration/within/`: glomeruli at 3 µm/px (pipelines/demo.toml)

@@ -1,1 +1,1 @@
-"""Networks, without any training."""
+"""Networks, without training."""

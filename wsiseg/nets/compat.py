@@ -1,4 +1,4 @@
-"""Makes torchvision importable beside a torch that was built without CUDA.
+"""Make torchvision importable beside a torch that was built without CUDA.
 
 The torchvision wheels on PyPI are built for CUDA. Beside a CPU-only torch their compiled part does not load;
 torchvision carries on without it, and then fails where it describes two of the operators that part would have brought:

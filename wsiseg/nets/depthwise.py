@@ -1,4 +1,4 @@
-"""Depthwise convolutions whose gradient costs what it should on a CPU.
+"""Depthwise convolutions with a gradient that is fast on CPUs.
 
 With one group per channel, PyTorch's own backward pass on CPUs takes about ten times as long as the forward pass and
 half of a training step of an EfficientNet. Here the gradient of the input is a depthwise convolution with the mirrored

@@ -1,4 +1,4 @@
-"""Networks that tell a true label map from a predicted one, seeing the image beside it: p(x, x').
+"""Discriminators: networks that distinguish reference label maps from predicted ones, given the image: p(x, x').
 
 No batch normalisation: a batch holds either true maps or predicted ones, and its statistics would give the answer away.
 Spectral normalisation (Miyato et al. 2018) keeps them from winning by steepness.

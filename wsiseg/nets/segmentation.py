@@ -1,4 +1,4 @@
-"""The segmentation network: DeepLabV3+ over any encoder that allows it."""
+"""The segmentation network: DeepLabV3+ over any suitable encoder."""
 
 from __future__ import annotations
 

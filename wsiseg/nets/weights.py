@@ -1,4 +1,4 @@
-"""ImageNet weights for an encoder, from an installed package or a file; nothing is ever downloaded.
+"""Load ImageNet weights of an encoder from an installed package or a file; nothing is downloaded.
 
 Weight files name the same tensors in many ways. Two ways of matching are tried; a file that fits neither is refused:
 

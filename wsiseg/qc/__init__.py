@@ -1,1 +1,1 @@
-"""What is wrong with a slide before anything is predicted on it: artefacts as outlines, and flags with numbers."""
+"""Quality control of a slide before prediction: artefacts, and flags with numbers."""

@@ -1,4 +1,4 @@
-"""The quality of one slide: its artefacts, and a flag for each thing that a person should know."""
+"""Examine the quality of one slide: its artefacts and flags."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Quality on disk: `flags.json`, `artefacts.geojson` and `picture.png` in one folder."""
+"""Write the results of quality control: `flags.json`, `artefacts.geojson` and `picture.png` in one folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Flags: one number of a slide each, its limits, and a sentence where it lies outside them."""
+"""Flags: each is one number of a slide with its limits and a sentence."""
 
 from __future__ import annotations
 

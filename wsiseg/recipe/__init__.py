@@ -1,4 +1,4 @@
-"""Recipes: everything that decides a training run, and a run over many slides, as a TOML file with a schema.
+"""Recipes: TOML files with a schema that decide about training and about runs over many slides.
 
     schema    the tables and their keys; those of the methods are beside each method, in `wsiseg.methods`
     load      TOML -> Recipe      show      Recipe -> TOML      renamed    keys of version 0.1

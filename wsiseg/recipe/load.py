@@ -1,4 +1,4 @@
-"""From a TOML file to a recipe, or to one sentence that says what is wrong with it."""
+"""Load a recipe from a TOML file, or raise one sentence that says what is wrong with it."""
 
 from __future__ import annotations
 

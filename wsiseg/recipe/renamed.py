@@ -1,4 +1,4 @@
-"""Keys of version 0.1 that are called otherwise now. A recipe that has one is refused with the new name."""
+"""Renamed keys: a recipe with a key of version 0.1 is refused, and the message gives the new name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A recipe as TOML (https://toml.io/en/v1.0.0), with every default filled in."""
+"""Print a recipe as TOML (https://toml.io/en/v1.0.0), with all defaults filled in."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reports that people read: one HTML file that holds everything, for a slide, many slides, or a training run.
+"""Reports for people: one self-contained HTML file for a slide, for many slides, or for a training run.
 
 page     HTML, escaped; the one place that writes tags          charts   plots as SVG        images   photographs
 slide    one slide: overview, tables, galleries, provenance     gallery  objects, one by one tables   CSV of measure

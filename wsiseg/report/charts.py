@@ -1,4 +1,4 @@
-"""Plots as SVG: the same bytes for the same numbers, colours of Okabe and Ito, lines told apart by their dashes too."""
+"""Plots as SVG: reproducible bytes, colours of Okabe and Ito, lines that differ in their dashes as well."""
 
 from __future__ import annotations
 

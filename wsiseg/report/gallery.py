@@ -1,4 +1,4 @@
-"""Objects one by one: cut out of the slide at the same margin, with their outlines and a scale bar."""
+"""Pictures of single objects, cut out of the slide with the same margin, with their polygons and a scale bar."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""HTML that needs nothing but itself: no script, no request, every text escaped.
+"""Self-contained HTML: no script, no request, all text escaped.
 
 `Html` is text that is ready; everything else is escaped where it is put in. So a slide may be called anything.
 """

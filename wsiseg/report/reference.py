@@ -1,4 +1,4 @@
-"""A prediction compared with the reference, in a report: metrics, confusion, Bland-Altman plot, worst objects."""
+"""Compare a prediction with the reference in a report: metrics, confusion, Bland-Altman plot, worst objects."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The report of many slides: a folder with one folder of results for each."""
+"""The report of many slides, from a folder with one folder of results for each."""
 
 from __future__ import annotations
 

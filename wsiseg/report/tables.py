@@ -1,4 +1,4 @@
-"""The tables of `wsiseg measure`, read again, and numbers for people."""
+"""Read the tables of `wsiseg measure`, and format numbers for people."""
 
 from __future__ import annotations
 

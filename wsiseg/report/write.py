@@ -1,4 +1,4 @@
-"""From what a person names to a page on disk."""
+"""Write a report about the files that a user names."""
 
 from __future__ import annotations
 

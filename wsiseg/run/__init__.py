@@ -1,4 +1,4 @@
-"""Many slides: the stages of a recipe over all of them, on one machine or many, and nothing done twice.
+"""Many slides: apply the stages of a recipe to all of them, on one machine or many, without repeating work.
 
 listed     GLOB, CSV, QuPath project -> SlideEntry     plan       what is done with every slide
 stages     tile, qc, predict, measure, export, report  one_slide  SlideEntry -> all stages, record, facts

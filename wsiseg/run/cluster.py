@@ -1,4 +1,4 @@
-"""Units on the workers of Dask: of this machine, or of a cluster (https://distributed.dask.org).
+"""Process slides on Dask workers, on this machine or on a cluster (https://distributed.dask.org).
 
 The scheduler is sent a entry and the plan, some kB, and gets a few facts back. It has one entry for each thread of its
 workers: when a worker dies, Dask blames all that was with it, so nothing may wait there behind a slide that kills it. A

@@ -1,4 +1,4 @@
-"""Who waits until there is enough memory for a slide; how much that is, is told in `wsiseg.memory`."""
+"""Wait until there is enough memory for a slide; `wsiseg.memory` estimates how much it needs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a worker does: one slide, from its file to its record."""
+"""Process one slide on a worker, from its file to its record."""
 
 from __future__ import annotations
 

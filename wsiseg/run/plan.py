@@ -1,4 +1,4 @@
-"""What a run does with every slide, and what the results of one slide are made from."""
+"""The plan of a run: what is done with every slide, and what identifies the results."""
 
 from __future__ import annotations
 

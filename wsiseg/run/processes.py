@@ -1,4 +1,4 @@
-"""Units in worker processes of this machine.
+"""Process slides in worker processes of this machine.
 
 A process pool of the standard library is of no use once one of its processes is killed; here a killed worker costs its
 slide alone, which another one goes on with. Workers are started anew ("spawn"): no lock, thread or open slide is

@@ -1,4 +1,4 @@
-"""Where the results of a run are: a folder, or any URL that fsspec knows (s3://, gs://, memory://, file://, …).
+"""The place for the results of a run: a folder, or any URL of fsspec (s3://, gs://, memory://, file://, …).
 
 In a folder results are made in place, under the name NAME.partial, and renamed. A URL has no renaming and no locks, so
 there they are made on a local disk and then sent, with `record.json` last: a slide without one is not finished.

@@ -1,4 +1,4 @@
-"""A run: entries through an executor, what came of them, and run.json."""
+"""Run an executor over all slides, and write run.json."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What can be made of a slide. A stage is a function `Work -> Facts` and a line in `STAGES`.
+"""The stages of a run. A stage is a function `Work -> Facts` and a line in `STAGES`.
 
 A stage writes into `work.folder` under its own names, goes on where an interrupted one stopped, and makes the same
 bytes whoever runs it, and when. Its facts are a few numbers for run.json.

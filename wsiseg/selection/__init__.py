@@ -1,1 +1,1 @@
-"""Which parts of a slide count, and the tiles over them."""
+"""Choose the parts of a slide that count, and the tiles over them."""

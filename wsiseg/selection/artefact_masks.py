@@ -1,4 +1,4 @@
-"""Blur, pen and folds in a small picture of a slide: pure arrays.
+"""Detect blur, pen and folds in a small picture of a slide: pure arrays.
 
 Coloured pen is found in the same way as `wsiseg.selection.tissue` finds it. Black pen lets no colour through and is
 wider than anything dark and grey in a section. Both are rules on colour, as in HistoQC (Janowczyk et al., "HistoQC: an

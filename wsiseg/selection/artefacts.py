@@ -1,4 +1,4 @@
-"""Artefacts of one slide: where blur, folds, pen and bubbles are, and which of them are left out on demand."""
+"""The artefacts of one slide: blur, folds, pen and bubbles, and which of them to leave out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bubbles of air under the coverslip: dark rims that go almost all the way round, in a small picture; pure arrays.
+"""Detect air bubbles under the coverslip, dark and almost closed rims, in a small picture: pure arrays.
 
 The surface of a bubble bends light out of the objective's way, so that its rim is dark in every colour alike, while its
 inside is about as bright as what lies around it. Air bubbles are among the artefacts that HistoQC looks for (Janowczyk

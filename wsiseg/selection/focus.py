@@ -1,4 +1,4 @@
-"""Where a section is out of focus.
+"""Detect regions that are out of focus.
 
 The variance of the Laplacian is the plain measure of focus (Pech-Pacheco, Cristóbal, Chamorro-Martínez and
 Fernández-Valdivia, "Diatom autofocusing in brightfield microscopy: a comparative study", ICPR 2000). Alone it also

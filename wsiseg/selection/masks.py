@@ -1,4 +1,4 @@
-"""Connected parts, widening and closing of masks: bool (h, w), True is inside."""
+"""Morphology of masks: bool (h, w), True is inside."""
 
 from __future__ import annotations
 

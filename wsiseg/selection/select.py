@@ -1,4 +1,4 @@
-"""Which tiles of a slide are worked on, and which pixels of them count.
+"""Select the tiles of a slide to work on, and the pixels of them that count.
 
     Selection(tissue, exclude_artefacts, roi).apply(slide, grid) -> Selected(tiles, masks, identity)
 

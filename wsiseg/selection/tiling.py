@@ -1,4 +1,4 @@
-"""From a slide to a TileStore."""
+"""Store the tiles of a slide in a TileStore."""
 
 from __future__ import annotations
 

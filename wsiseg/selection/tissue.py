@@ -1,4 +1,4 @@
-"""Where the tissue is: a small picture of the slide in, a mask out.
+"""Find the tissue in a small picture of the slide.
 
 Stains have colour; glass, dust, bubbles, coverslip edges, black pen and a scanner's padding have not. So the measure
 is colourfulness in transmitted light, the spread of the three channels after division by the colour of the glass:

@@ -1,1 +1,1 @@
-"""Pixels in: one Slide in front of every reader."""
+"""Read pixels: one Slide for every reader."""

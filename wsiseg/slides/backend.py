@@ -1,4 +1,4 @@
-"""What a reader of one slide format has to offer: levels, and pixels of boxes inside a level. Nothing else.
+"""The interface of a reader of one slide format: levels, and pixels of boxes inside a level.
 
 Resolution choice, resampling, padding and error wording are `Slide`'s work, so that a backend stays small.
 """

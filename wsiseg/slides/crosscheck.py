@@ -1,4 +1,4 @@
-"""Whether tiles decoded here are those that OpenSlide shows, looked at when a slide is opened.
+"""Compare decoded tiles with those of OpenSlide when a slide is opened.
 
 A file may state its colours wrongly, or hold what its kind does not foresee; then tiles decode to false colours or land
 in the wrong place without any error. OpenSlide has met more files than any other reader, so its pixels are the measure.

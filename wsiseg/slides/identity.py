@@ -1,4 +1,4 @@
-"""Which slide it is: name, size and a hash that is cheap even for a file of many gigabytes.
+"""The identity of a slide: name, size and a hash that is cheap even for many gigabytes.
 
 The hash is SHA-256 over the size and over samples: the first and last 64 KiB and 64 pieces of 16 KiB, evenly spaced.
 It tells slides apart and notices a file that was cut off or written anew. It does not see a change of a few bytes

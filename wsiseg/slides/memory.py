@@ -1,4 +1,4 @@
-"""Slides that live in memory, for tests and for trying things out.
+"""Slides in memory, for tests and experiments.
 
 `coordinate_slide` makes every pixel's colour say where it is: 12 bits of x and 12 bits of y in 24 bits of colour, so
 that a tile that lands one pixel away is seen at once.

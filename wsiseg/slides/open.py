@@ -1,4 +1,4 @@
-"""From a path to a Slide: which backend reads which kind of file, and one clear sentence when none can."""
+"""Open a slide: choose the backend for a file, and raise one clear sentence if none can read it."""
 
 from __future__ import annotations
 

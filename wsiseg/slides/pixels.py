@@ -1,4 +1,4 @@
-"""Whatever a file holds becomes uint8 RGB.
+"""Convert the pixels of any file to uint8 RGB.
 
 grey     the same value in all three channels
 RGBA     laid over white: what a scanner did not see is white, as glass is

@@ -1,4 +1,4 @@
-"""How many level-0 pixels one pixel of a level stands for."""
+"""The number of level-0 pixels per pixel of a level."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a piece of a level to the pixels of a frame.
+"""Resample a part of a level to the pixels of a frame.
 
 The error against the exact mean over the area of each new pixel, in grey levels on H&E at 0.5 µm/px
 (`tests/slides/test_reading.py` measures it again):

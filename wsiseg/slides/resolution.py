@@ -1,4 +1,4 @@
-"""µm per pixel, from the places where files state it, and whether to believe it.
+"""Find the µm per pixel of a file, and decide whether it is credible.
 
 A stated resolution is believed from 0.05 to 20 µm/px (508,000 down to 1,270 dpi) and otherwise treated as missing,
 wherever it stands. The plain resolution of a TIFF, PNG or JPEG is not written for measuring: programs put 72, 96, 300

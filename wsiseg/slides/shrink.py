@@ -1,4 +1,4 @@
-"""Shrinking by whole numbers, the pixels being those of Pillow's BOX filter, several times faster.
+"""Reduce images by whole numbers: the pixels of Pillow's BOX filter, several times faster.
 
 Pillow takes the mean along x, rounds it, and takes the mean along y of that, with weights of 22 bits. So does this,
 with one weight for all pixels instead of one looked up for each. Pillow begins with y where a piece is tall, and then

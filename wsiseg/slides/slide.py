@@ -1,4 +1,4 @@
-"""The one front door to pixels: level choice, resampling and padding happen here and nowhere else.
+"""The only access to pixels: choice of level, resampling and padding happen here and nowhere else.
 
     target frame     which pixels are wanted, at any µm/px
         │            × downsample of the best level: the coarsest one that is not coarser than the target; a decoder

@@ -1,4 +1,4 @@
-"""Tiles as JPEG inside Zarr: a codec to read them.
+"""A Zarr codec that reads tiles stored as JPEG.
 
 An inner chunk is one JPEG file, from SOI to EOI, that decodes to (size, size, 3) RGB: any JPEG decoder reads it. The
 streams come from an encoder here or, untouched, from the slide's own file, and `wsiseg.stores.shard` writes them.

@@ -1,4 +1,4 @@
-"""Stores whose pixels stay in the slide: where it lies, and whether it is still the same."""
+"""Stores whose pixels stay in the slide: where the slide is, and whether it is unchanged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How an output comes to be: claimed by one process, made under another name, renamed when it is whole.
+"""Reserve an output: one process writes it under another name and renames it when it is complete.
 
     NAME.partial/            while it is being made; holds the manifest and what is finished so far
     NAME.partial/claim.json  what it is made from; the file is also the lock

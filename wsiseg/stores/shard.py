@@ -1,4 +1,4 @@
-"""Shards of Zarr arrays, as files of encoded chunks.
+"""Read and write shards of Zarr arrays as files of encoded chunks.
 
 Zarr takes about a millisecond for each chunk, empty or not; this takes as long as the codec and the disk do. The
 layout is that of the `sharding_indexed` codec (ZEP 2): the chunks one after another, then an offset and a length for

@@ -1,4 +1,4 @@
-"""TileStore: the tissue of one slide as tiles in Zarr v3, with label rasters when there are outlines.
+"""TileStore: the tissue of one slide as tiles in Zarr v3, with labels if there are annotations.
 
     STORE.zarr/
       claim.json    the manifest: grid, slide, outlines, tissue, versions (also in the group's attributes)

@@ -1,4 +1,4 @@
-"""Kidney slides that are generated, and whose truth is therefore known exactly.
+"""Generated kidney slides, whose ground truth is exact.
 
     ground   what changes slowly: tissue, medulla, infiltrate, scars, folds, pen, defocus   (coarse grid)
     anatomy  glomeruli, vessels, wide tubules, one by one                                    (list of profiles)

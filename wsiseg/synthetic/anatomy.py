@@ -1,4 +1,4 @@
-"""The larger things in the tissue, one by one: glomeruli, vessels, and tubules that are taken for glomeruli.
+"""The larger structures in the tissue: glomeruli, vessels, and tubules that resemble glomeruli.
 
 A profile is a star-shaped outline r(θ) = R (1 + Σ aₖ cos kθ + bₖ sin kθ), k = 2 to 5, around a centre, perhaps cut by
 a straight line where the needle went through. The painter and the truth read the same numbers.

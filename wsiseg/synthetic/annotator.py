@@ -1,4 +1,4 @@
-"""What a person would make of the truth: borders a little off, objects overlooked, others outlined that are none."""
+"""A simulated person who annotates: shifted borders, missed objects, false objects."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a generated slide has its folds, pen, defocus and bubbles: the truth that artefacts are looked for against."""
+"""The folds, pen marks, defocus and bubbles of a generated slide: the ground truth for quality control."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What changes slowly over a slide: where the tissue lies, what state it is in, and what went wrong with the section.
+"""Properties that vary slowly over a slide: where the tissue is, its state, and the damage of the section.
 
 Each layer is one plane of a coarse grid, read bilinearly, so that a slide of any size costs a few megabytes.
 """

@@ -1,4 +1,4 @@
-"""What lies at a place: the one question that the painter, the nuclei and the truth all ask.
+"""Which structure lies at a position: the painter, the nuclei and the ground truth all use this answer.
 
 Between the profiles of `anatomy` the cortex is filled with tubules, the cells of a jittered lattice (Worley 1996) seen
 through a warp that bends and stretches them; the medulla has the same lattice drawn out along one direction.

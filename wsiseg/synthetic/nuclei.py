@@ -1,4 +1,4 @@
-"""Nuclei: candidates on a fine jittered lattice, kept or not by what lies where they fall.
+"""Nuclei: candidates on a fine jittered lattice, kept or dropped depending on the structure at their position.
 
 A candidate depends on its lattice cell and the slide's seed alone, so a box can list its nuclei without knowing any
 other box. Colour and size overlap between the classes; what makes a podocyte is its place at the edge of the tuft.

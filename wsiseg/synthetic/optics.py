@@ -1,4 +1,4 @@
-"""What a scanner adds to the light of a section: defocus, pen on the glass, dust, and numbers from 0 to 255."""
+"""What a scanner adds to the light of a section: defocus, pen on the glass, dust, and quantisation to 8 bits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How much of each stain a place takes up: cytoplasm, membranes, lumina; everything but the nuclei."""
+"""How much of each stain a position takes up: cytoplasm, membranes, lumina; everything but the nuclei."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A generated slide: its specification, its pixels on demand, and its exact truth."""
+"""A generated slide: its specification, its pixels on demand, and its exact ground truth."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From stain to colour: light that passes a stained section is weakened exponentially (Beer and Lambert).
+"""From stain to colour: a stained section weakens light exponentially (Beer and Lambert).
 
     intensity = white · 10 ^ -(Σ amountₖ · vectorₖ)
 

@@ -1,4 +1,4 @@
-"""Generated slides as files: a pyramid of JPEG tiles in a TIFF, in Aperio's layout or as OME-TIFF.
+"""Write generated slides: a pyramid of JPEG tiles in a TIFF, in Aperio's layout or as OME-TIFF.
 
 Aperio ("Digital slides and third-party data interchange", 2008): the first page is level 0, the second a thumbnail in
 one strip, then one tiled page per coarser level. OME-TIFF (OME-TIFF specification 6): the coarser levels hang on the

@@ -1,4 +1,4 @@
-"""Noise that is a function of the absolute position, so that two boxes that meet agree in every pixel.
+"""Noise as a function of the absolute position, so that neighbouring boxes agree in every pixel.
 
 All textures are small periodic arrays made once. A sample at (u, v) depends on u and v alone. Repeats are hidden by
 reading the same array at several scales and offsets.

@@ -1,1 +1,1 @@
-"""Training: the loop, its log and its checkpoints. Knows nothing of any method."""
+"""Training: the loop, its log and its checkpoints. It knows no method."""

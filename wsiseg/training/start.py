@@ -1,4 +1,4 @@
-"""What a network knows before its first step: nothing, ImageNet, or all that an earlier model has learnt."""
+"""The starting weights of a network: random, ImageNet, or those of an earlier model."""
 
 from __future__ import annotations
 

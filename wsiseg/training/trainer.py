@@ -1,4 +1,4 @@
-"""The Trainer: crops in, metrics out, an evaluation and a checkpoint now and then.
+"""The Trainer: it feeds crops to a method, and evaluates and saves checkpoints from time to time.
 
 It owns time: steps, logs, evaluation, checkpoints. It knows no method; a method knows networks, losses and phases.
 

@@ -1,4 +1,4 @@
-"""How good a network is on the validation slides, in metrics and in a picture."""
+"""Evaluate a network on the validation slides: metrics and a picture."""
 
 from __future__ import annotations
 

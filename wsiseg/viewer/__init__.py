@@ -1,1 +1,1 @@
-"""See a slide and what was found on it: a small web app for one person, on this machine, without any other host."""
+"""View a slide and its results in the browser: a small web app for one person on this machine."""

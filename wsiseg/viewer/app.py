@@ -1,4 +1,4 @@
-"""The routes. No part of a request ever becomes a path: what can be asked for lies in tables made at the start.
+"""The routes. No part of a request becomes a path: everything that can be requested is in tables made at the start.
 
 /                                                   the page
 /static/NAME                                        its parts

@@ -1,4 +1,4 @@
-"""What stands between the network and the app: who may ask, how often, and what a browser may do with the answer.
+"""Guard the app: who may send requests, how often, and what a browser may do with the answer.
 
 A page on the internet can make a browser ask 127.0.0.1. It cannot read answers of another origin, but with DNS
 rebinding its own name can lead to 127.0.0.1; so the name that is asked for (Host) must be one of this machine's own.

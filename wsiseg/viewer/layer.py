@@ -1,4 +1,4 @@
-"""What every layer over the slide has in common."""
+"""The common base of all layers over the slide."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Annotations over the slide: their classes, their colours, and the list of objects."""
+"""Layers of objects over the slide: their classes, their colours, and the list of objects."""
 
 from __future__ import annotations
 

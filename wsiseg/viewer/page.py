@@ -1,4 +1,4 @@
-"""The parts of the page, read once: the table of all that can be asked for."""
+"""The files of the page, read once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The levels that the browser zooms through.
+"""The zoom levels of the browser.
 
 Level k has 2^k level-0 px per px, along x and along y. The plane is padded to whole pixels of the coarsest level, so
 that every level is exactly half the one before: a tile of any level lands on the screen without a fraction of a pixel.

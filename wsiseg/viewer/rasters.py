@@ -1,4 +1,4 @@
-"""Layers that are made of pixels: label maps, their scores, the tissue and the tile grid."""
+"""Layers of pixels: label maps, their scores, the tissue and the tile grid."""
 
 from __future__ import annotations
 

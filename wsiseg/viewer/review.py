@@ -1,4 +1,4 @@
-"""Decisions of a person on the objects of a file, kept in a new file that trains.
+"""A person's decisions about the objects of a file, stored in a new file that can be used for training.
 
 `NAME.geojson` is never touched; `NAME.reviewed.geojson` beside it is whole after every save:
 

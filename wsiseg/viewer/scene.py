@@ -1,4 +1,4 @@
-"""What is on view: the slide and the layers over it, all read from the files that the command names."""
+"""The scene: the slide and the layers over it, read from the files that the command names."""
 
 from __future__ import annotations
 

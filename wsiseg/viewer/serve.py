@@ -1,4 +1,4 @@
-"""The server around the app: one address, one process, until it is interrupted."""
+"""The server of the viewer: one address, one process, until it is interrupted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Very many outlines, painted a tile at a time.
+"""Paint very many polygons, one tile at a time.
 
 Corners lie in flat arrays. Polygons are sorted along a curve that fills the plane (Morton order), and every `BLOCK` of
 them share one bounding box: a tile looks at the boxes of the blocks, then at those of the polygons in the blocks it

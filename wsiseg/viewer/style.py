@@ -1,4 +1,4 @@
-"""How a layer is shown, and pictures of at most 256 colours."""
+"""The style of a layer, and pictures of at most 256 colours."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Making tiles: a few at a time, in threads, kept while there is room, and not at all for who has scrolled away."""
+"""Make tiles: a few at a time, in threads, cached while there is memory, and skipped if nobody waits for them."""
 
 from __future__ import annotations
 

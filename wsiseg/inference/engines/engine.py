@@ -1,4 +1,4 @@
-"""What every engine is to prediction: pixels in, class probabilities out."""
+"""The interface of an engine: pixels in, class probabilities out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The OpenVINO engine: the same network on CPUs, several times as fast as PyTorch where they know bfloat16.
+"""The OpenVINO engine: the same network on CPUs, several times as fast as PyTorch on those with bfloat16.
 
 Converting a network takes seconds, so the result is kept in the user's cache (`$XDG_CACHE_HOME/wsiseg`, else
 `~/.cache/wsiseg`) under the hash of all that it depends on. The conversion goes through OpenVINO's PyTorch front end

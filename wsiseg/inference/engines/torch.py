@@ -1,4 +1,4 @@
-"""The PyTorch engine: any device that PyTorch knows."""
+"""The PyTorch engine, for every device of PyTorch."""
 
 from __future__ import annotations
 

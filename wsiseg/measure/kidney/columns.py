@@ -1,4 +1,4 @@
-"""Every measurement of a kidney: what is known of each glomerulus, of each podocyte, and of the slide."""
+"""The measurements of a kidney: of each glomerulus, of each podocyte, and of the slide."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""All measurements of a kidney: glomeruli and podocytes of one slide."""
+"""Measure the glomeruli and podocytes of one slide."""
 
 from __future__ import annotations
 

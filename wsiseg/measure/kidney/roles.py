@@ -1,4 +1,4 @@
-"""Which class of an annotation file is a glomerulus, a sclerotic glomerulus, a podocyte."""
+"""The roles of classes: glomerulus, sclerotic glomerulus, podocyte."""
 
 from __future__ import annotations
 

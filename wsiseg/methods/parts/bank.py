@@ -1,4 +1,4 @@
-"""What is remembered of each class over a run."""
+"""Running statistics of each class."""
 
 from __future__ import annotations
 

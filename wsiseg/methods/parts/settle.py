@@ -1,4 +1,4 @@
-"""Batch statistics measured anew on plain crops, for networks whose training saw distorted ones."""
+"""Measure batch statistics again on plain crops, for networks that were trained on distorted ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who labels unlabelled crops. A teacher is called with images and gives probabilities; it is never being trained."""
+"""Teachers: they label unlabelled crops. A teacher maps images to probabilities and is never trained itself."""
 
 from __future__ import annotations
 

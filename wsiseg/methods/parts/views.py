@@ -1,4 +1,4 @@
-"""Views of a crop: the same tissue, seen in another way."""
+"""Views of a crop: the same tissue with another appearance."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tiled TIFF at the speed of its codec: the bytes of a tile are read from the file and decoded, and nothing else.
+"""Read tiled TIFF at the speed of its codec: the bytes of a tile are read and decoded, and nothing else.
 
 OpenSlide decodes to 32-bit colours, draws them through cairo and hands them to Pillow, which is most of its time. Here
 a tile goes from the file to the decoder and from there into the array that is wanted (figures in

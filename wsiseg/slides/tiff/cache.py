@@ -1,4 +1,4 @@
-"""Decoded tiles within one budget, in buffers that are used again.
+"""A cache of decoded tiles with one budget, in reused buffers.
 
 A fresh array of the size of a tile costs the operating system about as long as half a tile's decoding, page by page. So
 a tile that leaves the cache leaves its buffer to the next one. That needs care: nobody may still be reading from it.

@@ -1,4 +1,4 @@
-"""From the bytes of one TIFF tile to RGB pixels.
+"""Decode the bytes of one TIFF tile to RGB pixels.
 
 TIFF 6.0 (Adobe, 1992) with TIFF Technical Note 2 (1995: JPEG, whose tables may stand in the directory), Aperio's
 JPEG 2000 ("Digital slides and third-party data interchange", 2008), and the registered zstd and WebP.

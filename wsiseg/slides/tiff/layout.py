@@ -1,4 +1,4 @@
-"""The bones of a TIFF: is it whole, and what do a few of its tags say? Nothing is decoded.
+"""Check the structure of a TIFF and read a few tags, without decoding anything.
 
 TIFF 6.0 (Adobe, 1992) and BigTIFF (Aware Systems, 2007): a header points to the first directory, every directory to
 the next. A copy that was cut off has a directory, a value or a tile behind the end of the file. Readers that go on

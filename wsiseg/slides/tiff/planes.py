@@ -1,4 +1,4 @@
-"""Where the tiles of a TIFF slide are, level by level, and what its header says.
+"""The positions of the tiles of a TIFF slide, level by level, and the facts in its header.
 
     Aperio, generic TIFF, OME-TIFF    the levels of the image that `choice` takes
     Philips                           the tiled directories that call themselves reduced; they are padded, and a level's
