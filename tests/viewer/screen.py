@@ -17,9 +17,8 @@ import numpy as np
 import uvicorn
 from PIL import Image
 
-from wsiseg.viewer.app import make_app
 from wsiseg.viewer.scene import Scene
-from wsiseg.viewer.serve import listen
+from wsiseg.viewer.serve import configured, listen
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 PROGRAM = next((found for name in NAMES if (found := shutil.which(name))), None)
@@ -44,7 +43,7 @@ SETTLED = """() => {
 def serving(scene: Scene) -> Iterator[str]:
     """The address of a viewer of a scene."""
     listener = listen("127.0.0.1", 0)
-    server = uvicorn.Server(uvicorn.Config(make_app(scene), log_level="warning"))
+    server = uvicorn.Server(configured(scene))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
     yield f"http://127.0.0.1:{listener.getsockname()[1]}/"

@@ -72,7 +72,7 @@ def _csv(table: Table) -> bytes:
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow(table)
     rows.writerows(zip(*(map(_shown, values.tolist()) for values in table.values()), strict=True))
-    return text.getvalue().encode()
+    return text.getvalue().encode("utf-8", "replace")  # a file's name may be no text
 
 
 def _shown(value: Any) -> str:

@@ -92,7 +92,7 @@ def document(title: str, summary: str, *parts: Html) -> bytes:
         '<meta name="referrer" content="no-referrer">\n'
         f"<title>{escape(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n"
         f"<h1>{escape(title)}</h1>\n<p>{escape(summary)}</p>\n{''.join(parts)}</main>\n</body>\n</html>\n"
-    ).encode()
+    ).encode("utf-8", "replace")  # a file's name may be no text
 
 
 def _class(kind: str) -> str:

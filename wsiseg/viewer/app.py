@@ -23,6 +23,7 @@ from typing import Any
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
+from starlette.convertors import Convertor, register_url_convertor
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -42,6 +43,28 @@ MOST_ROWS = 200  # objects in one answer
 SAVE_AT_ONCE = 5000  # objects; larger files are saved a little later, many decisions at a time
 SAVE_AFTER = 3.0  # seconds
 FOREVER = "private, max-age=86400, immutable"  # the address of a tile has all that it depends on
+
+
+class _Json(JSONResponse):
+    """JSON in which a name of bytes that are no text, such as some file names are, stays readable."""
+
+    def render(self, content: Any) -> bytes:
+        return json.dumps(content, ensure_ascii=False, allow_nan=False).encode("utf-8", "replace")
+
+
+class _Number(Convertor[int]):
+    """A number in an address, of at most nine digits; longer ones are at no address."""
+
+    regex = "[0-9]{1,9}"
+
+    def convert(self, value: str) -> int:
+        return int(value)
+
+    def to_string(self, value: int) -> str:
+        return str(value)
+
+
+register_url_convertor("number", _Number())
 
 Answer = Callable[[Request], Awaitable[Response]]
 
@@ -75,19 +98,19 @@ class _Views:
 
     def routes(self) -> list[Route]:
         """The table of routes."""
-        layer = "/api/layers/{layer:int}"
+        layer = "/api/layers/{layer:number}"
         return [
             Route("/", self.page),
             Route("/static/{name}", self.static),
             Route("/api/scene", self.about_scene),
             Route(layer, self.about_layer),
             Route(layer + "/objects", self.objects),
-            Route(layer + "/objects/{number:int}", self.one),
-            Route(layer + "/objects/{number:int}", self.decide, methods=["POST"]),
+            Route(layer + "/objects/{number:number}", self.one),
+            Route(layer + "/objects/{number:number}", self.decide, methods=["POST"]),
             Route(layer + "/accept", self.accept, methods=["POST"]),
             Route(layer + "/at", self.at),
-            Route("/tiles/slide/{level:int}/{column:int}/{row:int}.{kind}", self.slide_tile),
-            Route("/tiles/{layer:int}/{level:int}/{column:int}/{row:int}.png", self.layer_tile),
+            Route("/tiles/slide/{level:number}/{column:number}/{row:number}.{kind}", self.slide_tile),
+            Route("/tiles/{layer:number}/{level:number}/{column:number}/{row:number}.png", self.layer_tile),
         ]
 
     async def page(self, request: Request) -> Response:
@@ -101,11 +124,11 @@ class _Views:
         return Response(body, media_type=kind, headers={"Cache-Control": "no-cache"})
 
     async def about_scene(self, request: Request) -> Response:
-        return JSONResponse(await self.tiles.run(self.scene.describe))
+        return _Json(await self.tiles.run(self.scene.describe))
 
     async def about_layer(self, request: Request) -> Response:
         number = self.layer_number(request)
-        return JSONResponse(await self.tiles.run(lambda: self.scene.about(number)))
+        return _Json(await self.tiles.run(lambda: self.scene.about(number)))
 
     async def objects(self, request: Request) -> Response:
         layer, query = self.outlines(request), request.query_params
@@ -128,19 +151,19 @@ class _Views:
         answer = await self.tiles.run(listed)
         if answer is None:
             raise HTTPException(400, "The objects cannot be sorted by that.")
-        return JSONResponse(answer)
+        return _Json(answer)
 
     async def one(self, request: Request) -> Response:
         layer, number = self.outlines(request), request.path_params["number"]
         if number >= len(layer.polygons):
             raise HTTPException(404, "There is no such object.")
-        return JSONResponse(layer.row(number))
+        return _Json(layer.row(number))
 
     async def at(self, request: Request) -> Response:
         layer = self.outlines(request)
         x, y = (_real(request.query_params.get(axis, "")) for axis in "xy")
         found = await self.tiles.run(lambda: layer.shapes.at(x, y))
-        return JSONResponse(None if found is None else layer.row(found))
+        return _Json(None if found is None else layer.row(found))
 
     async def decide(self, request: Request) -> Response:
         review, body = self.review(request), await _json(request)
@@ -150,14 +173,14 @@ class _Views:
         if not review.decide(number, state, label):
             raise HTTPException(400, "There is no such object, state or class.")
         await self.save(request, review)
-        return JSONResponse(review.layer.row(number) | {"unsaved": review.unsaved, "revision": review.layer.revision})
+        return _Json(review.layer.row(number) | {"unsaved": review.unsaved, "revision": review.layer.revision})
 
     async def accept(self, request: Request) -> Response:
         review = self.review(request)
         await _json(request)
         count = review.accept_rest()
         await self.save(request, review)
-        return JSONResponse({"accepted": count, "unsaved": review.unsaved, "revision": review.layer.revision})
+        return _Json({"accepted": count, "unsaved": review.unsaved, "revision": review.layer.revision})
 
     async def save(self, request: Request, review: Review) -> None:
         """Save a small file now, and a large one soon."""
@@ -242,17 +265,17 @@ async def _http_error(request: Request, error: Exception) -> Response:
     api = request.url.path.startswith(("/api/", "/tiles/", "/static/"))
     sentence = error.detail if error.detail not in ("Not Found", "") else "There is nothing at this address."
     if api:
-        return JSONResponse({"error": sentence}, error.status_code, headers=error.headers)
+        return _Json({"error": sentence}, error.status_code, headers=error.headers)
     return Response(error_page(error.status_code, sentence), error.status_code, error.headers, "text/html")
 
 
 async def _told(request: Request, error: Exception) -> Response:
     """A slide that cannot be read there, a place that cannot be written: the sentence of the error, for the page."""
-    return JSONResponse({"error": str(error)}, 409)
+    return _Json({"error": str(error)}, 409)
 
 
 async def _crowded(request: Request, error: Exception) -> Response:
-    return JSONResponse({"error": "Too many tiles at once: wait a second."}, 503, {"Retry-After": "1"})
+    return _Json({"error": "Too many tiles at once: wait a second."}, 503, {"Retry-After": "1"})
 
 
 async def _gone(request: Request, error: Exception) -> Response:

@@ -2,21 +2,25 @@
 
 A page on the internet can make a browser ask 127.0.0.1. It cannot read answers of another origin, but with DNS
 rebinding its own name can lead to 127.0.0.1; so the name that is asked for (Host) must be one of this machine's own.
-Changes need JSON, which other origins may not send without being asked first, and an Origin that is ours.
+(Starlette's TrustedHostMiddleware does the same, but takes whatever follows a colon, knows no IPv6 address, and answers
+without saying what to do.) Changes need JSON, which other origins may not send without being asked first, and an Origin
+that is ours. A body has a length, so that nobody can send one without end.
 """
 
 from __future__ import annotations
 
+import re
 import secrets
 import time
 from http.cookies import CookieError, SimpleCookie
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+HOST = re.compile(r"(?P<name>[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:\d{1,5})?")
 COOKIE = "wsiseg-token"
 BODY_BYTES = 1 << 16
 RATE, BURST = 400.0, 1600.0  # requests a second, and at once; a fast pan over six layers asks for about 100
@@ -99,27 +103,37 @@ class Guard:
         if not self._bucket.take():
             return 429, "Too many requests: wait a second."
         if self._token is None:
-            if _host(headers.get("host", "")) not in LOOPBACK:
+            if _host(headers) not in LOOPBACK:
                 return 421, "This viewer answers to 127.0.0.1 and localhost only: use the address that it printed."
         elif not (_same(given, self._token) or _same(_cookie(headers.get("cookie", "")), self._token)):
             return 403, "The token is missing or wrong: use the whole address that the viewer printed."
-        if scope["method"] not in ("GET", "HEAD"):
-            return _unsafe(headers)
-        return None
+        refused = _body(headers)
+        if refused is None and scope["method"] not in ("GET", "HEAD"):
+            refused = _unsafe(scope["scheme"], headers)
+        return refused
 
 
-def _unsafe(headers: Headers) -> tuple[int, str] | None:
+def _body(headers: Headers) -> tuple[int, str] | None:
+    """Why a body is refused, whatever the request is for."""
+    if "transfer-encoding" in headers:
+        return 411, "Send the body whole, with its Content-Length."
+    lengths = headers.getlist("content-length") or ["0"]
+    if len(lengths) > 1 or not (lengths[0].isascii() and lengths[0].isdecimal()):
+        return 400, "Content-Length must be one number."
+    if len(lengths[0]) > 12 or int(lengths[0]) > BODY_BYTES:
+        return 413, f"The body is longer than {BODY_BYTES} bytes."
+    return None
+
+
+def _unsafe(scheme: str, headers: Headers) -> tuple[int, str] | None:
     """Why a request that changes something is refused."""
     origin = headers.get("origin")
-    if origin is not None and _netloc(origin) != headers.get("host"):
+    if origin is not None and origin != f"{scheme}://{headers.get('host', '')}":
         return 403, "A page of another origin may not change anything here."
     if headers.get("content-type", "").split(";")[0].strip().lower() != "application/json":
         return 415, "Changes are sent as application/json."
-    length = headers.get("content-length", "")
-    if not length.isdecimal():
-        return 411, "Say how long the body is."
-    if int(length[:12]) > BODY_BYTES:
-        return 413, f"More than {BODY_BYTES} bytes are no decision."
+    if "content-length" not in headers:
+        return 411, "Send the body whole, with its Content-Length."
     return None
 
 
@@ -127,19 +141,11 @@ def _same(one: str, other: str) -> bool:
     return secrets.compare_digest(one.encode("utf-8", "replace"), other.encode())
 
 
-def _host(value: str) -> str:
-    """The name in a Host header, without its port."""
-    try:
-        return urlsplit(f"//{value}").hostname or ""
-    except ValueError:
-        return ""
-
-
-def _netloc(origin: str) -> str:
-    try:
-        return urlsplit(origin).netloc
-    except ValueError:
-        return ""
+def _host(headers: Headers) -> str:
+    """The name in the Host header, without its port; empty where it is of any other form."""
+    hosts = headers.getlist("host")
+    found = HOST.fullmatch(hosts[0]) if len(hosts) == 1 else None
+    return found["name"].strip("[]").lower() if found else ""
 
 
 def _cookie(value: str) -> str:

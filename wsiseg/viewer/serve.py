@@ -11,6 +11,7 @@ import uvicorn
 
 from wsiseg.errors import AddressError
 from wsiseg.viewer.app import make_app
+from wsiseg.viewer.patience import PatientProtocol
 from wsiseg.viewer.scene import Scene
 
 LOOPBACK = "127.0.0.1"
@@ -51,6 +52,14 @@ class _Server(uvicorn.Server):
             self._ready()
 
 
+def configured(scene: Scene, token: str | None = None) -> uvicorn.Config:
+    """How the server of a scene runs; see `Guard` for the token."""
+    return uvicorn.Config(
+        make_app(scene, token=token), log_level="error", access_log=False, server_header=False,
+        timeout_graceful_shutdown=3, http=PatientProtocol,
+    )  # fmt: skip
+
+
 def serve(scene: Scene, listener: socket.socket, host: str, *, browse: bool, say: Callable[[str], None]) -> None:
     """Answer until interrupted; then save what is not saved.
 
@@ -74,12 +83,9 @@ def serve(scene: Scene, listener: socket.socket, host: str, *, browse: bool, say
         if browse and not webbrowser.open(address):
             say("No browser could be opened here: open that address yourself.")
 
-    config = uvicorn.Config(
-        make_app(scene, token=token), log_level="warning", access_log=False, server_header=False,
-        timeout_graceful_shutdown=3,
-    )  # fmt: skip
+    say(f"{scene.slide.name}: starting …")
     try:
-        _Server(config, ready).run(sockets=[listener])
+        _Server(configured(scene, token), ready).run(sockets=[listener])
     except KeyboardInterrupt:
         say("")  # the usual way to end
     finally:
