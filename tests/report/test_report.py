@@ -258,6 +258,33 @@ def test_what_it_refuses(files: dict[str, Path], tmp_path: Path) -> None:
     assert not list(tmp_path.glob(".*.part"))
 
 
+@pytest.mark.parametrize(("count", "kind"), [(1, "One point"), (9, "One point"), (10, "Histogram"), (500, "Histogram")])
+def test_few_objects_are_points_and_many_a_histogram(count: int, kind: str) -> None:
+    said, svg = charts.distribution(np.arange(count) * 7.0, "area, µm²")
+    assert said.startswith(kind)
+    assert b"<svg" in svg
+
+
+def test_far_outlines_and_odd_names_give_a_page(files: dict[str, Path], tmp_path: Path) -> None:
+    """Corners at ± 10⁹ px, and a class whose name is half a surrogate pair, as JSON can express it."""
+    far = [[-1e9, 100], [1e9, 100], [1e9, 900], [100, 900], [-1e9, 100]]
+    near = [[10, 10], [90, 10], [90, 90], [10, 90], [10, 10]]
+    features = [
+        {"type": "Feature", "geometry": {"type": "Polygon", "coordinates": [ring]},
+         "properties": {"classification": {"name": name}}}
+        for ring, name in ((far, "a"), (near, "b\ud800"))
+    ]  # fmt: skip
+    odd = tmp_path / "odd.geojson"
+    odd.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+    out = tmp_path / "odd.html"
+    done = command("report", files["slide"], odd, "--out", out)
+    if done.exit_code == 0:
+        assert "Objects" in out.read_text(encoding="utf-8")
+    else:  # the reader of outlines may refuse such a file in one sentence
+        assert isinstance(done.exception, WsisegError)
+        assert not out.exists()
+
+
 def test_scale_bars_have_the_length_they_say() -> None:
     assert (bar_length(240, 1.0), bar_length(240, 0.25), bar_length(1600, 10)) == (50, 20, 5000)
     pixels = with_scale_bar(np.full((240, 240, 3), 128, np.uint8), 1.0)
@@ -269,8 +296,9 @@ def test_plots_are_the_same_for_the_same_numbers() -> None:
     x = np.random.default_rng(0).uniform(1, 9, 40)
     matrix = np.array([[90, 10], [0, 0]])
     for plot in (
-        lambda: charts.histogram(x, "µm²"),
-        lambda: charts.histogram(x[:1], "µm²"),
+        lambda: charts.distribution(x, "µm²")[1],
+        lambda: charts.distribution(x[:1], "µm²")[1],
+        lambda: charts.distribution(np.full(12, 4e18), "µm²")[1],
         lambda: charts.curves({"$a$_{": (x, x), "b": (x, x + 1)}, "loss"),
         lambda: charts.bland_altman(x, x + 0.1, agreement(x, x * 1.1), "µm²"),
         lambda: charts.confusion(matrix, ("$x", "b")),

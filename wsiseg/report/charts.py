@@ -18,6 +18,7 @@ from wsiseg.evaluation.agreement import Agreement
 
 NAMES = ("blue", "vermilion", "green", "reddish purple", "orange", "sky blue", "yellow")  # of the palette
 COLOURS = tuple((red / 255, green / 255, blue / 255) for red, green, blue in PALETTE)
+FEW = 10  # values of which a histogram would tell less than the points themselves
 LINES = ("-", "--", "-.", ":")
 # Text as curves: the page looks the same where no font is installed. The salt makes ids the same in every run.
 LOOK: Any = {
@@ -41,23 +42,45 @@ def _plain(label: str) -> str:
     return short.replace("\\", "\\\\").replace("$", r"\$")
 
 
-def histogram(values: Numbers, quantity: str, colour: int = 0) -> bytes:
-    """How numbers are distributed, as SVG.
+def distribution(values: Numbers, quantity: str, colour: int = 0) -> tuple[str, bytes]:
+    """How numbers are distributed: a histogram of `FEW` or more, else a strip with a point for each.
 
     Args:
         values: (n,) finite numbers, n above 0
         quantity: what they are, with its unit
         colour: place in the palette
+
+    Returns:
+        what kind of plot it is, in words, and the plot as SVG
     """
-    edges = np.histogram_bin_edges(values, bins=min(30, max(5, round(2 * math.sqrt(len(values))))))
+    own = COLOURS[colour % len(COLOURS)]
+    few = len(values) < FEW
     with matplotlib.rc_context(LOOK):
-        figure = Figure(figsize=(5, 3))
+        figure = Figure(figsize=(5, 1.3 if few else 3))
         axes = figure.add_subplot()
-        axes.hist(values, edges.tolist(), color=COLOURS[colour % len(COLOURS)], edgecolor="white", linewidth=0.5)
-        axes.set_xlabel(quantity)
-        axes.set_ylabel("number")
-        axes.yaxis.set_major_locator(MaxNLocator(integer=True))
-        return _svg(figure)
+        if few:
+            axes.scatter(values, np.zeros(len(values)), s=40, color=own, alpha=0.7, edgecolors="white", linewidths=0.5)
+            axes.plot([np.median(values)] * 2, [-0.5, 0.5], color="#444444", linewidth=1.2)
+            axes.set_ylim(-1, 1)
+            axes.set_yticks([])
+            axes.spines["left"].set_visible(False)
+        else:
+            axes.hist(values, _edges(values).tolist(), color=own, edgecolor="white", linewidth=0.5)
+            axes.set_ylabel("number")
+            axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(6))
+        axes.set_xlabel(_plain(quantity))
+        return ("One point for each object, and a line at the median" if few else "Histogram"), _svg(figure)
+
+
+def _edges(values: Numbers) -> Numbers:
+    """Edges of 5 to 30 bins; of one where all values are the same, as far as a float can tell."""
+    low, high = float(values.min()), float(values.max())
+    bins = min(30, max(5, round(2 * math.sqrt(len(values)))))
+    slack = max(abs(low), abs(high), 1.0)
+    if high - low <= 1e-9 * slack:
+        return np.array([low - 0.05 * slack, high + 0.05 * slack])
+    return np.linspace(low, high, bins + 1)
 
 
 def curves(lines: Mapping[str, tuple[Numbers, Numbers]], quantity: str, *, fraction: bool = False) -> bytes:

@@ -164,15 +164,18 @@ def _measurements(read: Read, areas: np.ndarray, measured: Measurements | None) 
 def _distributions(read: Read, areas: np.ndarray, measured: Measurements | None) -> Html:
     plots = []
     for i, (name, values) in enumerate(islice(by_class(read, areas).items(), MOST_CLASSES)):
-        says = f"Area of {len(values)} outlines, {name}: median {shown(float(np.median(values)))} µm²"
-        svg = charts.histogram(values, "area, µm²", i)
-        plots.append(picture("image/svg+xml", svg, f"Histogram. {says}", says))
+        known = values[np.isfinite(values)]
+        if not len(known):
+            continue
+        says = f"Area of {len(known)} objects, {name}: median {shown(float(np.median(known)))} µm²"
+        kind, svg = charts.distribution(known, "area, µm²", i)
+        plots.append(picture("image/svg+xml", svg, f"{kind}. {says}", says))
     if measured is not None and DENSITY in measured.objects:
         density = numbers(measured.objects[DENSITY])
         if len(density):
             quantity = "podocytes per 10⁶ µm³"
-            alt = f"Histogram of the podocyte density; median {shown(float(np.median(density)))} {quantity}"
-            svg = charts.histogram(density, quantity)
+            kind, svg = charts.distribution(density, quantity)
+            alt = f"{kind}. Podocyte density: median {shown(float(np.median(density)))} {quantity}"
             plots.append(picture("image/svg+xml", svg, alt, "Podocyte density of the glomeruli"))
     return section("Distributions", row(plots)) if plots else Html("")
 
