@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from wsiseg.data.slides import read_slides
+from wsiseg.data.slides import read_slides, write_slides
 from wsiseg.errors import RecipeError, SplitError
 
 
@@ -26,11 +26,14 @@ def test_columns_may_be_left_out(tmp_path: Path) -> None:
 
 
 def test_all_columns_are_read(tmp_path: Path) -> None:
-    text = "slide,annotations,patient,split,mpp\na.svs,a.geojson,p1,test,0.25\nb.svs,,p2,train,\n"
+    text = "slide,annotations,patient,split,mpp,tags\na.svs,a.geojson,p1,test,0.25,pas; sclerosis\nb.svs,,p2,train,,\n"
     first, second = read_slides(slide_list(tmp_path, text))
     assert first.annotations == tmp_path / "a.geojson"
     assert (first.patient, first.split, first.mpp) == ("p1", "test", 0.25)
     assert (second.annotations, second.mpp) == (None, None)
+    assert (first.tags, second.tags) == (("pas", "sclerosis"), ())
+    write_slides(tmp_path / "copy.csv", (first, second))
+    assert [entry.tags for entry in read_slides(tmp_path / "copy.csv")] == [first.tags, ()]
 
 
 def test_one_patient_on_two_sides_is_an_error(tmp_path: Path) -> None:

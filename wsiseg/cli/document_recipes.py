@@ -41,6 +41,7 @@ corrected predictions](correct-and-train.md), `hubmap-kidney.toml` and `kpis-kid
 | `patient` | whose slide it is, each slide its own when left out; a patient on two sides of the split is an error |
 | `split` | `train` (the default), `validation` or `test`; test slides are not touched by training |
 | `mpp` | µm/px of the slide where the file does not state it |
+| `tags` | what is known of the whole slide, separated by semicolons, such as `pas; sclerosis` |
 
 ## Incomplete outlines
 

@@ -13,7 +13,7 @@ from wsiseg.atomic import atomic_write, translate_os_errors
 from wsiseg.errors import RecipeError, SplitError
 
 SPLITS = ("train", "validation", "test")
-COLUMNS = ("slide", "annotations", "patient", "split", "mpp", "roi")
+COLUMNS = ("slide", "annotations", "patient", "split", "mpp", "roi", "tags")
 OLD_NAMES = {"within": "roi"}  # of columns, in lists of version 0.1
 
 
@@ -29,6 +29,7 @@ class SlideEntry:
         mpp: µm/px of level 0 where the list states it
         roi: file of the regions of interest, inside which alone a recipe with `data.roi` works; None: those of the
             annotations
+        tags: what is known of the whole slide, such as "pas" or "sclerosis"; methods see them beside each crop
         fault: why this entry cannot be processed at all; empty for all others
     """
 
@@ -39,6 +40,7 @@ class SlideEntry:
     mpp: float | None = None
     roi: Path | None = None
     fault: str = ""
+    tags: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -55,7 +57,8 @@ def read_slides(path: Path, root: Path | None = None, *, present: bool = True) -
     """Read a slide list.
 
     Args:
-        path: CSV with the columns slide and, as needed, annotations, patient, split, mpp, roi
+        path: CSV with the columns slide and, as needed, annotations, patient, split, mpp, roi, tags
+            (separated by semicolons)
         root: folder that relative paths start from; the list's own by default
         present: check that every slide and every file of annotations is there
 
@@ -111,7 +114,8 @@ def _entry(line: dict[str, str | None], root: Path, where: str, present: bool) -
         mpp = float(text["mpp"]) if text["mpp"] else None
     except ValueError:
         raise RecipeError(f"{where}: {text['mpp']!r} is no number of µm/px.") from None
-    return SlideEntry(slide, annotations, text["patient"] or slide.stem, split, mpp, roi)
+    tags = tuple(tag.strip() for tag in text["tags"].split(";") if tag.strip())
+    return SlideEntry(slide, annotations, text["patient"] or slide.stem, split, mpp, roi, tags=tags)
 
 
 def write_slides(path: Path, entries: Sequence[SlideEntry]) -> None:
@@ -131,7 +135,7 @@ def write_slides(path: Path, entries: Sequence[SlideEntry]) -> None:
         slide, annotations, roi = (
             "" if p is None else os.path.relpath(p, path.parent) for p in (entry.slide, entry.annotations, entry.roi)
         )
-        table.writerow((slide, annotations, entry.patient, entry.split, entry.mpp or "", roi))
+        table.writerow((slide, annotations, entry.patient, entry.split, entry.mpp or "", roi, ";".join(entry.tags)))
     with translate_os_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path) as sink:

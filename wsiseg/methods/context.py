@@ -5,12 +5,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 
 from wsiseg.classes import ClassMap
-from wsiseg.data.crops import Batch, Pools
+from wsiseg.data.crops import STREAMS, Batch, Pools, Stream
 from wsiseg.data.options import Augment
 from wsiseg.errors import RecipeError
 from wsiseg.nets.segmentation import SegmentationNet
@@ -82,7 +82,13 @@ class Batches:
 
 
 class Method(ABC):
-    """A way of learning. Its constructor takes a `Context`."""
+    """A way of learning. Its constructor takes a `Context`.
+
+    Attributes:
+        streams: which crops it is given, where there are any
+    """
+
+    streams: ClassVar[tuple[Stream, ...]] = STREAMS
 
     @abstractmethod
     def update(self, batches: Batches, progress: float) -> dict[str, float]:

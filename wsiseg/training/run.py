@@ -265,5 +265,6 @@ def training_slides(recipe: Recipe, folder: Path, say: Say, overwrite: bool = Fa
         labelled=labelled,
         unlabelled=train if recipe.data.unlabelled == "all" else [s for s in train if not s.labelled],
         validation=[stores[r.name] for r in rows if r.split == "validation" and r.annotations is not None],
+        tags={stores[r.name].path: r.tags for r in rows if r.name in stores},
         names={side: sorted(r.name for r in rows if r.split == side) for side in SPLITS},
     )

@@ -23,7 +23,7 @@ import torch
 
 from wsiseg.atomic import translate_os_errors
 from wsiseg.bundle import Usage
-from wsiseg.data.crops import STREAMS, Drawing, Pools, Stream, loader, side_for
+from wsiseg.data.crops import Drawing, Pools, Stream, loader, side_for
 from wsiseg.errors import WsisegError
 from wsiseg.methods import make_method
 from wsiseg.methods.context import Batches, Context
@@ -163,11 +163,12 @@ class Trainer:
             self._tell(metrics=metrics)
             if self.step % t.evaluate_every == 0 and not self.finished:
                 self.evaluate(log)
-            if self.step % t.checkpoint_every == 0 or self.finished:
-                self.checkpoint()
             if self.pools.version != version:  # the method has chosen other crops: those read ahead are of no use
                 version = self.pools.version
+                self.pools.weights = self.fabric.broadcast(self.pools.weights)  # one choice for all processes
                 crops = self._crops(self.step, t.steps)
+            if self.step % t.checkpoint_every == 0 or self.finished:
+                self.checkpoint()
         self._seed(t.steps)
         self.method.finish(self._crops(t.steps, t.steps + FINISHING_STEPS))
         self.evaluate(log)
@@ -198,7 +199,7 @@ class Trainer:
     def _crops(self, start: int, stop: int) -> Iterator[Batches]:
         """The batches of the steps start, …, stop - 1, under the pools' present decisions."""
         streams = {}
-        for name in STREAMS:
+        for name in self.method.streams:
             dataset = self.pools.dataset(name)
             if dataset is not None:
                 crops = loader(dataset, start, stop, self.recipe.training.loaders)

@@ -7,6 +7,9 @@ images, labels  ──weak view──►  G  ──►  cross-entropy + dice · 
 
 from __future__ import annotations
 
+from typing import ClassVar
+
+from wsiseg.data.crops import Stream
 from wsiseg.methods.context import Batches, Context, Method
 from wsiseg.methods.parts.student import LabelledLoss, Student
 from wsiseg.methods.parts.views import Views
@@ -15,6 +18,8 @@ from wsiseg.nets.segmentation import SegmentationNet
 
 class Supervised(Method):
     """See the module's docstring."""
+
+    streams: ClassVar[tuple[Stream, ...]] = ("labelled",)
 
     def __init__(self, ctx: Context) -> None:
         self.student = Student(ctx)
