@@ -1,4 +1,4 @@
-"""Which `predict.foreground_threshold` and `predict.flips` suit a trained model? Tried on the validation slides of its recipe.
+"""Which `predict.foreground_threshold` and `predict.tta` suit a trained model? Tried on the validation slides of its recipe.
 
     python pipelines/choose_threshold.py pipelines/kidney-glomeruli.toml --model runs/kidney-glomeruli/model
 

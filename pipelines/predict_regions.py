@@ -3,7 +3,7 @@
     python pipelines/predict_regions.py --slides slides.csv --model RUN/model --out slides-within.csv
 
 For each slide without outlines the model's are written beside the new list as NAME.regions.geojson, and named in its
-column `roi`, where a recipe with `data.within` looks for them. Slides on which the model finds nothing are left out.
+column `roi`, where a recipe with `data.roi` looks for them. Slides on which the model finds nothing are left out.
 What is there already is kept: a run that was stopped goes on.
 """
 

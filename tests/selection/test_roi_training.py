@@ -19,7 +19,7 @@ from wsiseg.synthetic import CLASSES, SlideSpec, generate, write_slide
 from wsiseg.training.run import tile_row
 
 RECIPE = Path(__file__).parents[2] / "pipelines" / "kidney-podocytes.toml"
-SETTINGS = ("data.mpp=1.0", "data.tile=64", "data.within_margin_um=5")
+SETTINGS = ("data.mpp=1.0", "data.tile=64", "data.roi_margin_um=5")
 MADE = generate(SlideSpec(7, 1800, 1400, "pas", 1.0, ()))
 
 

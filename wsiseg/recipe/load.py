@@ -56,7 +56,7 @@ def load_recipe(path: Path, overrides: tuple[str, ...] = (), *, places: bool = T
 
 def _find_places(value: dict[str, Any], base: Path) -> None:
     """Paths that start at the recipe's folder, and environment variables in them."""
-    for table, key in (("data", "slides"), ("data", "root"), ("model", "weights"), ("predict", "within_model")):
+    for table, key in (("data", "slides"), ("data", "root"), ("model", "weights"), ("predict", "parent_model")):
         section = value.get(table)
         if isinstance(section, dict) and section.get(key) and section[key] not in ("imagenet", "none"):
             section[key] = str(base / expand(str(section[key])))

@@ -33,6 +33,13 @@ RENAMED: dict[str, str] = {
     "method.forgive": "method.noisy_label_threshold",
     "method.forgive_after": "method.noisy_label_warmup",
     "training.object_share": "training.object_fraction",
+    "data.within": "data.roi",
+    "data.within_margin_um": "data.roi_margin_um",
+    "predict.object_above": "predict.foreground_threshold",
+    "predict.separate_um": "predict.split_distance_um",
+    "predict.flips": "predict.tta",
+    "predict.within_model": "predict.parent_model",
+    "predict.within_margin_um": "predict.parent_margin_um",
     **{f"run.{key}": f"measure.{key}" for key in ("thickness_um", "glomeruli", "sclerotic", "podocytes")},
 }
 

@@ -57,12 +57,12 @@ class Data(Section):
     rename: dict[str, str] = Field(
         {}, description='class in the outlines -> class of the recipe; "" leaves its outlines out'
     )
-    within: tuple[str, ...] = Field(
+    roi: tuple[str, ...] = Field(
         (),
-        description="learn only inside outlines of these classes, as nuclei inside glomeruli: those of the list's "
-        "column `within`, or of the slide's own outlines",
+        description="learn only inside annotations of these classes, as nuclei inside glomeruli: those of the list's "
+        "column `roi`, or of the slide's own annotations",
     )
-    within_margin_um: float = Field(8.0, ge=0, description="µm around such an outline that count as inside")
+    roi_margin_um: float = Field(8.0, ge=0, description="µm around such an annotation that count as inside")
     unlabelled: Literal["rest", "all"] = Field(
         "rest",
         description="training slides of which also the tissue teaches, with methods that learn from images alone: the "
@@ -150,12 +150,17 @@ class Predict(Section):
     )
     min_object_um2: float = Field(0.0, ge=0, description="smaller objects are left out")
     min_hole_um2: float = Field(0.0, ge=0, description="smaller holes are filled")
+    simplify_um: float = Field(
+        0.0, ge=0, description="outlines lose detail of less than about the square of this; 0: exact edges of pixels"
+    )
     foreground_threshold: float | None = Field(
         None, gt=0, lt=1,
         description="an object is where all classes but background together have more than this probability: 0.5 where "
         "the classes are kinds of one thing, less where outlines are incomplete; left out: the most probable class",
     )  # fmt: skip
-    flips: bool = Field(False, description="predict each tile in four flips and take the mean, four times slower")
+    tta: bool = Field(
+        False, description="test-time augmentation: the mean over four flips of each tile, four times slower"
+    )
     whole_objects: bool = Field(
         False,
         description="touching pixels of several classes are one object, of the class that most of them have: right "
@@ -164,10 +169,10 @@ class Predict(Section):
     split_distance_um: float = Field(
         0.0, ge=0, description="touching objects whose middles are farther apart than this are taken apart; 0: off"
     )
-    within_model: str = Field(
+    parent_model: str = Field(
         "", description="bundle of another model, whose objects are found first: this one predicts only inside them"
     )
-    within_margin_um: float = Field(8.0, ge=0, description="µm around those objects that count as inside")
+    parent_margin_um: float = Field(8.0, ge=0, description="µm around those objects that count as inside")
     half_weights: bool = Field(False, description="store the weights in 16 bits: a file of half the size")
 
 

@@ -69,8 +69,8 @@ def train(
         RecipeError, SplitError, SlideError, AnnotationError, ClassError, OutputError, EngineError
     """
     where = find_device(device)
-    if recipe.predict.within_model:
-        load_bundle(Path(recipe.predict.within_model))  # now, not after hours of training
+    if recipe.predict.parent_model:
+        load_bundle(Path(recipe.predict.parent_model))  # now, not after hours of training
     stages = recipe.stages()
     folders = [out] if len(stages) == 1 else [out / "stages" / name for name, _ in stages]
     bundles = [folder / "model" for folder in folders[:-1]] + [out / "model"]
@@ -119,7 +119,7 @@ def _train_stage(
     return save_bundle(
         bundle, network.without_heads(), name=recipe.name, classes=recipe.classes.class_map(), usage=usage_of(recipe),
         provenance=provenance, metrics=dict(trainer.metrics), half=recipe.predict.half_weights,
-        parent=Path(recipe.predict.within_model) if recipe.predict.within_model else None,
+        parent=Path(recipe.predict.parent_model) if recipe.predict.parent_model else None,
     )  # fmt: skip
 
 
@@ -151,7 +151,7 @@ def _about(recipe: Recipe) -> dict[str, Any]:
     value["data"] |= {"slides": Path(recipe.data.slides).name, "root": ""}
     value["model"] |= start_identity(recipe)
     del value["run"]  # says what is done with slides, by whatever model
-    value["predict"]["within_model"] = Path(recipe.predict.within_model).name
+    value["predict"]["parent_model"] = Path(recipe.predict.parent_model).name
     listed = file_hash(Path(recipe.data.slides))
     about: dict[str, Any] = json.loads(json.dumps({"recipe": value, "slide_list": listed, "wsiseg": __version__}))
     return about
@@ -162,10 +162,10 @@ def usage_of(recipe: Recipe) -> Usage:
     p = recipe.predict
     return Usage(
         mpp=recipe.data.mpp, tile=p.tile, overlap=p.overlap, batch=p.batch,
-        foreground_threshold=p.foreground_threshold, tta=p.flips, scaled_decoding=recipe.data.scaled_decoding,
-        parent_margin_um=p.within_margin_um,
+        foreground_threshold=p.foreground_threshold, tta=p.tta, scaled_decoding=recipe.data.scaled_decoding,
+        parent_margin_um=p.parent_margin_um,
         postprocessing=Postprocessing(
-            min_object_um2=p.min_object_um2, min_hole_um2=p.min_hole_um2, whole_objects=p.whole_objects,
+            min_object_um2=p.min_object_um2, min_hole_um2=p.min_hole_um2, simplify_um=p.simplify_um, whole_objects=p.whole_objects,
             split_distance_um=p.split_distance_um,
         ),
     )  # fmt: skip
@@ -204,7 +204,7 @@ def _roi(entry: SlideEntry, recipe: Recipe) -> Roi | None:
     Raises:
         RecipeError: the recipe asks for a region of interest, and the slide has none
     """
-    wanted = recipe.data.within
+    wanted = recipe.data.roi
     if not wanted:
         return None
     file = entry.roi or entry.annotations
@@ -216,7 +216,7 @@ def _roi(entry: SlideEntry, recipe: Recipe) -> Roi | None:
     found = tuple(r for r in read_annotations(file).polygons if r.label in wanted)
     if not found:
         raise RecipeError(f"{file.name} holds no {' or '.join(wanted)}, inside which to learn: leave the slide out.")
-    return Roi(found, {"file": file_hash(file), "classes": list(wanted)}, recipe.data.within_margin_um)
+    return Roi(found, {"file": file_hash(file), "classes": list(wanted)}, recipe.data.roi_margin_um)
 
 
 def _earlier(folder: Path, about: dict[str, Any], resume: bool, overwrite: bool) -> int | None:
