@@ -14,21 +14,20 @@ from wsiseg.recipe.schema import TrainingStage
 
 HEAD = """# Recipes
 
-A recipe is a TOML file that decides everything about a training run, and in its table `run` what is made of
-[many slides](many-slides.md). This page is made from the schema by `python -m wsiseg.cli.document_recipes`; a test
-keeps it so.
-
-Keys that do not exist are refused with the nearest one that does. Paths start at the recipe's folder and may hold
-environment variables (`${NAME}/slides`). `wsiseg train RECIPE --set training.steps=500` changes a value for one run.
-
-`wsiseg recipe check RECIPE` tells what is wrong with a recipe or its slide list, `wsiseg recipe show RECIPE` prints it
-with all defaults filled in. `wsiseg recipe schema` prints a JSON schema for editors: with `#:schema recipe.schema.json`
-as the first line of a recipe, those that know Taplo complete and check it.
-
-`pipelines/` holds recipes to start from: `kidney-glomeruli.toml` for real biopsies, `demo.toml` and
-`kidney-podocytes.toml` for the bundled demonstration models, `finetune-from-qupath.toml` to [train a model further on
-corrected predictions](correct-and-train.md), `hubmap-kidney.toml` and `kpis-kidney.toml` for
+A recipe is a TOML file with all settings of a training run. Its table `[run]` says what to do with
+[many slides](many-slides.md). Start from a recipe in `pipelines/`: `kidney-glomeruli.toml` for real biopsies,
+`demo.toml` and `kidney-podocytes.toml` for the bundled demonstration models, `finetune-from-qupath.toml` to
+[continue from a model with corrected predictions](correct-and-train.md), `hubmap-kidney.toml` and `kpis-kidney.toml` for
 [public data](public-data.md).
+
+- `wsiseg recipe check RECIPE` tells you what is wrong with a recipe or its slide list.
+- `wsiseg recipe show RECIPE` prints a recipe with all defaults filled in.
+- `wsiseg train RECIPE --set training.steps=500` changes a value for one run.
+- `wsiseg recipe schema > recipe.schema.json` writes a JSON schema for editors. If `#:schema recipe.schema.json` is the
+  first line of a recipe, editors with Taplo complete and check it.
+
+An unknown key is an error that suggests the nearest known one. Paths start at the folder of the recipe and may contain
+environment variables (`${NAME}/slides`). `python -m wsiseg.cli.document_recipes` writes this page from the schema.
 
 ## The slide list
 
@@ -36,19 +35,21 @@ corrected predictions](correct-and-train.md), `hubmap-kidney.toml` and `kpis-kid
 
 | column | meaning |
 |---|---|
-| `slide` | the slide's file |
-| `annotations` | its outlines, in any format that wsiseg reads; empty for a slide without |
-| `patient` | whose slide it is, each slide its own when left out; a patient on two sides of the split is an error |
-| `split` | `train` (the default), `validation` or `test`; test slides are not touched by training |
-| `mpp` | µm/px of the slide where the file does not state it |
+| `slide` | the file of the slide |
+| `annotations` | the file of its annotations, in any format that wsiseg reads; empty for a slide without annotations |
+| `patient` | the patient; by default each slide has its own. A patient in two splits is an error |
+| `split` | `train` (the default), `validation` or `test`; training never reads test slides |
+| `mpp` | µm/px of the slide, if the file does not state it |
+| `roi` | the file of the regions to learn in, for recipes with `data.within` |
 | `tags` | what is known of the whole slide, separated by semicolons, such as `pas; sclerosis` |
 
-## Incomplete outlines
+## Incomplete annotations
 
-Annotations made for another purpose often miss objects, and then good predictions count as errors while the network
-learns. With `method.noisy_label_threshold = 0.8`, background away from any annotation does not count in the loss where
-the network's moving average gives an object more than 80 %, after `method.noisy_label_warmup` of the steps. What it
-brought on real biopsies is told in [the results](results/kidney-glomeruli.md). Outlining everything is better.
+Annotations that were made for another purpose often miss objects. During training, correct predictions of these objects
+then count as errors. Set `method.noisy_label_threshold = 0.8` to ignore background pixels away from any annotation where
+the EMA of the network predicts an object with more than 80 %; this starts after the fraction `method.noisy_label_warmup`
+of the steps. [The results](results/kidney-glomeruli.md) show the effect on real biopsies. Annotating every object is
+better.
 
 ## Stages
 

@@ -11,8 +11,8 @@ class Augment(Section):
     """[augment]: what is varied at random in a training crop."""
 
     rotate: bool = Field(
-        False, description="by any angle, which blurs a little; flips and quarter turns are always done"
+        False, description="rotate by any angle, which blurs a little; flips and quarter turns are always on"
     )
-    scale: float = Field(1.25, ge=1, description="largest factor up and down")
+    scale: float = Field(1.25, ge=1, description="largest change of scale, as a factor")
     stain: float = Field(0.05, ge=0, description="spread of the haematoxylin, eosin and residual jitter")
     brightness: float = Field(0.1, ge=0, description="spread of the brightness factor")

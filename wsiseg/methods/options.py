@@ -14,9 +14,9 @@ class LearningOptions(Section):
 
     implementation: ClassVar[str]  # "module:class" of the method
 
-    learning_rate: float = Field(1e-3, gt=0, description="of AdamW at its highest")
+    learning_rate: float = Field(1e-3, gt=0, description="highest learning rate of AdamW")
     encoder_lr_factor: float = Field(0.3, gt=0, description="factor on the learning rate for the pretrained encoder")
-    weight_decay: float = Field(1e-2, ge=0, description="of AdamW, on all weights but those of norms and biases")
+    weight_decay: float = Field(1e-2, ge=0, description="weight decay of AdamW, for all weights but norms and biases")
     lr_schedule: Literal["cosine", "poly"] = Field(
         "cosine", description="how the learning rate falls; poly has the power 0.9"
     )
@@ -75,8 +75,10 @@ class PseudoLabelOptions(UnlabelledOptions):
     )
     strong_stain: float = Field(0.25, ge=0, description="as augment.stain, in a strong view")
     strong_brightness: float = Field(0.25, ge=0, description="as augment.brightness, in a strong view")
-    strong_blur: float = Field(1.0, ge=0, description="px, largest standard deviation of the blur of a strong view")
-    cutmix: float = Field(0.5, ge=0, le=1, description="chance that a strong view holds a rectangle of another crop")
+    strong_blur: float = Field(1.0, ge=0, description="largest standard deviation of the blur of a strong view, px")
+    cutmix: float = Field(
+        0.5, ge=0, le=1, description="probability that a strong view contains a rectangle of another crop"
+    )
 
     @field_validator("confidence_threshold")
     @classmethod

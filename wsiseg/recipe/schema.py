@@ -30,9 +30,13 @@ STRIDE = 16  # px that DeepLabV3+'s encoder halves away; crops and tiles must be
 class Classes(Section):
     """[classes]: what is learnt."""
 
-    names: tuple[str, ...] = Field(description="background first; where outlines overlap, the later class wins")
-    colours: tuple[Colour, ...] = Field((), description="(red, green, blue) per class; chosen when left out")
-    ignore: tuple[str, ...] = Field(("Ignore", "Ignore*"), description="outlines that mean: do not learn here")
+    names: tuple[str, ...] = Field(description="background first; where annotations overlap, the later class wins")
+    colours: tuple[Colour, ...] = Field(
+        (), description="(red, green, blue) for each class; chosen automatically by default"
+    )
+    ignore: tuple[str, ...] = Field(
+        ("Ignore", "Ignore*"), description="classes of annotations in which nothing is learnt"
+    )
 
     def class_map(self) -> ClassMap:
         """The classes as a value."""
@@ -50,12 +54,16 @@ class Classes(Section):
 class Data(Section):
     """[data]: which slides, and how they are tiled."""
 
-    slides: str = Field(description="CSV with the columns slide, annotations, patient, split and, where needed, mpp")
-    root: str = Field("", description="folder that the CSV's paths start from; the CSV's own when left out")
-    mpp: float = Field(gt=0, description="µm/px to learn at")
-    tile: int = Field(512, ge=64, description="px, width of a stored tile")
+    slides: str = Field(
+        description="slide list: a CSV with the columns slide, annotations, patient, split and, if needed, mpp"
+    )
+    root: str = Field(
+        "", description="folder that the paths in the slide list start from; by default the folder of the slide list"
+    )
+    mpp: float = Field(gt=0, description="resolution to learn at, µm/px")
+    tile: int = Field(512, ge=64, description="width of a stored tile, px")
     rename: dict[str, str] = Field(
-        {}, description='class in the outlines -> class of the recipe; "" leaves its outlines out'
+        {}, description='class in the annotations -> class of the recipe; "" leaves out a class'
     )
     roi: tuple[str, ...] = Field(
         (),
@@ -65,58 +73,62 @@ class Data(Section):
     roi_margin_um: float = Field(8.0, ge=0, description="µm around such an annotation that count as inside")
     unlabelled: Literal["rest", "all"] = Field(
         "rest",
-        description="training slides of which also the tissue teaches, with methods that learn from images alone: the "
-        "rest, which nobody outlined, or all, the outlined ones as if they had no outlines",
+        description="slides that methods may use without annotations: `rest`, those that have none, "
+        "or `all`, the annotated ones as well",
     )
     pixels: Literal["zstd", "jpeg", "slide", "reference"] = Field(
         "zstd",
-        description="how tiles are kept: exactly, as JPEG (a tenth of the room), as the slide's own JPEG where tiles "
-        "and level coincide, or not at all (read from the slide each time)",
+        description="how tiles are stored: exactly (zstd), as JPEG (a tenth of the space), as the "
+        "slide's own JPEG data where tiles and level coincide, or not at all (reference: "
+        "read from the slide each time)",
     )
     scaled_decoding: bool = Field(
         True,
-        description="between two levels of a slide, let the JPEG decoder shrink: faster, a grey level off the exact "
-        "means; false decodes everything and shrinks it afterwards",
+        description="between two levels of a slide, let the JPEG decoder reduce the image: faster, "
+        "and about one grey level off; false decodes every pixel and reduces afterwards",
     )
 
 
 class Model(Section):
     """[model]: the segmentation network."""
 
-    encoder: str = Field("tu-tf_efficientnet_lite0", description="encoder name of segmentation-models-pytorch")
+    encoder: str = Field("tu-tf_efficientnet_lite0", description="name of the encoder in segmentation-models-pytorch")
     weights: str = Field(
         "imagenet",
-        description='"imagenet" (an offline package), "none", a file of weights of the encoder, or a model bundle to '
-        "train further",
+        description='starting weights: "imagenet" (from an installed package), "none", a file with '
+        "weights of the encoder, or a model bundle to continue from",
     )
-    decoder_channels: int = Field(256, ge=16, description="channels of the ASPP and the decoder")
+    decoder_channels: int = Field(256, ge=16, description="channels of the ASPP and of the decoder")
     output_stride: Literal[8, 16] = Field(16, description="px of the image per px of the deepest features")
     atrous_rates: tuple[int, int, int] | None = Field(
         None,
-        description="distances of the taps of the dilated convolutions, in px of the deepest features; left out: as "
-        "6, 12, 18 are to a crop of 512 px, or those of the bundle that is trained further",
+        description="dilations of the atrous convolutions, in px of the deepest features; by default "
+        "in proportion to the crop (6, 12, 18 for 512 px), or those of the starting "
+        "bundle",
     )
 
 
 class Training(Section):
     """[training]: time."""
 
-    steps: int = Field(gt=0, description="updates of the weights")
+    steps: int = Field(gt=0, description="number of updates of the weights")
     batch: int = Field(8, ge=2, description="crops per step and device; batch normalisation needs two")
-    crop: int = Field(256, ge=32, description="px, a multiple of 16")
-    seed: int = Field(0, description="fixes starting weights, crops, augmentation and dropout")
-    precision: Precision = Field("32-true", description="bf16-mixed pays on GPUs, and on CPUs with AMX or AVX512-BF16")
+    crop: int = Field(256, ge=32, description="width in px, a multiple of 16")
+    seed: int = Field(0, description="seed of starting weights, crops, augmentation and dropout")
+    precision: Precision = Field(
+        "32-true", description="bf16-mixed is faster on GPUs, and on CPUs with AMX or AVX512-BF16"
+    )
     devices: int = Field(1, ge=1, description="GPUs, or processes on a CPU")
     loaders: int = Field(1, ge=0, description="processes that read crops; 0 reads in the training process")
-    evaluate_every: int = Field(500, gt=0, description="steps")
-    checkpoint_every: int = Field(250, gt=0, description="steps")
+    evaluate_every: int = Field(500, gt=0, description="steps from one to the next")
+    checkpoint_every: int = Field(250, gt=0, description="steps from one to the next")
     object_fraction: float = Field(
         0.7, ge=0, le=1, description="fraction of the labelled crops that are centred on an object"
     )
     class_weights: Literal["sqrt", "equal"] | tuple[float, ...] = Field(
         "sqrt",
-        description="how often such an object is of which class: by the square root of the class's area, each alike, or "
-        "weights of your own, one for each class but background",
+        description="how often each class is chosen for this: by the square root of its area (sqrt), "
+        "all equally (equal), or weights of your own, one for each class but background",
     )
 
     @field_validator("class_weights")
@@ -130,11 +142,11 @@ class Training(Section):
 class TrainingStage(Section):
     """[[stage]]: one part of training. Its tables change those of the recipe; it starts from the last one's bundle."""
 
-    name: str = Field(pattern=r"^[\w-]+$", description="of the stage and of its folder: pretrain, round, ...")
-    repeat: int = Field(1, ge=1, description="times in a row, each starting from the bundle of the time before")
+    name: str = Field(pattern=r"^[\w-]+$", description="name of the stage and of its folder: pretrain, round, ...")
+    repeat: int = Field(1, ge=1, description="how many times in a row, each starting from the bundle before")
     model: dict[str, Any] = Field({}, description="keys of [model] that differ in this stage")
     method: dict[str, Any] = Field(
-        {}, description="keys of [method] that differ; with a `name` they stand in place of the whole table"
+        {}, description="keys of [method] that differ in this stage; with a `name` they replace the whole table"
     )
     augment: dict[str, Any] = Field({}, description="keys of [augment] that differ in this stage")
     training: dict[str, Any] = Field({}, description="keys of [training] that differ in this stage")
@@ -143,10 +155,10 @@ class TrainingStage(Section):
 class Predict(Section):
     """[predict]: how the trained model is to be used; written into its bundle."""
 
-    tile: int = Field(512, ge=64, description="px, a multiple of 16")
-    overlap: int = Field(128, ge=0, description="px, even, at most half a tile")
+    tile: int = Field(512, ge=64, description="width in px, a multiple of 16")
+    overlap: int = Field(128, ge=0, description="overlap of neighbouring tiles in px, even, at most half a tile")
     batch: int = Field(
-        4, ge=1, description="tiles per forward pass; a part of the model's identity, made smaller by `--max-ram` alone"
+        4, ge=1, description="tiles per forward pass; part of the model's identity, and reduced only by `--max-ram`"
     )
     min_object_um2: float = Field(0.0, ge=0, description="smaller objects are left out")
     min_hole_um2: float = Field(0.0, ge=0, description="smaller holes are filled")
@@ -155,25 +167,26 @@ class Predict(Section):
     )
     foreground_threshold: float | None = Field(
         None, gt=0, lt=1,
-        description="an object is where all classes but background together have more than this probability: 0.5 where "
-        "the classes are kinds of one thing, less where outlines are incomplete; left out: the most probable class",
+        description="a pixel belongs to an object if all classes but background together have more "
+        "than this probability: 0.5 if the classes are kinds of one thing, less if "
+        "annotations are incomplete; by default the most probable class counts",
     )  # fmt: skip
     tta: bool = Field(
         False, description="test-time augmentation: the mean over four flips of each tile, four times slower"
     )
     whole_objects: bool = Field(
         False,
-        description="touching pixels of several classes are one object, of the class that most of them have: right "
-        "where the classes are kinds of one thing",
+        description="join touching pixels of several classes into one object of the most frequent "
+        "class, for classes that are kinds of one thing",
     )
     split_distance_um: float = Field(
-        0.0, ge=0, description="touching objects whose middles are farther apart than this are taken apart; 0: off"
+        0.0, ge=0, description="separate touching objects whose centres are farther apart than this; 0: off"
     )
     parent_model: str = Field(
-        "", description="bundle of another model, whose objects are found first: this one predicts only inside them"
+        "", description="bundle of a coarse model: this one predicts only inside the objects of that model"
     )
-    parent_margin_um: float = Field(8.0, ge=0, description="µm around those objects that count as inside")
-    half_weights: bool = Field(False, description="store the weights in 16 bits: a file of half the size")
+    parent_margin_um: float = Field(8.0, ge=0, description="margin around those objects that counts as inside, µm")
+    half_weights: bool = Field(False, description="store the weights in 16 bits, which halves the file")
 
 
 class Run(Section):
@@ -181,12 +194,12 @@ class Run(Section):
 
     stages: tuple[Stage, ...] = Field(
         ("predict", "measure"),
-        description="what is made of each slide, in this order: `tile` stores its tissue as for training, `qc` looks "
-        "for artefacts, `predict` outlines it; `measure`, `export` (in `formats`) and `report` (of all that is made "
-        "before it) need the outlines",
+        description="what is done with each slide, in this order: `tile` stores its tissue as for "
+        "training, `qc` detects artefacts, `predict` finds objects; `measure`, `export` "
+        "(in `formats`) and `report` (about all results before it) need the objects",
     )
-    formats: tuple[Export, ...] = Field(("csv",), description="what `export` writes, by its file's ending")
-    labels: bool = Field(False, description="keep the label map of `predict` too")
+    formats: tuple[Export, ...] = Field(("csv",), description="what `export` writes, as endings of file names")
+    labels: bool = Field(False, description="also keep the label map of `predict`")
 
     @field_validator("stages")
     @classmethod
@@ -204,20 +217,21 @@ class Measure(Section):
 
     profile: Literal["auto", "generic", "kidney"] = Field(
         "auto",
-        description="`generic` measures the objects of any organ, `kidney` glomeruli, sclerosis and podocytes; `auto` is "
-        "`kidney` where a class is called Glomerulus or Sclerotic glomerulus, or a key below is set, else `generic`",
+        description="`generic` measures the objects of any organ, `kidney` glomeruli, sclerosis and "
+        "podocytes; `auto` is `kidney` if a class is called Glomerulus or Sclerotic "
+        "glomerulus, or if a key below is set, and otherwise `generic`",
     )
     thickness_um: float | None = Field(
-        None, gt=0, description="kidney: thickness of the sections in µm; without it no podocyte densities are computed"
+        None, gt=0, description="kidney: thickness of the sections in µm, needed for podocyte densities"
     )
     glomeruli: tuple[str, ...] = Field(
-        (), description="kidney: classes of glomeruli that are not globally sclerotic; `Glomerulus` when left out"
+        (), description="kidney: classes of glomeruli without global sclerosis (default: `Glomerulus`)"
     )
     sclerotic: tuple[str, ...] = Field(
-        (), description="kidney: classes of globally sclerotic glomeruli; `Sclerotic glomerulus` when left out"
+        (), description="kidney: classes of globally sclerotic glomeruli (default: `Sclerotic glomerulus`)"
     )
     podocytes: tuple[str, ...] = Field(
-        (), description="kidney: classes of podocyte nuclei; `Podocyte` or `Podocyte nucleus` when left out"
+        (), description="kidney: classes of podocyte nuclei (default: `Podocyte` or `Podocyte nucleus`)"
     )
 
     @property
@@ -237,8 +251,8 @@ class Measure(Section):
 class Recipe(Section):
     """A whole recipe."""
 
-    name: str = Field(description="of the model, and of the run's folder")
-    description: str = Field("", description="for people")
+    name: str = Field(description="name of the model and of the run's folder")
+    description: str = Field("", description="a description for people")
     classes: Classes
     data: Data
     model: Model = Model()

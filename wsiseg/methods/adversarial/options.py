@@ -14,12 +14,17 @@ class AdversarialOptions(LearningOptions, UnlabelledOptions):
 
     implementation: ClassVar[str] = "wsiseg.methods.adversarial.method:Adversarial"
     name: Literal["adversarial"] = "adversarial"
-    discriminator: Literal["fcn", "patch"] = Field("fcn", description="one logit for each pixel, or for each patch")
+    discriminator: Literal["fcn", "patch"] = Field(
+        "fcn", description="one logit for each pixel (fcn), or for each patch"
+    )
     discriminator_width: int = Field(32, ge=4, description="channels of the discriminator's first layer")
-    discriminator_learning_rate: float = Field(1e-3, gt=0, description="of the discriminator's Adam (0.5, 0.999)")
+    discriminator_learning_rate: float = Field(
+        1e-3, gt=0, description="learning rate of the discriminator's Adam (0.5, 0.999)"
+    )
     target: Literal["correctness", "source"] = Field(
         "correctness",
-        description="what the discriminator tells apart: right pixels from wrong ones, or true maps from predicted ones",
+        description="what the discriminator distinguishes: right pixels from wrong ones, or reference "
+        "maps from predicted ones",
     )
     held_out: float = Field(
         0.2, ge=0, lt=1,
@@ -27,12 +32,12 @@ class AdversarialOptions(LearningOptions, UnlabelledOptions):
         "discriminator learns (correctness) or is watched (source)",
     )  # fmt: skip
     gan_loss: Literal["bce", "lsgan", "hinge"] = Field(
-        "bce", description="of both networks; correctness has it for the segmentation network alone"
+        "bce", description="loss of both networks; with correctness, of the segmentation network only"
     )
-    r1: float = Field(0.0, ge=0, description="weight of the gradient penalty on true maps")
+    r1: float = Field(0.0, ge=0, description="weight of the gradient penalty on reference maps")
     r1_every: int = Field(16, ge=1, description="steps from one penalty to the next")
     gan_schedule: Literal["interleaved", "paper"] = Field(
-        "interleaved", description="both losses in each step, or labelled slides first and then unlabelled ones alone"
+        "interleaved", description="both losses in each step, or labelled slides first and then unlabelled ones only"
     )
     adversarial_start: float = Field(
         0.1, ge=0, le=1, description="fraction of the steps before the discriminator takes part"
@@ -40,21 +45,23 @@ class AdversarialOptions(LearningOptions, UnlabelledOptions):
     unlabelled_start: float = Field(
         0.3, ge=0, le=1, description="fraction of the steps in which only labelled crops count"
     )
-    labelled_weight: float = Field(0.01, ge=0, description="λ1, of the adversarial loss on labelled crops")
-    unlabelled_weight: float = Field(0.01, ge=0, description="λ2, of the adversarial loss on unlabelled crops")
+    labelled_weight: float = Field(0.01, ge=0, description="λ1, weight of the adversarial loss on labelled crops")
+    unlabelled_weight: float = Field(0.01, ge=0, description="λ2, weight of the adversarial loss on unlabelled crops")
     self_taught_weight: float = Field(
-        1.0, ge=0, description="of the cross-entropy against the EMA's labels on pixels that the discriminator trusts"
+        1.0,
+        ge=0,
+        description="weight of the cross-entropy against the EMA's labels on pixels that the discriminator trusts",
     )
     trusted_fraction: float = Field(
         0.5,
         gt=0,
         le=1,
-        description="fraction of the pixels of each predicted class that it trusts, those of highest score",
+        description="fraction of the pixels of each predicted class that it trusts, those with the highest scores",
     )
     feature_matching: float = Field(
-        0.0, ge=0, description="of the difference of the mean features, labelled to unlabelled"
+        0.0, ge=0, description="weight of the difference of the mean features, labelled to unlabelled"
     )
     map_encoding: Literal["raw", "smooth", "scaled", "straight_through", "gumbel"] = Field(
-        "scaled", description="how true maps are shown, see `wsiseg.losses.encoding`"
+        "scaled", description="how reference maps are shown to it, see `wsiseg.losses.encoding`"
     )
     pause_below: float = Field(0.1, ge=0, description="the discriminator is paused while its mean loss is below this")

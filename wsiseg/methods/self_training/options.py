@@ -17,7 +17,7 @@ class SelfTrainingOptions(LearningOptions, PseudoLabelOptions):
     rounds: int = Field(4, ge=2, description="equal parts of the run; the first has no pseudo-labels")
     members: int = Field(3, ge=1, description="networks in the ensemble, those of the newest rounds")
     restart: bool = Field(
-        True, description="each round starts from the first weights, with a learning rate that rises and falls anew"
+        True, description="each round starts from the first weights, and the learning rate rises and falls again"
     )
     unlabelled_start: float = Field(
         0.0, ge=0, le=1, description="fraction of each round in which only labelled crops count"
