@@ -40,7 +40,7 @@ environment variables (`${NAME}/slides`). `python -m wsiseg.cli.document_recipes
 | `patient` | the patient; by default each slide has its own. A patient in two splits is an error |
 | `split` | `train` (the default), `validation` or `test`; training never reads test slides |
 | `mpp` | µm/px of the slide, if the file does not state it |
-| `roi` | the file of the regions to learn in, for recipes with `data.within` |
+| `roi` | the file of the regions to learn in, for recipes with `data.roi` |
 | `tags` | what is known of the whole slide, separated by semicolons, such as `pas; sclerosis` |
 
 ## Incomplete annotations

@@ -67,10 +67,11 @@ class Data(Section):
     )
     roi: tuple[str, ...] = Field(
         (),
-        description="learn only inside annotations of these classes, as nuclei inside glomeruli: those of the list's "
-        "column `roi`, or of the slide's own annotations",
+        description="learn only inside annotations of these classes, for example nuclei inside "
+        "glomeruli; they come from the column `roi` of the slide list, or from the "
+        "slide's own annotations",
     )
-    roi_margin_um: float = Field(8.0, ge=0, description="µm around such an annotation that count as inside")
+    roi_margin_um: float = Field(8.0, ge=0, description="margin around these annotations that counts as inside, µm")
     unlabelled: Literal["rest", "all"] = Field(
         "rest",
         description="slides that methods may use without annotations: `rest`, those that have none, "
