@@ -71,7 +71,9 @@ def predict(net: torch.nn.Module, image: np.ndarray, flips: bool = False) -> np.
         views = [tile, tile.flip(2), tile.flip(3), tile.flip(2, 3)] if flips else [tile]
         mean = 0
         for i, view in enumerate(views):
-            p = net(view.contiguous(memory_format=torch.channels_last)).softmax(1)[0]
+            with torch.autocast("cpu", torch.bfloat16):
+                logits = net(view.contiguous(memory_format=torch.channels_last))
+            p = logits.float().softmax(1)[0]
             mean = mean + (p.flip(1) if i & 1 else p).flip(2 if i & 2 else ()) / len(views)
         both = torch.stack([mean[1] + mean[2], mean[2]]).numpy()
         total[:, y : y + TILE, x : x + TILE] += both * weight
@@ -81,29 +83,40 @@ def predict(net: torch.nn.Module, image: np.ndarray, flips: bool = False) -> np.
 
 def decide(chance: np.ndarray, above: float, grow_um: float) -> tuple[np.ndarray, list[int]]:
     """Numbered objects and the class of each: above a threshold, grown or shrunk, small ones left out, holes filled."""
-    mask = ndimage.binary_fill_holes(chance[0] > above * 255)
-    mask = ndimage.binary_opening(mask, iterations=3)
-    if grow_um:
-        far = ndimage.distance_transform_edt(~mask if grow_um > 0 else mask) * MPP
-        mask = far <= grow_um if grow_um > 0 else far > -grow_um
-    far = ndimage.distance_transform_edt(mask) * MPP
-    smooth = ndimage.gaussian_filter(far, 4)
-    peak = (smooth == ndimage.maximum_filter(smooth, 31)) & mask & (smooth > 8)
-    seeds, _ = ndimage.label(ndimage.binary_dilation(peak, iterations=2))
-    if seeds.max():
-        height = (smooth.max() - smooth) / max(smooth.max(), 1e-6) * 65000
-        parts = ndimage.watershed_ift(height.astype(np.uint16), np.where(mask, seeds, -1).astype(np.int32))
-        parts = np.where(mask, parts, 0).clip(0)
-    else:
-        parts, _ = ndimage.label(mask)
-    sizes = np.bincount(parts.ravel(), minlength=parts.max() + 1)
-    keep = np.flatnonzero(sizes * MPP**2 >= 3000)
-    keep = keep[keep > 0]
-    renumber = np.zeros(len(sizes), np.int32)
-    renumber[keep] = np.arange(1, len(keep) + 1)
-    parts = renumber[parts]
-    share = ndimage.mean(chance[1].astype(float) / np.maximum(chance[0], 1), parts, range(1, len(keep) + 1))
-    return parts, [2 if s > 0.5 else 1 for s in np.atleast_1d(share)][: len(keep)]
+    found, _ = ndimage.label(chance[0] > above * 255)
+    out, kinds = np.zeros(found.shape, np.int32), []
+    margin = 2 + max(0, round(grow_um / MPP))
+    for number, where in enumerate(ndimage.find_objects(found), 1):
+        if (where[0].stop - where[0].start) * (where[1].stop - where[1].start) < 400:
+            continue
+        at = tuple(slice(max(0, w.start - margin), w.stop + margin) for w in where)
+        mask = ndimage.binary_fill_holes(found[at] == number)
+        mask = ndimage.binary_opening(np.pad(mask, 4), iterations=3)[4:-4, 4:-4]
+        if grow_um and mask.any():
+            far = ndimage.distance_transform_edt(~mask if grow_um > 0 else mask) * MPP
+            mask = far <= grow_um if grow_um > 0 else far > -grow_um
+        parts = split(mask)
+        for part in range(1, parts.max() + 1):
+            inside = parts == part
+            if inside.sum() * MPP**2 >= 3000:
+                share = chance[1][at][inside].sum() / max(chance[0][at][inside].astype(float).sum(), 1)
+                kinds.append(2 if share > 0.5 else 1)
+                out[at][inside] = len(kinds)
+    return out, kinds
+
+
+def split(mask: np.ndarray, apart_um: float = 80.0) -> np.ndarray:
+    """The parts of a mask whose middles are farther apart than `apart_um`, numbered."""
+    parts, count = ndimage.label(mask)
+    far = ndimage.distance_transform_edt(np.pad(parts > 0, 1))[1:-1, 1:-1]
+    smooth = ndimage.gaussian_filter(far, 3)
+    size = 2 * round(apart_um / 2 / MPP / 1.2) + 1
+    peak = (smooth == ndimage.maximum_filter(smooth, size)) & (far > 8)
+    seeds, seeded = ndimage.label(peak, np.ones((3, 3)))
+    if seeded <= count:
+        return parts
+    nearest = ndimage.distance_transform_edt(seeds == 0, return_distances=False, return_indices=True)
+    return np.where(mask, seeds[tuple(nearest)], 0)
 
 
 def compare(slide: Slide, parts: np.ndarray, kinds: list[int]) -> dict:
@@ -184,6 +197,8 @@ def main() -> None:
     parser.add_argument("--offset", type=int, default=0)
     parser.add_argument("--section", type=Path)
     parser.add_argument("--roi", type=Path)
+    parser.add_argument("--above", type=float, nargs="+", default=[0.3, 0.4, 0.5, 0.6, 0.7])
+    parser.add_argument("--grow", type=float, nargs="+", default=[0.0], help="µm")
     parser.add_argument("--flips", action="store_true")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
@@ -204,8 +219,8 @@ def main() -> None:
             slide.chance = np.load(kept)
     for title, slides in sets.items():
         best = (-1.0, 0.5, 0.0)
-        for above in (0.2, 0.3, 0.4, 0.5, 0.6, 0.7):
-            for grow in (-6.0, 0.0, 6.0):
+        for above in args.above:
+            for grow in args.grow:
                 results = [compare(s, *decide(s.chance, above, grow)) for s in slides]
                 line = pooled(results)
                 print(f"{title} ({len(slides)}): above {above} grow {grow:+.0f} µm: {line}", flush=True)
