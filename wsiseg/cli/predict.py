@@ -24,7 +24,7 @@ PATH = click.Path(path_type=Path)
 
 @click.command()
 @click.option("--slide", type=PATH, required=True, help="The slide.")
-@click.option("--model", type=PATH, metavar="BUNDLE", help="A model bundle; the demonstration models by default.")
+@click.option("--model", type=PATH, metavar="BUNDLE", help="A model bundle; the bundled ones by default.")
 @click.option("--out", type=PATH, metavar="FILE.geojson", help="The outlines; SLIDE-STEM.geojson here by default.")
 @click.option("--labels", type=PATH, metavar="FILE.zarr", help="Keep the label map too.")
 @click.option("--roi", "--within", "roi", type=PATH, metavar="FILE", help="Predict only inside these annotations.")
@@ -56,17 +56,13 @@ def predict(
     from wsiseg.inference.engines import make_engine
     from wsiseg.inference.predict import PredictOptions, predict_slide
     from wsiseg.memory import fitting_batch
-    from wsiseg.models import DEMONSTRATION
     from wsiseg.selection.select import Roi, Selection
     from wsiseg.slides.open import open_slide
 
-    bundle = load_bundle(model or DEMONSTRATION)
     if model is None:
-        click.echo(
-            f"No --model given: using {bundle.name!r}, a demonstration model trained on generated slides only. "
-            "Do not use its outlines for anything that matters.",
-            err=True,
-        )
+        model, first_model = _default_models(slide, slide_mpp)
+        within_model = within_model or first_model
+    bundle = load_bundle(model)
     job = PredictOptions(
         out=out or Path(f"{slide.stem}.geojson"),
         labels=labels,
@@ -94,6 +90,22 @@ def predict(
     if not quiet:
         click.echo(f"Open {slide.name} in QuPath and drop {job.out.name} onto it.", err=True)
     say_next("predict", quiet=quiet, slide_mpp=slide_mpp, slide=slide, outlines=job.out)
+
+
+def _default_models(path: Path, slide_mpp: float | None) -> tuple[Path, Path | None]:
+    """The bundled models for a slide, and on the error stream which they are; see `wsiseg.models.default_models`."""
+    from wsiseg.models import NUCLEI_MPP, default_models
+    from wsiseg.slides.open import open_slide
+
+    with open_slide(path, mpp=slide_mpp) as slide:
+        mpp = max(slide.frame.mpp, slide.frame.mpp_y)
+    model, first = default_models(mpp)
+    if first is None:
+        said = f"glomeruli alone (the slide has {mpp:g} µm/px; nuclei need {NUCLEI_MPP:g} or finer)"
+    else:
+        said = f"glomeruli ({first.name}), and nuclei in them ({model.name}: trained on generated slides only)"
+    click.echo(f"No --model given: the bundled models find {said}. For research, not for diagnosis.", err=True)
+    return model, first
 
 
 @click.command()

@@ -25,7 +25,7 @@ from imagecodecs import jpeg8_decode, jpeg8_encode
 from numba import njit
 from numpy.random import Generator
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import distance_transform_edt, gaussian_filter
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -188,7 +188,7 @@ def paste(
 
 
 def needle(
-    image: Tensor, label: NDArray, white: NDArray[np.float64], um: float, rng: Generator
+    image: Tensor, label: NDArray, white: NDArray[np.float64], um: float, rng: Generator, *, graze: float = 0.0
 ) -> tuple[Tensor, NDArray]:
     """A strip of the tissue with a torn edge; beside it lies glass, which is background.
 
@@ -197,18 +197,65 @@ def needle(
         white: (3,) colour of the glass, 0 to 1
         um: µm per pixel
         rng: all chance
+        graze: share of the strips, where there is an object, whose edge runs along or through one
     """
     side = label.shape[0]
     angle, half = rng.uniform(0, math.pi), rng.uniform(90, 420) / um
     y, x = torch.meshgrid(torch.arange(side) - side / 2.0, torch.arange(side) - side / 2.0, indexing="ij")
+    across = x * math.cos(angle) + y * math.sin(angle)
     middle = rng.uniform(-0.4, 0.4) * side
-    away = x * math.cos(angle) + y * math.sin(angle) - middle
+    if graze and rng.random() < graze:
+        objects = across.numpy()[(label > 0) & (label != IGNORE)]
+        if objects.size:
+            middle = float(rng.choice(objects)) + rng.choice([-1, 1]) * (half + rng.uniform(-10, 25) / um)
+    away = across - middle
     away = away + rng.uniform(0, 18) / um * smooth_noise(side, 4, rng)
     torn = rng.uniform(0, 7) / um * smooth_noise(side, 20, rng) + rng.uniform(0, 3) / um * smooth_noise(side, 60, rng)
-    inside = (half - away.abs() + torn).clamp(-1, 1) / 2 + 0.5
+    return _on_glass(image, label, half - away.abs() + torn, white)
+
+
+def isolate(
+    image: Tensor, label: NDArray, white: NDArray[np.float64], um: float, rng: Generator
+) -> tuple[Tensor, NDArray]:
+    """Objects alone on glass, as a needle sometimes leaves them, with a rim of what lies around them or a little less.
+
+    Takes and gives what `needle` does; a crop without an object stays as it is.
+    """
+    objects = (label > 0) & (label != IGNORE)
+    if not objects.any():
+        return image, label
+    far = distance_transform_edt(~objects) - distance_transform_edt(objects)
+    depth = torch.from_numpy((rng.uniform(-6, 24) / um - far).astype(np.float32))
+    return _on_glass(image, label, depth + rng.uniform(0, 5) / um * smooth_noise(label.shape[0], 24, rng), white)
+
+
+def _on_glass(image: Tensor, label: NDArray, depth: Tensor, white: NDArray[np.float64]) -> tuple[Tensor, NDArray]:
+    """What lies `depth` px inside stays; the rest becomes glass."""
+    inside = depth.clamp(-1, 1) / 2 + 0.5
     glass = torch.tensor(white, dtype=torch.float32)[:, None, None]
     out = np.where(inside.numpy() > 0.5, label, np.where(label == IGNORE, IGNORE, 0)).astype(np.uint8)
     return image * inside + glass * (1 - inside), out
+
+
+def mosaic(image: Tensor, label: NDArray, rng: Generator, *, corners: bool = True) -> tuple[Tensor, NDArray]:
+    """A slide whose scanned area ends here: white and background beyond a straight edge, or a corner in or out."""
+    side = label.shape[0]
+    row, col = (int(v) for v in rng.integers(20, side - 20, 2))
+    below, right = np.arange(side) >= row, np.arange(side) >= col
+    kind = int(rng.integers(4)) if corners else int(rng.integers(2))
+    gone = [
+        below[:, None] & (right >= 0),
+        (below >= 0)[:, None] & right,
+        below[:, None] & right,
+        below[:, None] | right,
+    ]
+    mask = gone[kind]
+    if rng.random() < 0.5:
+        mask = mask[::-1]
+    if rng.random() < 0.5:
+        mask = mask[:, ::-1]
+    mask = np.ascontiguousarray(mask)
+    return image.masked_fill(torch.from_numpy(mask), 1.0), np.where(mask, 0, label).astype(np.uint8)
 
 
 # Optical densities of stains in red, green, blue, each made a unit vector: Ruifrok & Johnston 2001 and its followers for
@@ -227,7 +274,7 @@ _KINDS = ("he", "pas", "trichrome", "silver", "dab", "any", "grey")
 _CHANCE = (0.40, 0.17, 0.11, 0.09, 0.05, 0.12, 0.06)
 
 
-def restain(image: Tensor, label: NDArray, palette: Palette, rng: Generator) -> Tensor:
+def restain(image: Tensor, label: NDArray, palette: Palette, rng: Generator, *, soften: float = 0.0) -> Tensor:
     """The same tissue in another stain.
 
     The optical density is taken apart into the nuclear stain, the other one and a residual. Each gets another contrast
@@ -239,6 +286,8 @@ def restain(image: Tensor, label: NDArray, palette: Palette, rng: Generator) -> 
         label: (h, w); only for the amounts inside objects
         palette: of the slide that the crop comes from
         rng: all chance
+        soften: share of the crops whose objects lose their fine structure, as scarred ones do; and with it above 0 no
+            sclerotic object (class 2) is as empty as a lumen
     """
     side = image.shape[1]
     white = torch.tensor(palette.white, dtype=torch.float32)[:, None, None]
@@ -251,6 +300,8 @@ def restain(image: Tensor, label: NDArray, palette: Palette, rng: Generator) -> 
     nuclear, other = (_levelled(v, rng) for v in (nuclear, other))
     if rng.random() < 0.06:
         nuclear, other = other, nuclear
+    if soften:
+        nuclear, other = _scarred(nuclear, other, label, soften, rng)
     soft = None
     if rng.random() < 0.6:
         inside = torch.from_numpy((label > 0) & (label != IGNORE)).float()[None, None]
@@ -283,6 +334,25 @@ def restain(image: Tensor, label: NDArray, palette: Palette, rng: Generator) -> 
     if rng.random() < 0.05:
         light = light[torch.from_numpy(rng.permutation(3))]
     return light.clamp(0, 1)
+
+
+def _scarred(nuclear: Tensor, other: Tensor, label: NDArray, chance: float, rng: Generator) -> tuple[Tensor, Tensor]:
+    """Objects with less structure, now and then, and sclerotic ones with some stain in them, always."""
+    objects = (label > 0) & (label != IGNORE)
+    if rng.random() < chance and objects.any():
+        share, sigma = rng.uniform(0.3, 1), rng.uniform(1, 3)
+        mask = torch.from_numpy(gaussian_filter(objects.astype(np.float32), 1.5)) * share
+        smooth = [torch.from_numpy(gaussian_filter(v.numpy(), sigma)) for v in (nuclear, other)]
+        nuclear, other = (v * (1 - mask) + w * mask for v, w in zip((nuclear, other), smooth, strict=True))
+    sclerotic = label == 2
+    if sclerotic.any():
+        tissue = (other > 0.1) & torch.from_numpy(~sclerotic)
+        there = float(other[torch.from_numpy(sclerotic)].mean())
+        least = rng.uniform(0.4, 1.1) * (float(other[tissue].mean()) if tissue.any() else 0.5)
+        if there < least:
+            mask = torch.from_numpy(gaussian_filter(sclerotic.astype(np.float32), 1.0))
+            other = other + (least - there) * mask
+    return nuclear, other
 
 
 def _levelled(value: Tensor, rng: Generator) -> Tensor:

