@@ -51,6 +51,13 @@ DESCRIPTION = (
     "Glomeruli and globally sclerotic glomeruli on light-microscopic slides of kidneys, any stain; for research, "
     "not for diagnosis"
 )
+LIMITS = [
+    "for research, not for diagnosis",
+    "trained on one real section (PAS, fresh frozen, one person) and on generated slides; every other stain is new to it",
+    "sclerotic glomeruli were learnt from generated slides alone: check the class",
+    "scarred glomeruli, tufts torn from the tissue and parts at the edge of a core are missed more often than others",
+    "single tubules and vessels are sometimes taken for small glomeruli",
+]
 
 
 def main() -> None:
@@ -70,7 +77,7 @@ def main() -> None:
         "code": "pipelines/bundled_model",
     }  # fmt: skip
     provenance = {
-        "description": DESCRIPTION, "card": "docs/models/kidney-glomeruli.md", "data": DATA, "training": training,
+        "description": DESCRIPTION, "card": "docs/models/kidney-glomeruli.md", "data": DATA, "limits": LIMITS, "training": training,
         "versions": {"wsiseg": __version__, "torch": torch.__version__, "python": platform.python_version()},
     }  # fmt: skip
     metrics = json.loads(args.metrics.read_text()) if args.metrics else {}

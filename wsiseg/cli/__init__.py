@@ -11,6 +11,7 @@ from wsiseg.cli.export import export
 from wsiseg.cli.help import Sections
 from wsiseg.cli.learn import evaluate, train
 from wsiseg.cli.measure import measure
+from wsiseg.cli.models import models
 from wsiseg.cli.predict import demo, predict
 from wsiseg.cli.qc import qc
 from wsiseg.cli.recipe import recipe
@@ -32,7 +33,7 @@ def wsiseg() -> None:
 
 wsiseg.add_section("Prepare slides", info, tissue, qc, tile)
 wsiseg.add_section("Learn", recipe, train, evaluate)
-wsiseg.add_section("Apply", predict, measure, export)
+wsiseg.add_section("Apply", predict, measure, export, models)
 wsiseg.add_section("Look", view, report)
 wsiseg.add_section("Many slides", run)
 wsiseg.add_section("Try out and set up", demo, synth, doctor, completion)

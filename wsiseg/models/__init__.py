@@ -13,6 +13,9 @@ KIDNEY = Path(__file__).parent / "kidney-glomeruli"
 DEMONSTRATION = Path(__file__).parent / "demonstration"
 GLOMERULI = DEMONSTRATION / "within"
 
+# What `wsiseg models` knows by name.
+BUNDLED = {"kidney-glomeruli": KIDNEY, "demonstration": DEMONSTRATION}
+
 NUCLEI_MPP = 0.5  # µm/px: nuclei are not looked for on slides coarser than this
 
 
