@@ -69,7 +69,7 @@ class Mix:
 STAGES = {
     1: Mix(Warp(CROP)),
     2: Mix(
-        Warp(CROP, smallest=0.8, largest=1.55), centred=0.62, needle=(0.4, 0.2), graze=0.5, isolate=0.06, soften=0.2,
+        Warp(CROP, smallest=0.78, largest=1.45), centred=0.62, needle=(0.4, 0.2), graze=0.5, isolate=0.05, soften=0.1,
         mosaic=0.2, corners=True,
     ),
 }  # fmt: skip

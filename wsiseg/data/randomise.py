@@ -217,11 +217,12 @@ def needle(
 def isolate(
     image: Tensor, label: NDArray, white: NDArray[np.float64], um: float, rng: Generator
 ) -> tuple[Tensor, NDArray]:
-    """Objects alone on glass, as a needle sometimes leaves them, with a rim of what lies around them or a little less.
+    """Objects of class 1 alone on glass, as a needle sometimes leaves them, with a rim around them or a little less.
 
-    Takes and gives what `needle` does; a crop without an object stays as it is.
+    Takes and gives what `needle` does; a crop without such an object stays as it is. Other classes are not shown alone:
+    a smooth scar on glass and glass between two pieces of tissue look the same.
     """
-    objects = (label > 0) & (label != IGNORE)
+    objects = label == 1
     if not objects.any():
         return image, label
     far = distance_transform_edt(~objects) - distance_transform_edt(objects)
@@ -338,9 +339,9 @@ def restain(image: Tensor, label: NDArray, palette: Palette, rng: Generator, *, 
 
 def _scarred(nuclear: Tensor, other: Tensor, label: NDArray, chance: float, rng: Generator) -> tuple[Tensor, Tensor]:
     """Objects with less structure, now and then, and sclerotic ones with some stain in them, always."""
-    objects = (label > 0) & (label != IGNORE)
+    objects = label == 1
     if rng.random() < chance and objects.any():
-        share, sigma = rng.uniform(0.3, 1), rng.uniform(1, 3)
+        share, sigma = rng.uniform(0.2, 0.7), rng.uniform(1, 3)
         mask = torch.from_numpy(gaussian_filter(objects.astype(np.float32), 1.5)) * share
         smooth = [torch.from_numpy(gaussian_filter(v.numpy(), sigma)) for v in (nuclear, other)]
         nuclear, other = (v * (1 - mask) + w * mask for v, w in zip((nuclear, other), smooth, strict=True))
@@ -351,7 +352,8 @@ def _scarred(nuclear: Tensor, other: Tensor, label: NDArray, chance: float, rng:
         least = rng.uniform(0.4, 1.1) * (float(other[tissue].mean()) if tissue.any() else 0.5)
         if there < least:
             mask = torch.from_numpy(gaussian_filter(sclerotic.astype(np.float32), 1.0))
-            other = other + (least - there) * mask
+            fibres = 1 + 0.25 * smooth_noise(label.shape[0], int(rng.integers(40, 110)), rng)
+            other = (other + (least - there) * mask * fibres).clamp_min(0)
     return nuclear, other
 
 
