@@ -7,7 +7,19 @@ import pytest
 import torch
 
 from wsiseg.classes import IGNORE
-from wsiseg.data.randomise import Palette, Warp, needle, palette_of, paste, refocus, restain, smooth_noise, warp
+from wsiseg.data.randomise import (
+    Palette,
+    Warp,
+    isolate,
+    mosaic,
+    needle,
+    palette_of,
+    paste,
+    refocus,
+    restain,
+    smooth_noise,
+    warp,
+)
 
 PALETTE = Palette(np.array([0.95, 0.94, 0.96]), np.array([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11]]))
 
@@ -155,3 +167,60 @@ def test_palette_finds_the_stains() -> None:
     found = palette_of(np.concatenate([pixels, glass]))
     assert np.abs(found.white - PALETTE.white).max() < 0.02
     assert (found.stains * PALETTE.stains).sum(1).min() > 0.95
+
+
+def test_isolate_leaves_objects_of_the_first_class_alone_on_glass() -> None:
+    image = tissue(128)
+    label = np.roll(disc(128, 18), -30, 1) + 2 * np.roll(disc(128, 18), 30, 1)
+    white = torch.tensor(PALETTE.white, dtype=torch.float32)[:, None, None]
+    for seed in range(8):
+        out, marks = isolate(image, label, PALETTE.white, 2.0, np.random.default_rng(seed))
+        glass = ((out - white).abs().max(0)[0] < 1e-4).numpy()
+        assert (marks == 1).any()
+        assert not (marks == 2).any(), "a smooth scar on glass looks like glass"
+        assert glass.mean() > 0.5
+        assert (marks[glass] == 0).all()
+    same, marks = isolate(image, label * 0, PALETTE.white, 2.0, np.random.default_rng(0))
+    assert torch.equal(same, image)
+
+
+@pytest.mark.parametrize("corners", [False, True])
+def test_mosaic_is_white_and_background(corners: bool) -> None:
+    image, label = tissue(96), np.ones((96, 96), np.uint8)
+    shapes = set()
+    for seed in range(30):
+        out, marks = mosaic(image, label, np.random.default_rng(seed), corners=corners)
+        white = (out == 1).all(0).numpy()
+        assert (marks[white] == 0).all()
+        assert (marks[~white] == 1).all()
+        straight = white.all(0).any() or white.all(1).any()
+        shapes.add((bool(straight), bool(white[0, 0] + white[0, -1] + white[-1, 0] + white[-1, -1] == 1)))
+    assert (len(shapes) > 1) == corners
+
+
+def test_no_sclerotic_object_is_empty() -> None:
+    """With `soften`, a scar that took no stain is given some, so that a lumen is never called one."""
+    image = tissue(96)
+    label = 2 * disc(96, 25)
+    inside = torch.from_numpy(label == 2)
+    image = torch.where(inside, torch.tensor(PALETTE.white, dtype=torch.float32)[:, None, None], image)
+    for soften, least in ((0.0, 0), (0.1, 0.8)):
+        darker = []
+        for seed in range(40):
+            out = restain(image, label, PALETTE, np.random.default_rng(seed), soften=soften)
+            darker.append(bool(out[:, inside].mean() < out.amax() - 0.05))
+        assert np.mean(darker) >= least
+    assert np.mean(darker) > 0.8
+
+
+def test_a_grazing_strip_cuts_along_an_object() -> None:
+    image, label = tissue(128), disc(128, 12)
+
+    def cut(graze: float) -> float:
+        kept = []
+        for seed in range(60):
+            _, marks = needle(image, label, PALETTE.white, 2.0, np.random.default_rng(seed), graze=graze)
+            kept.append((marks == 1).sum() / (label == 1).sum())
+        return float(np.mean([(0.05 < k < 0.95) for k in kept]))
+
+    assert cut(1.0) > 1.5 * max(cut(0.0), 0.05)
