@@ -18,13 +18,16 @@ from prepare import CLASSES, GAP_PX, SPLIT_PX
 from train import BATCH, CROP, DECAY, ENCODER, LEARNING_RATE, MPP, WEIGHT_DECAY, build
 
 from wsiseg import __version__
-from wsiseg.bundle import Usage, save_bundle
+from wsiseg.bundle import save_bundle
 from wsiseg.classes import ClassMap
+from wsiseg.usage import Postprocessing, Usage
 
 COLOURS = ((255, 255, 255), (0, 114, 178), (213, 94, 0))
 USAGE = Usage(
-    mpp=MPP, tile=512, overlap=128, batch=4, min_object_um2=4000, min_hole_um2=20000, foreground_threshold=0.5,
-    flips=True, whole_objects=True, split_distance_um=80,
+    mpp=MPP, tile=512, overlap=128, batch=4, foreground_threshold=0.4, tta=False,
+    postprocessing=Postprocessing(
+        min_object_um2=4000, min_hole_um2=20000, whole_objects=True, split_distance_um=110
+    ),
 )  # fmt: skip
 DATA = [
     {

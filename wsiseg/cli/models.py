@@ -51,8 +51,8 @@ def card(bundle: ModelBundle) -> str:
     lines = [bundle.name, "=" * len(bundle.name), ""]
     lines += [text for text in (about.get("description") or recipe.get("description"),) if text]
     lines += ["", f"Classes:     {', '.join(bundle.classes.names[1:])}", f"Resolution:  {usage.mpp:g} µm/px"]
-    if bundle.within is not None:
-        lines.append(f"Works inside the objects of {bundle.within.name} ({bundle.within.usage.mpp:g} µm/px)")
+    if bundle.parent is not None:
+        lines.append(f"Works inside the objects of {bundle.parent.name} ({bundle.parent.usage.mpp:g} µm/px)")
     lines += _section("Trained on", [_source(entry) for entry in about.get("data", ())])
     lines += _section("Figures", [f"{name}: {value:.3g}" for name, value in bundle.metrics.items()])
     lines += _section("Limits", about.get("limits", ()))
