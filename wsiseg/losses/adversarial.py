@@ -59,7 +59,7 @@ def correctness_loss(logits: Tensor, prediction: Tensor, labels: Tensor) -> Tens
         labels: (n, h, w) int64, `IGNORE` for "no statement"
     """
     right, stated = (prediction == labels).float()[:, None], (labels != IGNORE).float()[:, None]
-    size = logits.shape[-2:]
+    size = (logits.shape[-2], logits.shape[-1])
     fraction = F.adaptive_avg_pool2d(right * stated, size) / F.adaptive_avg_pool2d(stated, size).clamp_min(1e-6)
     counted = F.adaptive_avg_pool2d(stated, size)
     each = [fraction * counted, (1 - fraction) * counted]  # how much of each patch is right, and wrong

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, get_args
 from wsiseg.methods.adversarial.options import AdversarialOptions
 from wsiseg.methods.consistency.options import ConsistencyOptions
 from wsiseg.methods.mean_teacher.options import MeanTeacherOptions
+from wsiseg.methods.options import LearningOptions
 from wsiseg.methods.self_training.options import SelfTrainingOptions
 from wsiseg.methods.supervised.options import SupervisedOptions
 
@@ -29,7 +30,9 @@ MethodOptions = (
     | SelfTrainingOptions
 )  # fmt: skip
 
-METHODS: dict[str, type] = {options.model_fields["name"].default: options for options in get_args(MethodOptions)}
+METHODS: dict[str, type[LearningOptions]] = {
+    options.model_fields["name"].default: options for options in get_args(MethodOptions)
+}
 
 
 def make_method(context: Context) -> Method:

@@ -60,7 +60,7 @@ class Quantile:
 
     def __init__(self, classes: int, fraction: float, memory: float = 0.9) -> None:
         self.fraction, self.memory = fraction, memory
-        self.cut = torch.full((classes,), torch.nan)
+        self.cut = torch.full((classes,), -torch.inf)  # of a class that was never predicted: all pass
 
     def __call__(self, label: Tensor, score: Tensor) -> Tensor:
         """Labels (n, h, w), UNSURE where the score (n, h, w) is below the quantile of the label's class."""
@@ -70,8 +70,8 @@ class Quantile:
                 step = max(1, here.numel() // 100_000)  # torch.quantile refuses very long inputs
                 now = here[::step].float().quantile(1 - self.fraction).cpu()
                 before = self.cut[c]
-                self.cut[c] = now if before.isnan() else self.memory * before + (1 - self.memory) * now
-        cut = self.cut.nan_to_num(0.0).to(score)[label.clamp_min(0)]
+                self.cut[c] = now if before.isinf() else self.memory * before + (1 - self.memory) * now
+        cut = self.cut.to(score)[label.clamp_min(0)]
         return torch.where(score >= cut, label, torch.full_like(label, UNSURE))
 
     def state_dict(self) -> dict[str, Any]:
