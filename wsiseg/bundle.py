@@ -74,7 +74,7 @@ class ModelBundle:
         return {k: about[k] for k in ("name", "weights_sha256", "classes", "usage", "architecture")}
 
     def with_batch(self, most: int) -> ModelBundle:
-        """The same model with batches of at most so many tiles; its identity says so."""
+        """The same model with batches of at most this many tiles, which changes its identity."""
         return replace(self, usage=replace(self.usage, batch=min(self.usage.batch, most)))
 
     def network(self) -> SegmentationNet:
@@ -102,7 +102,7 @@ class ModelBundle:
         return net.eval().requires_grad_(False)
 
     def to_json(self) -> dict[str, Any]:
-        """What is written to model.json."""
+        """The content of model.json."""
         return {
             "format": FORMAT,
             "wsiseg": __version__,
@@ -258,7 +258,7 @@ def save_bundle(
 
 
 def _not_finite(state: Mapping[str, torch.Tensor]) -> str:
-    """The first tensor with a NaN or an infinity; empty where there is none."""
+    """The first tensor with a NaN or an infinity; empty if there is none."""
     return next((k for k, v in state.items() if v.is_floating_point() and not bool(torch.isfinite(v).all())), "")
 
 

@@ -78,7 +78,7 @@ class ClassMap:
         return iter(self.names)
 
     def ignores(self, name: str) -> bool:
-        """Whether a class makes no statement: it is listed as ignored, or its name says so and it is no class here."""
+        """Whether a class is ignored: it is listed as such, or its name says so and it is not a class of this map."""
         name = canonical_name(name)
         return name in self.ignore_names or (states_nothing(name) and name not in self.names)
 

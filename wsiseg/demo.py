@@ -81,7 +81,7 @@ def run_demo(out: Path, *, device: str, engine: str, say: Callable[[str], None],
 
 
 def looked_for(made: SyntheticSlide) -> list[LabelledPolygon]:
-    """All glomeruli, and the nuclei in them: nobody looks for nuclei elsewhere."""
+    """All glomeruli and the nuclei in them; the models do not look for other nuclei."""
     nuclei = list(made.nuclei())
     inside, _ = STRtree([g.polygon for g in made.truth]).query(
         centroid(np.array([n.polygon for n in nuclei], object)), predicate="within"

@@ -28,7 +28,7 @@ GB = 1e9
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing that was looked at.
+    """The result of one check.
 
     Attributes:
         name: the thing
@@ -52,7 +52,7 @@ class MissingError(Exception):
 
 
 def examine() -> list[Check]:
-    """Look at everything, a few seconds in all; needed things first, then the machine, then useful things."""
+    """Run all checks, a few seconds in total: first what wsiseg needs, then the machine, then optional packages."""
     return [_look(name, probe) for name, probe in CHECKS]
 
 
@@ -207,7 +207,7 @@ def _memory() -> Finding:
 
 
 def _free_memory() -> float | None:
-    """Bytes that a process could still take, the limit of its container included; None where nobody knows."""
+    """Bytes that a process could still allocate, within the limit of its container; None if unknown."""
     found = []
     table = Path("/proc/meminfo")
     if table.exists():

@@ -24,7 +24,7 @@ A message is one sentence that names the thing at fault and says what to do next
 
 
 class WsisegError(Exception):
-    """Bad input or a bad surrounding, told in one sentence."""
+    """Something is wrong with an input or with the machine; the message is one sentence."""
 
 
 class GeometryError(WsisegError, ValueError):

@@ -54,7 +54,7 @@ class Box:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """(rows, columns), as numpy wants it."""
+        """(rows, columns), as for NumPy arrays."""
         return self.h, self.w
 
     @property
@@ -146,7 +146,7 @@ class Frame:
 
 
 def _snap(scale: float) -> float:
-    """Scales that are whole numbers, or one over a whole number, but for rounding, become exactly that."""
+    """Round scales to a whole number, or to one over a whole number, if they differ from it by rounding only."""
     for value, back in ((scale, False), (1 / scale, True)):
         whole = round(value)
         if whole >= 1 and abs(value - whole) <= SCALE_TOLERANCE * whole:

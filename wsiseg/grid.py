@@ -89,11 +89,11 @@ class Grid:
         return Box(0, row * self.stride, self.frame.width, self.stride).overlap(self.frame.box)
 
     def cells(self, box: Box) -> Iterator[Tile]:
-        """The tiles whose keep boxes meet the box, in grid order."""
+        """The tiles whose keep boxes overlap the box, in grid order."""
         return self._between(box)
 
     def touching(self, box: Box) -> Iterator[Tile]:
-        """The tiles whose read boxes meet the box (and that exist), in grid order."""
+        """The tiles whose read boxes overlap the box, in grid order."""
         return self._between(box.grow(self.margin) if box else box)
 
     def _between(self, box: Box) -> Iterator[Tile]:

@@ -174,7 +174,9 @@ def _onto_grid(shapes: NDArray[Any]) -> NDArray[Any]:
 
 
 def _round(shapes: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64], Offsets]:
-    """Shapes with rounded coordinates, perhaps invalid; k / 100 is the very double that a reader makes of the text."""
+    """Shapes with rounded coordinates, perhaps invalid; k / 100 is exactly the double that a reader gets from the
+    text.
+    """
     if not len(shapes):
         nothing = np.zeros(1, dtype=np.int64)
         return shapes, np.empty((0, 2), dtype=np.int64), (nothing, nothing, nothing)

@@ -247,7 +247,7 @@ def _group(parts, one, other):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def _touch(corners, nodes, parts):  # type: ignore[no-untyped-def]
-    """Puts the objects round one vertex into one group; what is ignored holds nothing together."""
+    """Join the objects around one vertex into one group; ignored pixels join nothing."""
     held = -1
     for n in corners:
         if n >= 0 and parts[nodes[n, PART], LABEL] != IGNORE:
@@ -469,7 +469,7 @@ class Tracer:
 
     @property
     def oldest(self) -> int:
-        """The topmost row of any object that is still to come out, as far as it is known."""
+        """The topmost row of all unfinished objects, as far as it is known."""
         starts = self._parts[self._parts[:, LABEL] > 0, START]
         return int(self._nodes[starts, Y].min(initial=self._height))
 

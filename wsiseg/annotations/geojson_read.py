@@ -145,7 +145,7 @@ class FeatureReader:
             self.feature(child, f"{where}, child {number}", depth + 1)
 
     def kind(self, feature: Json, properties: Json) -> str | None:
-        """What QuPath takes the object for, in the words of QuPath 0.4; None where nobody said, or said otherwise."""
+        """The type of the object in the words of QuPath 0.4; None if the file does not say."""
         for said in (properties.get("objectType"), properties.get("object_type"), feature.get("id")):
             if isinstance(said, str) and (kind := KINDS.get(said.lower())):
                 return kind

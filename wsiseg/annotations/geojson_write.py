@@ -185,7 +185,7 @@ class FeatureWriter:
                 ) from None
 
     def own(self, details: Details) -> dict[str, Any]:
-        """The properties that an object has of its own."""
+        """The object's own properties."""
         own: dict[str, Any] = dict(details.other)
         if details.name:
             own["name"] = details.name
@@ -219,7 +219,7 @@ class FeatureWriter:
         return self.heads[label, stated]
 
     def measurements(self, region: LabelledPolygon, number: int) -> dict[str, float] | list[dict[str, Any]]:
-        """What is finite, the score first."""
+        """The finite measurements, the score first."""
         values = {name: compact(value) for name, value in region.measurements.items() if math.isfinite(value)}
         if region.score is not None and math.isfinite(region.score):
             if SCORE in values:

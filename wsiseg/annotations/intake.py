@@ -33,7 +33,7 @@ EDGE_PX = 1.0
 
 
 class Plane(Protocol):
-    """What has to be known of a slide; `wsiseg.slides.slide.Slide` is one."""
+    """The facts about a slide that are needed here; `wsiseg.slides.slide.Slide` has them."""
 
     @property
     def frame(self) -> Frame:
@@ -179,7 +179,7 @@ def take_in(
 
 
 def without_duplicates(polygons: Sequence[LabelledPolygon]) -> list[LabelledPolygon]:
-    """The polygons without those whose class, plane and outline another one before them has.
+    """The polygons without those that repeat the class, plane and shape of an earlier one.
 
     Where the second one has what the first one lacks, such as a name, it is still the same object.
     """
@@ -204,7 +204,7 @@ def without_duplicates(polygons: Sequence[LabelledPolygon]) -> list[LabelledPoly
 def named(
     polygons: Sequence[LabelledPolygon], rename: Mapping[str, str], class_of_rest: str | None
 ) -> list[LabelledPolygon]:
-    """The polygons under the names that somebody wants for them."""
+    """The polygons with the class names that the user wants."""
     names = {canonical_name(old): canonical_name(new) for old, new in rename.items()}
     if class_of_rest is not None:
         check_text(class_of_rest, "A class")

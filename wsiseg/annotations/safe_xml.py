@@ -27,7 +27,7 @@ class _RootFoundError(Exception):
 
 
 def events(path: Path) -> Iterator[tuple[Literal["start", "end"], Element]]:
-    """The elements of a file as they begin and end; whoever iterates clears what he is done with.
+    """The elements of a file as they begin and end; the caller clears the elements that it has used.
 
     Raises:
         AnnotationError: the file cannot be read, is no well-formed XML, or declares a document type, which outline files

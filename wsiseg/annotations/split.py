@@ -29,7 +29,7 @@ LARGEST_PX = 2**23
 def split_touching(
     polygons: Iterable[LabelledPolygon], frame: Frame, level0: Frame, radius_um: float
 ) -> Iterator[LabelledPolygon]:
-    """The objects of outlines; an outline itself, unchanged, where it is one or has more than `LARGEST_PX`.
+    """Split polygons into objects; a polygon with one object, or of more than `LARGEST_PX`, stays unchanged.
 
     Args:
         polygons: in level-0 pixels

@@ -140,5 +140,5 @@ def _stated(batch: Batch, before: int) -> dict[str, NDArray[np.float64]]:
 
 
 def _shown(values: NDArray[np.float64], style: str) -> list[str]:
-    """Numbers as text; nothing for what is not finite."""
+    """Numbers as text; empty if not finite."""
     return [format(value, style) if ok else "" for value, ok in zip(values.tolist(), np.isfinite(values), strict=True)]

@@ -26,7 +26,7 @@ def trace(
     min_hole_um2: float = 0.0,
     simplify_um: float = 0.0,
 ) -> Iterator[LabelledPolygon]:
-    """The outlines of all objects of a label map, as a stream; the background and what is ignored have none.
+    """Trace all objects of a label map as a stream of polygons; background and ignored pixels have none.
 
     Without the three options the outlines are the exact edges of the pixels, and `rasterise` makes the same map of
     them; see `wsiseg.annotations.contours.trace_pixels` for what an object is, for the order, and for how little memory this takes.

@@ -99,7 +99,7 @@ def measure(
 
 
 def _lines(measured: Measured) -> Iterator[str]:
-    """The numbers of a slide for people; docs/measurements.md tells what they are."""
+    """The numbers of a slide for people; docs/measurements.md explains them."""
     yield from _row(measured["slides"], 0)
     classes = measured.tables.get("classes", {})
     for row, label in enumerate(classes.get("class", ())):

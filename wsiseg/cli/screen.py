@@ -46,7 +46,7 @@ exclude_artefacts_option = click.option(
 
 
 def as_path(context: click.Context, parameter: click.Parameter, typed: str) -> list[CompletionItem[str]]:
-    """Lets the shell complete as a path what is a path or something else, such as a pattern or a URL."""
+    """Let the shell complete a value as a path if it is a path or something else, such as a pattern or a URL."""
     from click.shell_completion import CompletionItem
 
     return [CompletionItem(typed, type="file")]

@@ -8,7 +8,7 @@ from wsiseg.section import Section
 
 
 class Augment(Section):
-    """[augment]: what is varied at random in a training crop."""
+    """[augment]: the random changes of a training crop."""
 
     rotate: bool = Field(
         False, description="rotate by any angle, which blurs a little; flips and quarter turns are always on"

@@ -87,7 +87,7 @@ def read_slides(path: Path, root: Path | None = None, *, present: bool = True) -
 
 
 def _with_new_names(line: dict[str, str | None], path: Path) -> dict[str, str | None]:
-    """A line whose columns have today's names."""
+    """A line with today's column names."""
     for old, new in OLD_NAMES.items():
         if old in line and new in line:
             raise RecipeError(

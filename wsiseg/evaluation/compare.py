@@ -98,7 +98,9 @@ def compare_files(
 
 
 def _check_classes(path: Path, wanted: Annotations, known: ClassMap, choice: ClassChoice) -> None:
-    """ClassError, naming file and polygon, for a class that the prediction does not know and nobody left out."""
+    """ClassError, naming file and polygon, for a class that the prediction does not know and that was not left
+    out.
+    """
     if choice.only:
         return
     there = {*known.names, *known.ignore_names, *choice.ignore}

@@ -173,7 +173,7 @@ def _scores(
 
 
 def _finite(engine: Engine, images: np.ndarray, tta: bool) -> np.ndarray:
-    """What the engine says of a batch; BundleError where it is not all finite, for NaN would become background."""
+    """The engine's result for a batch; BundleError if it is not finite, because NaN would become background."""
     scores = infer(engine, images, tta=tta)
     if not np.isfinite(scores.sum()):  # a NaN or an infinity anywhere shows in the sum of probabilities
         raise BundleError(
@@ -185,7 +185,7 @@ def _finite(engine: Engine, images: np.ndarray, tta: bool) -> np.ndarray:
 
 @dataclass(frozen=True, slots=True)
 class PredictOptions:
-    """What is to come out of a prediction, and where to work.
+    """What a prediction writes, and where it works.
 
     Attributes:
         out: the annotation file with the objects
@@ -263,7 +263,7 @@ def write_prediction(labels: Path, out: Path) -> int:
 
 
 def finished_objects(out: Path, manifest: Manifest, *, overwrite: bool) -> int | None:
-    """How many objects an output file holds that was made from this manifest; None if there is nothing to keep.
+    """The number of objects in an output file with this manifest; None if there is nothing to keep.
 
     Raises:
         MismatchError: it was made from something else, or by hand

@@ -32,7 +32,7 @@ def discriminator_loss(true: Tensor, predicted: Tensor, gan_loss: GanLoss) -> Te
 
 
 def generator_loss(predicted: Tensor, gan_loss: GanLoss, weight: Tensor | None = None) -> Tensor:
-    """Mean loss of a generator whose maps should be called true.
+    """Mean loss of a generator whose maps should be judged as real.
 
     Args:
         predicted: logits (n, 1, h, w)

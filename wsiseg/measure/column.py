@@ -56,7 +56,7 @@ class Column:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The column and, where it has one, both ends of its interval."""
+        """The name of the column and, if it has an interval, of both ends."""
         return (self.name, f"{self.name}_low", f"{self.name}_high") if self.interval else (self.name,)
 
     def of_class(self, label: str) -> Column:

@@ -21,7 +21,9 @@ FORMATS = ("csv", "parquet")
 
 
 def check_folder(folder: Path, format: str, *, overwrite: bool) -> None:
-    """MissingExtraError or OutputError if tables cannot be written into a folder, told before anything is measured."""
+    """Check, before anything is measured, that tables can be written into a folder; MissingExtraError or
+    OutputError.
+    """
     if format == "parquet":
         require_extra("pyarrow", "Parquet", otherwise="write CSV")
     if folder.exists() and not folder.is_dir():
@@ -61,7 +63,7 @@ def write_tables(folder: Path, tables: Mapping[str, Table], format: str, *, over
 
 
 def _ours(folder: Path) -> list[Path]:
-    """The tables that a folder holds."""
+    """The tables in a folder."""
     return [
         path for name in profiles.TABLE_NAMES for format in FORMATS if (path := folder / f"{name}.{format}").exists()
     ]

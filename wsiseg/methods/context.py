@@ -48,12 +48,12 @@ class Context:
 
     @property
     def device(self) -> torch.device:
-        """Where it learns."""
+        """The device of training."""
         device: torch.device = self.fabric.device
         return device
 
     def per_class(self, key: str) -> torch.Tensor:
-        """(classes,) from an option that holds one number for all classes or one for each.
+        """(classes,) from an option with one number for all classes or one for each.
 
         Raises:
             RecipeError: it holds another number of numbers
@@ -68,7 +68,7 @@ class Context:
 
 @dataclass(frozen=True, slots=True)
 class Batches:
-    """The crops of one step; what is None has no slides or was not asked for.
+    """The crops of one step; None for a kind that has no slides or was not requested.
 
     Attributes:
         labelled: crops of annotated slides
@@ -102,7 +102,7 @@ class Method(ABC):
         """Called once after the last step, with further crops; may settle batch statistics, for instance."""
 
     def remarks(self) -> tuple[str, ...]:
-        """Sentences for whoever trained, such as a warning; they go into the bundle too."""
+        """Sentences for the user, such as a warning; they also go into the bundle."""
         return ()
 
     def state_dict(self) -> dict[str, Any]:

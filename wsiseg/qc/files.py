@@ -23,7 +23,7 @@ LONGEST_PX = 2000  # of the picture
 
 
 def check_folder(folder: Path, *, overwrite: bool) -> None:
-    """OutputError if results cannot be written into a folder, told before the slide is looked at."""
+    """Check, before the slide is read, that results can be written into a folder; OutputError."""
     if folder.exists() and not folder.is_dir():
         raise OutputError(f"{folder} is a file: choose a folder for the results.")
     there = [name for name in (FLAGS, ARTEFACTS, PICTURE) if (folder / name).exists()]
@@ -32,7 +32,7 @@ def check_folder(folder: Path, *, overwrite: bool) -> None:
 
 
 def as_json(slide: Slide, quality: Quality) -> dict[str, Any]:
-    """What `flags.json` holds."""
+    """The content of `flags.json`."""
     return {
         "kind": "quality",
         "version": __version__,

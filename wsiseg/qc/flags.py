@@ -20,7 +20,7 @@ LEAST_STAIN, MOST_STAIN = 0.08, 0.40  # median optical density of the tissue
 
 @dataclass(frozen=True, slots=True)
 class Flag:
-    """One thing that was looked at.
+    """The result of one check of a slide.
 
     Attributes:
         name: "resolution", "tissue", "blur", "folds", "pen", "bubbles", "stain"
@@ -84,7 +84,7 @@ def tissue_flag(mm2: float) -> Flag:
 
 
 def blur_flag(fraction: float | None) -> Flag:
-    """Whether too much is out of focus, as a fraction of the tissue; None where it cannot be judged."""
+    """Whether too much of the tissue is out of focus (a fraction); None if this cannot be measured."""
     limits = f"at most {MOST_BLUR:.0%} of the tissue"
     if fraction is None:
         return Flag("blur", False, None, "", limits, "The focus cannot be judged: there is no tissue or no fine pixel.")

@@ -28,7 +28,7 @@ STRIDE = 16  # px that DeepLabV3+'s encoder halves away; crops and tiles must be
 
 
 class Classes(Section):
-    """[classes]: what is learnt."""
+    """[classes]: the classes to learn."""
 
     names: tuple[str, ...] = Field(description="background first; where annotations overlap, the later class wins")
     colours: tuple[Colour, ...] = Field(

@@ -10,7 +10,9 @@ from wsiseg.recipe.schema import Recipe
 
 
 def show_recipe(recipe: Recipe) -> str:
-    """The text of a TOML file that is read as the same recipe. What has no value is a comment: TOML has no null."""
+    """The text of a TOML file that gives the same recipe. A key without a value becomes a comment: TOML has no
+    null.
+    """
     return "\n".join(_lines("", recipe.model_dump(mode="json"))) + "\n"
 
 

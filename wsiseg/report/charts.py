@@ -36,7 +36,7 @@ def _svg(figure: Figure) -> bytes:
 
 
 def _plain(label: str) -> str:
-    """A name as it is: a dollar sign starts no formula, and no line grows without end."""
+    """A name as plain text: a dollar sign starts no formula, and long names are cut."""
     label = label.encode("utf-8", "replace").decode()  # no font has half a surrogate pair
     short = label if len(label) <= 60 else label[:57] + "…"
     return short.replace("\\", "\\\\").replace("$", r"\$")

@@ -43,7 +43,7 @@ def read_flags(folder: Path, slide: Slide | None = None) -> Flags:
 
 
 def quality_section(flags: Flags | None, folder: Path | None) -> Html:
-    """What was looked at, what stands out, and the picture if it is there."""
+    """The checks, the raised flags, and the picture if it exists."""
     if flags is None or folder is None:
         return section("Quality", paragraph("Quality was not looked at: use wsiseg qc, and name its folder with --qc."))
     raised = [f for f in flags if f["raised"]]

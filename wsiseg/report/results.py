@@ -33,7 +33,7 @@ CLASS_COLUMNS = ("objects", "objects_per_mm2", "mean_area_um2", "mean_circularit
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What there is of one slide; None for what there is not."""
+    """The results of one slide; None for results that do not exist."""
 
     name: str
     measured: Measurements | None
@@ -41,7 +41,7 @@ class Found:
 
 
 def is_results(folder: Path) -> bool:
-    """Whether a folder holds results of many slides."""
+    """Whether a folder contains results of many slides."""
     return (folder / SLIDES_FOLDER).is_dir()
 
 

@@ -23,7 +23,7 @@ OBJECTS = {"kidney": "glomeruli", "generic": "objects"}
 
 @dataclass(frozen=True, slots=True)
 class Measurements:
-    """What a folder of tables holds; every field is text, and empty where nothing is known.
+    """The content of a folder of tables; every field is text, and empty if unknown.
 
     Attributes:
         profile: of which the tables are
@@ -67,12 +67,12 @@ def _read(path: Path) -> Columns:
 
 
 def numbers(column: list[str]) -> NDArray[np.float64]:
-    """A column as finite numbers; what is empty or no number is left out."""
+    """The finite numbers of a column."""
     return np.array([value for value in map(number, column) if value is not None], np.float64)
 
 
 def number(field: str) -> float | None:
-    """A field as a finite number, None for what is none."""
+    """A field as a finite number; None for other fields."""
     try:
         value = float(field)
     except ValueError:
@@ -103,13 +103,13 @@ def explained(
 
 
 def interval(table: Columns, name: str, row: int = 0) -> str:
-    """The 95 % interval of a field in words; empty where there is none."""
+    """The 95 % interval of a field in words; empty if there is none."""
     ends = [number(table[f"{name}_{end}"][row]) if f"{name}_{end}" in table else None for end in ("low", "high")]
     return "" if None in ends else f"{shown(ends[0])} to {shown(ends[1])}"
 
 
 def with_interval(table: Columns, name: str, row: int = 0) -> str:
-    """A field with its interval in brackets; a dash where it is empty or absent."""
+    """A field with its interval in brackets; a dash if it is empty or absent."""
     if name not in table:
         return "–"
     span = interval(table, name, row)
@@ -118,7 +118,7 @@ def with_interval(table: Columns, name: str, row: int = 0) -> str:
 
 
 def shown(value: float | None) -> str:
-    """Four digits, and a dash for what is not known."""
+    """A number with four digits; a dash if it is unknown."""
     if value is None:
         return "–"
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"

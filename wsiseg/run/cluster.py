@@ -58,7 +58,7 @@ def on_dask(
 
 
 class _Conversation:
-    """What is asked of a scheduler and not yet answered."""
+    """The slides that the scheduler has not answered yet."""
 
     def __init__(self, target: Any, plan: Plan, tell: Tell, stack: ExitStack) -> None:
         self.target, self.plan, self.tell, self.stack = target, plan, tell, stack
@@ -110,7 +110,7 @@ class _Conversation:
             self.tell({"event": "connection lost", "why": str(error)})
 
     def _look(self, threads: int) -> None:
-        """Tell, once, that there has been nobody to work for a while."""
+        """Report, once, that there has been no worker for a while."""
         now = time.monotonic()
         if threads:
             self.seen, self.alone = now, False
@@ -164,7 +164,7 @@ class _Conversation:
         return client
 
     def _listen(self, client: Any = None) -> None:
-        """Be told of tiles."""
+        """Receive progress messages."""
         client = client or self.client
         client.subscribe_topic(_topic(client), lambda event: self.tell(event[1]))
 
@@ -177,7 +177,7 @@ class _Conversation:
 
 
 def _topic(client: Any) -> str:
-    """Under which workers tell this client, and no other, of their tiles."""
+    """The topic of the workers' messages about tiles to this client."""
     return f"wsiseg-{client.id}"
 
 
@@ -207,7 +207,7 @@ def check_dask() -> None:
 
 
 def _remote(entry: SlideEntry, plan: Plan, topic: str) -> Facts:
-    """`process` on a worker; tiles are told through the scheduler, a small message now and then."""
+    """`process` on a worker; progress is sent through the scheduler, one small message now and then."""
     from distributed import get_worker
 
     worker = get_worker()

@@ -19,7 +19,7 @@ class Budget:
 
     @contextmanager
     def share(self, needed: int) -> Iterator[None]:
-        """Wait until there is so much, and hold it; OutputError for more than there ever is."""
+        """Wait until this much memory is free, and reserve it; OutputError if there is never that much."""
         require(needed, self._limit)
         with self._change:
             self._change.wait_for(lambda: self._free >= needed)

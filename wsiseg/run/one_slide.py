@@ -38,7 +38,7 @@ KEPT = ("slide", "patient", "engine", "stages", "outputs", "versions", "times", 
 
 
 def process(entry: SlideEntry, plan: Plan, tell: Tell) -> Facts:
-    """Make everything of one slide, unless it is there; never raises for what is wrong with the slide.
+    """Do everything for one slide, unless its results exist; errors of the slide are returned, never raised.
 
     Args:
         entry: the slide
@@ -69,7 +69,7 @@ def process(entry: SlideEntry, plan: Plan, tell: Tell) -> Facts:
 
 
 def _told(error: Exception) -> str:
-    """A sentence about an error that nobody foresaw, or about memory, for which libraries have errors of their own."""
+    """One sentence about an unexpected error, or about memory, for which libraries have their own errors."""
     if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and NO_MEMORY.search(str(error))):
         return "There is not enough memory: give fewer workers, or a model with smaller tiles or batches."
     place = traceback.extract_tb(error.__traceback__)[-1]

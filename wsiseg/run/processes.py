@@ -123,7 +123,7 @@ def _end(worker: _Worker) -> str:
 
 
 def _serve(pipe: Any, plan: Plan) -> None:
-    """The life of a worker: entries in, facts out, until nobody is there any more."""
+    """The loop of a worker: entries in, facts out, until the parent ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the first process decides
     try:
         while True:

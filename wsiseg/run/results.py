@@ -23,7 +23,7 @@ class Results:
     """A place for results."""
 
     def __init__(self, place: str) -> None:
-        """Look at a place; nothing is written yet.
+        """Check the place; nothing is written yet.
 
         Raises:
             OutputError: the URL is of a kind that nothing installed here can write

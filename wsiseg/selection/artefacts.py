@@ -69,12 +69,12 @@ class Artefacts:
         return trace([self.labels], CLASSES, self.frame, self.level0)
 
     def excluded(self) -> tuple[LabelledPolygon, ...]:
-        """The polygons of what is left out on demand."""
+        """The polygons of the artefacts to leave out."""
         names = RULES["excluded"]
         return tuple(polygon for polygon in self.polygons() if polygon.label in names)
 
     def cut_from(self, tissue: TissueMask | None) -> TissueMask:
-        """A tissue mask without what is left out on demand; None stands for the whole slide."""
+        """A tissue mask without the artefacts to leave out; None means the whole slide."""
         clean = ~np.isin(self.labels, EXCLUDED)
         if tissue is None:
             return TissueMask(clean, self.frame)
@@ -115,7 +115,7 @@ def find_artefacts(slide: Readable, report: Report = silent) -> Artefacts:
 
 
 def _pen(light: NDArray[np.float32], tissue: Mask, um: tuple[float, float]) -> Mask:
-    """Pen; none where it would be all that is coloured, for then it is the stain."""
+    """Pen; nothing if all coloured pixels would be pen, because then it is the stain."""
     ink = artefact_masks.pen(light, um)
     return ink & ((tissue & ink).sum() <= PEN_MAX_FRACTION * tissue.sum())
 

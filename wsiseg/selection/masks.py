@@ -12,7 +12,7 @@ BAND = 512  # rows that are counted together
 
 
 def reconstruct(mask: Mask, seeds: Mask) -> Mask:
-    """The connected parts of the mask (8 neighbours) that hold a seed."""
+    """The connected parts of the mask (8 neighbours) that contain a seed."""
     labels, count = ndimage.label(mask, np.ones((3, 3)))
     keep = np.zeros(count + 1, np.bool_)
     keep[labels[seeds & mask]] = True

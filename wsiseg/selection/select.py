@@ -193,7 +193,7 @@ def _choose(
     roi: Sequence[LabelledPolygon] | None,
     annotated: Sequence[LabelledPolygon],
 ) -> tuple[Tile, ...]:
-    """Tiles that meet the region of interest and hold tissue or annotations, in grid order."""
+    """Tiles that overlap the region of interest and contain tissue or annotations, in grid order."""
     inside = None if roi is None else _touched(grid, roi, level0)
     added = _touched(grid, annotated, level0)
     return tuple(

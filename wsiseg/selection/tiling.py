@@ -104,7 +104,7 @@ def tile_slide(
 
 
 def _load(slide: Slide, grid: Grid, pixels: str, box: Box) -> np.ndarray | bytes:
-    """A tile as it is to be stored: its pixels, or its JPEG file."""
+    """The stored form of a tile: its pixels, or its JPEG file."""
     if pixels == SLIDE:
         own = slide.jpeg(box, grid.frame)
         if own:

@@ -84,7 +84,7 @@ class Backend(Protocol):
 
 @runtime_checkable
 class ReducingBackend(Backend, Protocol):
-    """A backend whose decoder can shrink while it decodes, at less cost than decoding everything.
+    """A backend whose decoder can reduce the image while it decodes, faster than decoding everything.
 
     Such a reduced level has (width // factor, height // factor) px, and its pixel (x, y) stands for the square of
     factor × factor px of its level whose corner is at (factor · x, factor · y): nothing is shifted. Its pixels are not

@@ -157,7 +157,7 @@ def _head(place: Path) -> bytes:
 
 
 def _diagnosis(place: Path, refusals: list[str]) -> str:
-    """Why nobody can read it, as the end of a sentence."""
+    """Why no backend can read it, as the end of a sentence."""
     said = "; ".join(refusals)
     if place.is_dir():
         return said

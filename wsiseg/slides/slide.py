@@ -143,7 +143,9 @@ class Slide:
 
     @property
     def stated_mpp(self) -> tuple[float, float] | None:
-        """µm/px of level 0 along x and y as the file has it, whatever is used; None where it states none to trust."""
+        """µm/px of level 0 along x and y as the file states it, whatever is used; None if it states nothing
+        credible.
+        """
         return self._backend.mpp
 
     @property
@@ -333,7 +335,7 @@ class Slide:
         return pixels
 
     def _own_backend(self) -> Backend:
-        """The backend, opened anew after a fork: two processes must not move one file position."""
+        """The backend, opened again after a fork, because two processes must not share a file position."""
         if os.getpid() != self._process:
             with self._lock:
                 if os.getpid() != self._process:

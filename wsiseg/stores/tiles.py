@@ -57,7 +57,7 @@ class _Cache:
         self._bytes, self._lock = 0, Lock()
 
     def get(self, key: Hashable, make: Callable[[], np.ndarray]) -> np.ndarray:
-        """The array of a key, made when it is not at hand; read-only."""
+        """The array of a key, created if it does not exist; read-only."""
         with self._lock:
             if key in self._arrays:
                 self._arrays.move_to_end(key)

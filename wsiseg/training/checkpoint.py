@@ -41,7 +41,7 @@ def save_checkpoint(folder: Path, step: int, state: dict[str, Any], about: dict[
 
 
 def load_checkpoint(folder: Path) -> tuple[int, dict[str, Any], dict[str, Any]] | None:
-    """(steps done, state, about) of the newest checkpoint, or None where there is none.
+    """(steps done, state, about) of the newest checkpoint, or None if there is none.
 
     Raises:
         StoreError: the checkpoint is damaged

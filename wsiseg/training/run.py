@@ -91,7 +91,7 @@ def _train_stage(
     recipe: Recipe, slides: TrainingSlides, folder: Path, bundle: Path, fabric: Any, report: Report, *, resume: bool,
     overwrite: bool,
 ) -> ModelBundle | None:  # fmt: skip
-    """One stage, from its start or its checkpoint, to its bundle; the bundle of a finished one is used as it is."""
+    """Train one stage, from its start or its checkpoint, to its bundle; a finished bundle is used as it is."""
     about = _about(recipe)
     earlier = _earlier(folder, about, resume, overwrite)
     if earlier and earlier == recipe.training.steps and (bundle / "model.json").exists():
@@ -133,7 +133,7 @@ def with_weights(recipe: Recipe, bundle: Path) -> Recipe:
 
 
 def make_fabric(where: torch.device, devices: int, precision: Precision) -> Any:
-    """A launched Fabric on one device, or on several alike, each with a process of its own."""
+    """A launched Fabric on one device, or on several equal ones with one process each."""
     accelerator = {"cuda": "cuda", "mps": "mps"}.get(where.type, "cpu")
     several = devices > 1 and where.index is None
     # A step passes through the generator more than once before its gradients are needed: nothing may be sent around
@@ -174,7 +174,9 @@ def usage_of(recipe: Recipe) -> Usage:
 def tile_row(
     row: SlideEntry, recipe: Recipe, classes: ClassMap, folder: Path, say: Say, *, overwrite: bool = False
 ) -> TileStore:
-    """Tile one slide of the list with its outlines; a finished store is used as it is, unless told to overwrite."""
+    """Tile one slide of the list with its annotations; a finished store is reused, unless it should be
+    overwritten.
+    """
     regions: list[LabelledPolygon] = []
     sources: dict[str, Any] = {}
     if row.annotations is not None:

@@ -56,7 +56,7 @@ def rates_for(size: int) -> tuple[int, int, int]:
 
 
 def _continue(net: SegmentationNet, bundle: ModelBundle, recipe: Recipe) -> str:
-    """Fill a network with what a bundle has learnt; tells what that was."""
+    """Fill a network with the weights of a bundle; returns a description of them."""
     wanted, found = net.architecture, bundle.architecture
     others = [f.name for f in fields(Architecture) if f.name != "classes"]
     others = [name for name in others if getattr(wanted, name) != getattr(found, name)]

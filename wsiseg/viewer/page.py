@@ -27,5 +27,5 @@ _ERROR = STATIC.pop("error.html")[0].decode()
 
 
 def error_page(status: int, sentence: str) -> bytes:
-    """A page that says what is wrong and leads back."""
+    """A page that says what is wrong and links back."""
     return _ERROR.replace("{status}", str(status)).replace("{sentence}", escape(sentence)).encode()

@@ -99,7 +99,7 @@ class Review:
         return True
 
     def accept_rest(self) -> int:
-        """Accept all objects that nobody has decided on; returns how many."""
+        """Accept all objects without a decision; returns their number."""
         with self._lock:
             rest = self.layer.state == UNREVIEWED
             self.layer.state[rest] = ACCEPTED

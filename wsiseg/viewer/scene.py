@@ -74,7 +74,7 @@ class Scene:
         return self.layers[number].describe() | more
 
     def close(self) -> None:
-        """Save what is not saved and let go of the slide; OutputError if a review cannot be written."""
+        """Save everything and close the slide; OutputError if a review cannot be written."""
         try:
             for review in self.reviews.values():
                 review.save()

@@ -40,7 +40,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 class _Server(uvicorn.Server):
-    """Tells when it answers."""
+    """A server that reports when it is ready."""
 
     def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
         super().__init__(config)
@@ -61,7 +61,7 @@ def configured(scene: Scene, token: str | None = None) -> uvicorn.Config:
 
 
 def serve(scene: Scene, listener: socket.socket, host: str, *, browse: bool, say: Callable[[str], None]) -> None:
-    """Answer until interrupted; then save what is not saved.
+    """Serve until interrupted; then save everything.
 
     Args:
         scene: what is on view; closed at the end

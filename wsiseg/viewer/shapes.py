@@ -27,7 +27,7 @@ SMALL = 2.0  # px of the tile
 
 
 class Shapes:
-    """An index of outlines for painting and for finding what is at a point.
+    """An index of polygons, for painting them and for finding the object at a point.
 
     Args:
         regions: in level-0 pixels
@@ -90,7 +90,7 @@ class Shapes:
         return out
 
     def at(self, x: float, y: float) -> int | None:
-        """The number of the topmost object at a point in level-0 px; None where there is none."""
+        """The number of the topmost object at a point in level-0 px; None if there is none."""
         near = self._meeting(x, y, x, y)
         point = shapely.Point(x, y)
         hits = [i for i in set(self._owner[near].tolist()) if self._regions[i].polygon.covers(point)]

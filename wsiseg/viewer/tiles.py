@@ -17,11 +17,11 @@ MOST_WAITING = 256  # tiles; a screen has about 20 in each layer
 
 
 class Crowded(Exception):  # noqa: N818 - it is no fault of anybody
-    """More tiles are asked for than anybody can look at."""
+    """More tiles are requested than anybody can look at."""
 
 
 class Gone(Exception):  # noqa: N818
-    """Whoever asked has gone."""
+    """The client has gone."""
 
 
 class TileCache:
@@ -100,5 +100,5 @@ class TileMaker:
         return await asyncio.get_running_loop().run_in_executor(self._pool, work)
 
     def close(self) -> None:
-        """Wait for what is being made and start nothing more."""
+        """Wait for the tiles in progress and start no others."""
         self._pool.shutdown(wait=True, cancel_futures=True)

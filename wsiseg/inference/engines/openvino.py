@@ -98,7 +98,7 @@ class _FromPixels(nn.Module):
 
 
 def _cached(bundle: ModelBundle, shape: tuple[int, ...]) -> Path:
-    """The converted network of a bundle, made where it is not there yet."""
+    """The converted network of a bundle; converted now if it is not in the cache."""
     about = {"model": bundle.identity, "shape": shape, "openvino": openvino.__version__, "torch": torch.__version__}
     key = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:32]
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "wsiseg" / "openvino"

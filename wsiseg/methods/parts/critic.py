@@ -68,7 +68,7 @@ class Critic:
             self.measured += 1
 
     def remark(self) -> tuple[str, ...]:
-        """A warning where it has learnt nothing."""
+        """A warning if it has learnt nothing."""
         if self.measured < ENOUGH or self.auc >= GUESSING:
             return ()
         return (

@@ -36,7 +36,9 @@ class TileCache:
         self.clear()
 
     def clear(self) -> None:
-        """Starts anew, also where another thread holds the lock: for the child of a fork, where that thread is not."""
+        """Start again, even if another thread holds the lock: for the child of a fork, which does not have that
+        thread.
+        """
         self._lock = Lock()
         self._slots: OrderedDict[Key, _Slot] = OrderedDict()
         self._spare: list[Pixels] = []
@@ -53,7 +55,7 @@ class TileCache:
         *,
         enough: int,
     ) -> None:
-        """Copies a part of a tile; the tile is decoded when it is not at hand.
+        """Copy a part of a tile, which is decoded first if it is not in the cache.
 
         Two threads that want the same tile at the same moment may both decode it.
 
@@ -74,7 +76,7 @@ class TileCache:
                 slot.readers -= 1
 
     def forget(self, owner: Hashable) -> None:
-        """Drops all tiles of an owner, of whom nobody reads any more; their buffers are kept for others."""
+        """Drop all tiles of an owner that is no longer read; their buffers are kept for others."""
         with self._lock:
             self._spare += [self._take(key) for key in [key for key in self._slots if key[0] == owner]]
 
