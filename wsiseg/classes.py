@@ -18,6 +18,7 @@ PALETTE: tuple[Colour, ...] = (
 )  # fmt: skip
 
 IGNORE = 255
+IGNORED = ("Ignore", "Ignore*")  # classes of annotations that make no statement, unless somebody lists others
 
 
 def canonical_name(name: str) -> str:
@@ -51,7 +52,7 @@ class ClassMap:
 
     names: tuple[str, ...]
     colours: tuple[Colour, ...] = ()
-    ignore_names: tuple[str, ...] = ("Ignore", "Ignore*")
+    ignore_names: tuple[str, ...] = IGNORED
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "names", tuple(map(canonical_name, self.names)))

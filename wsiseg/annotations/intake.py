@@ -22,7 +22,7 @@ from wsiseg.annotations.gather import check_text
 from wsiseg.annotations.polygon import Annotations, LabelledPolygon, counted
 from wsiseg.annotations.surround import statements_first
 from wsiseg.classes import ClassMap, canonical_name, states_nothing
-from wsiseg.errors import AnnotationError, ClassError
+from wsiseg.errors import AnnotationError, ClassError, MismatchError
 from wsiseg.geometry import Box, Frame
 
 NAME_THEM = "give all of them one with --class NAME, or classes in the program that they were drawn in"
@@ -118,6 +118,7 @@ def take_in(
     path: Path,
     slide: Plane | None = None,
     *,
+    found: Annotations | None = None,
     all_planes: bool = False,
     need_class: bool = False,
     keep_unclassed: bool = True,
@@ -132,6 +133,7 @@ def take_in(
     Args:
         path: of any format that is read
         slide: its plane; without it outlines may lie anywhere
+        found: what is in the file, where it was read before
         all_planes: True takes all z planes and times, and not only the first
         need_class: refuse a file in which no outline has a class
         keep_unclassed: False leaves outlines without a class out
@@ -144,8 +146,17 @@ def take_in(
         AnnotationError: the file cannot be read, no outline has a class though `need_class`, all lie outside the slide
             or on other planes, or one reaches absurdly far beyond the slide
         ClassError: an outline has a class that is not in `classes`
+        MismatchError: the file says that it was made from a slide of another size
     """
-    found = read_annotations(path)
+    found = read_annotations(path) if found is None else found
+    made_from = found.level0
+    if slide is not None and made_from is not None:
+        size = slide.frame
+        if (made_from.width, made_from.height) != (size.width, size.height):
+            raise MismatchError(
+                f"{path} was made from a slide of {made_from.width} × {made_from.height} px at {made_from.mpp:g} µm/px, "
+                f"not {size.width} × {size.height} px at {size.mpp:g} µm/px: name its own slide."
+            )
     polygons = statements_first(found.polygons) if found.about.get("kind") == "review" else list(found.polygons)
     flat = polygons if all_planes else [p for p in polygons if p.details.plane[1:] == (0, 0)]
     if polygons and not flat:
@@ -155,7 +166,7 @@ def take_in(
             f"(z {', '.join(map(str, planes[:5]))}): move them to z 0, or give the annotations of that plane."
         )
     once = without_duplicates(named(flat, rename or {}, class_of_rest))
-    inside, partly = _inside(path, once, slide) if slide is not None else (once, 0)
+    inside, partly = on_slide(path, once, slide) if slide is not None else (once, 0)
     unclassed = sum(p.label is None for p in inside)
     if need_class and inside and unclassed == len(inside):
         raise AnnotationError(f"{path} has {len(inside)} outlines, and none of them has a class: {name_them}.")
@@ -229,17 +240,26 @@ def _check_classes(path: Path, polygons: Sequence[LabelledPolygon], classes: Cla
         known.add(polygon.label)
 
 
-def _inside(path: Path, polygons: list[LabelledPolygon], slide: Plane) -> tuple[list[LabelledPolygon], int]:
-    """The polygons that lie on the slide, and how many of them reach beyond it."""
+def on_slide(what: object, polygons: Sequence[LabelledPolygon], slide: Plane) -> tuple[list[LabelledPolygon], int]:
+    """The polygons that lie on a slide, and how many of them reach beyond it.
+
+    Args:
+        what: whose polygons they are, for messages
+        polygons: in level-0 pixels
+        slide: its plane
+
+    Raises:
+        AnnotationError: there are polygons and all of them lie outside, or one reaches absurdly far beyond the slide
+    """
     if not polygons:
-        return polygons, 0
+        return [], 0
     frame = slide.frame
     size = np.array([frame.width, frame.height, frame.width, frame.height], np.float64)
     shapes = np.array([p.polygon for p in polygons], dtype=object)
     bounds = shapely.bounds(shapes)
     if (bounds >= 0).all() and (bounds <= 1).all() and min(frame.width, frame.height) > 2:
         raise AnnotationError(
-            f"{path}: all {len(polygons)} outlines lie within the first pixel; they look like fractions of the slide: "
+            f"{what}: all {len(polygons)} outlines lie within the first pixel; they look like fractions of the slide: "
             f"multiply x by {frame.width} and y by {frame.height}."
         )
     touches = (bounds[:, :2] < size[:2]).all(axis=1) & (bounds[:, 2:] > 0).all(axis=1)
@@ -248,14 +268,14 @@ def _inside(path: Path, polygons: list[LabelledPolygon], slide: Plane) -> tuple[
     touches[doubtful] = shapely.intersects(shapes[doubtful], shapely.box(0, 0, frame.width, frame.height))
     if not touches.any():
         raise AnnotationError(
-            f"{path}: all {len(polygons)} outlines lie outside the slide of {frame.width} × {frame.height} px; "
+            f"{what}: all {len(polygons)} outlines lie outside the slide of {frame.width} × {frame.height} px; "
             f"{explanation(bounds, slide)}."
         )
     beyond = np.maximum(-bounds[:, :2], bounds[:, 2:] - size[2:]).max(axis=1)
     absurd = np.flatnonzero(touches & (beyond > max(frame.width, frame.height)))
     if len(absurd):
         raise AnnotationError(
-            f"{path}: outline {absurd[0] + 1} reaches {beyond[absurd[0]]:.0f} px beyond the slide of {frame.width} × "
+            f"{what}: outline {absurd[0] + 1} reaches {beyond[absurd[0]]:.0f} px beyond the slide of {frame.width} × "
             f"{frame.height} px: correct it, or check that the file belongs to this slide."
         )
     return [p for p, keep in zip(polygons, touches, strict=True) if keep], int((touches & ~whole).sum())

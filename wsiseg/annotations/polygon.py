@@ -10,7 +10,7 @@ from typing import Any
 import shapely
 from shapely import MultiPolygon, Polygon
 
-from wsiseg.classes import ClassMap, Colour, joined
+from wsiseg.classes import IGNORED, ClassMap, Colour, joined
 from wsiseg.errors import AnnotationError, WsisegError
 from wsiseg.geometry import Frame
 
@@ -117,16 +117,23 @@ class Annotations:
         own = ClassMap.from_json(about["classes"])
         return joined(ClassMap.from_json(about["first"]["classes"]), own) if "first" in about else own
 
-    def class_map(self) -> ClassMap:
-        """The stated classes, then all others that polygons have, from A to Z, in the colours that the file gives."""
-        stated = self.classes or ClassMap(("Background", "Object"))
-        there = {p.label for p in self.polygons if p.label and not stated.ignores(p.label)}
-        names = stated.names if self.classes else ("Background",) if there - {"Background"} else stated.names
-        names += tuple(sorted(there - set(names)))
-        plain = ClassMap(names, ignore_names=stated.ignore_names)
-        known = dict(zip(stated.names, stated.colours, strict=True)) if self.classes else {}
-        paint = (known.get(n) or self.colours.get(n, c) for n, c in zip(names, plain.colours, strict=True))
-        return ClassMap(names, tuple(paint), stated.ignore_names)
+    def class_map(self, *, stated: bool = True) -> ClassMap:
+        """The classes as a map: those that the file states, then all others that its polygons have, from A to Z.
+
+        Args:
+            stated: False takes only the classes that polygons have
+
+        Returns:
+            in the colours that the file gives them; with a class "Object" where there is none
+        """
+        known = self.classes if stated else None
+        names, ignored = known.names if known else ("Background",), known.ignore_names if known else IGNORED
+        silent = ClassMap(("Background", "Object"), ignore_names=ignored) if known is None else known
+        names += tuple(sorted({p.label for p in self.polygons if p.label and not silent.ignores(p.label)} - set(names)))
+        plain = ClassMap(names if len(names) > 1 else silent.names, ignore_names=ignored)
+        given = dict(zip(known.names, known.colours, strict=True)) if known else self.colours
+        paint = (given.get(n) or self.colours.get(n, c) for n, c in zip(plain.names, plain.colours, strict=True))
+        return ClassMap(plain.names, tuple(paint), ignored)
 
     def check_origin(self, path: object) -> None:
         """AnnotationError if what the file says of its own making cannot be understood."""

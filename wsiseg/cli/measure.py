@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from wsiseg.cli.ending import say_next
-from wsiseg.cli.screen import overwrite_option, slide_mpp_option
+from wsiseg.cli.screen import class_option, max_input_option, overwrite_option, slide_mpp_option
 
 if TYPE_CHECKING:
     from wsiseg.measure.column import Table
@@ -67,12 +67,15 @@ def measured_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option(
     "--seed", type=click.IntRange(0), default=0, show_default=True, metavar="N", help="Of the bootstrap intervals."
 )
+@class_option
+@max_input_option
 @slide_mpp_option
 @overwrite_option
 def measure(
     slide: Path, outlines: tuple[Path, ...], out: Path | None, format: str, geojson: Path | None, profile: Any,
     glomeruli: tuple[str, ...], sclerotic: tuple[str, ...], podocytes: tuple[str, ...], thickness_um: float | None,
-    tissue: Path | None, cortex: Path | None, seed: int, slide_mpp: float | None, overwrite: bool,
+    tissue: Path | None, cortex: Path | None, seed: int, class_of_rest: str | None, slide_mpp: float | None,
+    overwrite: bool,
 ) -> None:  # fmt: skip
     """Measure the objects on SLIDE from its OUTLINES, one or more files."""
     from wsiseg.measure.files import MeasureOptions, check_output, measure_files, write_measured
@@ -83,9 +86,13 @@ def measure(
     check_folder(out, format, overwrite=overwrite)
     if geojson is not None:
         check_output(geojson, outlines)
-    options = MeasureOptions(profile, glomeruli, sclerotic, podocytes, thickness_um, tissue, cortex, seed)
+    options = MeasureOptions(
+        profile, glomeruli, sclerotic, podocytes, thickness_um, tissue, cortex, seed, class_of_rest
+    )
     with open_slide(slide, mpp=slide_mpp) as opened:
         measured, read = measure_files(opened, outlines, options)
+    for summary in read.summaries:
+        click.echo(str(summary), err=True)
     if geojson is not None:
         written = write_measured(geojson, opened, measured, read)
         click.echo(f"{geojson}: {written}", err=True)

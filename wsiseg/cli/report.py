@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from wsiseg.cli.renamed import Renamed
-from wsiseg.cli.screen import slide_mpp_option
+from wsiseg.cli.screen import class_option, max_input_option, slide_mpp_option
 
 PATH = click.Path(path_type=Path)
 
@@ -22,14 +22,16 @@ PATH = click.Path(path_type=Path)
 )  # fmt: skip
 @click.option("--measurements", type=PATH, metavar="DIR", help="Tables of `wsiseg measure` (CSV).")
 @click.option("--qc", "quality", type=PATH, metavar="DIR", help="Folder of `wsiseg qc`.")
+@class_option
+@max_input_option
 @slide_mpp_option
 def report(
     results: Path, outlines: tuple[Path, ...], out: Path, reference: Path | None, measurements: Path | None,
-    quality: Path | None, slide_mpp: float | None,
+    quality: Path | None, class_of_rest: str | None, slide_mpp: float | None,
 ) -> None:  # fmt: skip
     """One HTML file about RESULTS: a slide with its OUTLINES, a training run, or a folder of many slides' results."""
     from wsiseg.report.write import Wanted, write_report
 
-    wanted = Wanted(results, outlines, reference, measurements, quality, slide_mpp)
+    wanted = Wanted(results, outlines, reference, measurements, quality, slide_mpp, class_of_rest)
     write_report(out, wanted)
     click.echo(f"{out}: {out.stat().st_size / 1e6:.1f} MB, opens in any browser")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,9 +11,11 @@ import click
 
 from wsiseg.cli.ending import say_next
 from wsiseg.cli.screen import (
+    class_option,
     exclude_artefacts_option,
     full_decoding_option,
     log_option,
+    max_input_option,
     overwrite_option,
     progress_bar,
     quiet_option,
@@ -163,6 +165,8 @@ def tissue(
 @click.option(
     "--workers", type=click.IntRange(1, 256), metavar="N", default=2, show_default=True, help="Threads that read."
 )
+@class_option
+@max_input_option
 @tiling_ram_option
 @click.option(
     "--slide-mpp", type=float, metavar="µM/PX", help="Resolution of the slide, where the file does not state it."
@@ -174,11 +178,12 @@ def tissue(
 def tile(
     slide: Path, out: Path | None, mpp: float, size: int, overlap: int, annotations: Path | None, classes: str | None,
     roi: Path | None, no_tissue: bool, exclude_artefacts: bool, codec: str, store: str, workers: int,
-    max_ram: int | None, slide_mpp: float | None, full_decoding: bool, overwrite: bool, log_json: Path | None,
-    quiet: bool,
+    class_of_rest: str | None, max_ram: int | None, slide_mpp: float | None, full_decoding: bool, overwrite: bool,
+    log_json: Path | None, quiet: bool,
 ) -> None:  # fmt: skip
     """Store the tissue of SLIDE as tiles in Zarr."""
-    from wsiseg.annotations.formats import file_hash, read_annotations
+    from wsiseg.annotations.formats import file_hash
+    from wsiseg.annotations.intake import take_in
     from wsiseg.grid import Grid
     from wsiseg.memory import TILING_BASE, estimate_tiling, require
     from wsiseg.selection.select import Roi, Selection
@@ -190,15 +195,21 @@ def tile(
     sources: dict[str, Any] = {}
     regions: tuple[LabelledPolygon, ...] = ()
     class_map = None
-    if annotations is not None:
-        found = read_annotations(annotations)
-        regions = tuple(r for r in found.polygons if r.label is not None)
-        class_map = _class_map(classes, regions)
-        sources["annotations"] = file_hash(annotations)
-        unnamed = len(found.polygons) - len(regions)
-        click.echo(f"{annotations}: {found}" + (f", {unnamed} without a class left out" if unnamed else ""), err=True)
     opening = open_slide(slide, mpp=slide_mpp, scaled_decoding=not full_decoding)
     with opening as opened, progress_bar("Tiling", "tiles", quiet, log_json) as report:
+        if annotations is not None:
+            intake = take_in(
+                annotations, opened, need_class=True, keep_unclassed=False, class_of_rest=class_of_rest,
+                classes=_listed(classes) if classes is not None else None, know_them="name all classes with --classes",
+            )  # fmt: skip
+            regions = intake.polygons
+            class_map = (
+                _listed(classes)
+                if classes is not None
+                else replace(intake.annotations, polygons=regions).class_map(stated=False)
+            )
+            sources |= {"annotations": file_hash(annotations), "annotated": intake.summary.to_json()}
+            click.echo(str(intake.summary), err=True)
         grid = Grid(opened.frame.at(mpp), size, overlap)
         kept = codec if store == "copy" else store
         if max_ram is not None:
@@ -215,12 +226,8 @@ def tile(
     say_next("tile", quiet=quiet)
 
 
-def _class_map(names: str | None, regions: tuple[LabelledPolygon, ...]) -> ClassMap:
+def _listed(names: str) -> ClassMap:
     from wsiseg.classes import ClassMap
 
-    ignored = ("Ignore", "Ignore*")
-    if names is not None:
-        listed = [n.strip() for n in names.split(",") if n.strip()]
-    else:
-        listed = sorted({r.label for r in regions if r.label is not None} - set(ignored))
+    listed = [n.strip() for n in names.split(",") if n.strip()]
     return ClassMap(("Background", *(n for n in listed if n != "Background")))

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from wsiseg.cli.renamed import Renamed
-from wsiseg.cli.screen import slide_mpp_option
+from wsiseg.cli.screen import class_option, max_input_option, slide_mpp_option
 
 PATH = click.Path(path_type=Path)
 
@@ -30,10 +30,12 @@ PATH = click.Path(path_type=Path)
     help="Another address lets other machines in; they need the token that is then part of the address.",
 )  # fmt: skip
 @click.option("--no-browser", is_flag=True, help="Only print the address.")
+@class_option
+@max_input_option
 @slide_mpp_option
 def view(
     slide: Path, layers: tuple[Path, ...], reference: Path | None, classes: str, port: int, host: str, no_browser: bool,
-    slide_mpp: float | None,
+    class_of_rest: str | None, slide_mpp: float | None,
 ) -> None:  # fmt: skip
     """Show SLIDE in the browser, with outlines and label maps over it, and review them."""
     from wsiseg.slides.open import open_slide
@@ -45,5 +47,5 @@ def view(
 
     more = tuple(dict.fromkeys(name.strip() for name in classes.split(",") if name.strip()))
     with listen(host, port) as listener, open_slide(slide, mpp=slide_mpp) as opened:
-        scene = open_scene(opened, layers, reference=reference, classes=more, say=say)
+        scene = open_scene(opened, layers, reference=reference, classes=more, class_of_rest=class_of_rest, say=say)
         serve(scene, listener, host, browse=not no_browser, say=say)

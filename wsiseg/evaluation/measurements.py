@@ -62,7 +62,7 @@ def measure_pair(slide: Slide, reference: Path, prediction: Path, options: Measu
     Raises:
         AnnotationError, MismatchError, ClassError, GeometryError: as `wsiseg.measure.files.measure_files`
     """
-    sides = read_all([reference], slide.frame), read_all([prediction], slide.frame)
+    sides = read_all([reference], slide), read_all([prediction], slide)
     known = sides[0].known | sides[1].known
     place = tissue_context_of(slide, options)
     return MeasuredPair.of(*(measure_read(side, place, options, known) for side in sides))

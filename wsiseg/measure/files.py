@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,10 +11,10 @@ import shapely
 from shapely import MultiPolygon, Polygon
 
 from wsiseg import __version__
-from wsiseg.annotations.formats import read_annotations
 from wsiseg.annotations.geojson_write import MOST_ANNOTATIONS, ObjectKind, write_geojson
+from wsiseg.annotations.intake import Summary, take_in, without_duplicates
 from wsiseg.annotations.polygon import Annotations, LabelledPolygon, Written
-from wsiseg.classes import ClassMap
+from wsiseg.classes import IGNORED, ClassMap, Colour, states_nothing
 from wsiseg.errors import AnnotationError, MismatchError, OutputError, WsisegError
 from wsiseg.geometry import Frame
 from wsiseg.measure.edges import on_slide, tissue_outline
@@ -42,6 +42,7 @@ class MeasureOptions:
         tissue: annotations of the tissue; it is looked for in the slide where None
         cortex: annotations of the cortex, for the kidney profile
         seed: of the bootstrap
+        class_of_rest: the class of all annotations that have none
 
     Raises:
         WsisegError: an option of the kidney profile is given for the generic one
@@ -55,6 +56,7 @@ class MeasureOptions:
     tissue: Path | None = None
     cortex: Path | None = None
     seed: int = 0
+    class_of_rest: str | None = None
 
     def __post_init__(self) -> None:
         if self.profile == "generic" and self._of_kidney:
@@ -86,12 +88,16 @@ class Read:
         classes: with colours
         known: the classes that the files know, background and ignored ones left out
         origins: what the files say of how they were made
+        summaries: what became of the outlines of each file
+        colours: those that the files give to classes
     """
 
     polygons: tuple[LabelledPolygon, ...]
     classes: ClassMap
     known: frozenset[str]
     origins: tuple[Mapping[str, Any], ...] = ()
+    summaries: tuple[Summary, ...] = ()
+    colours: Mapping[str, Colour] = field(default_factory=dict)
 
 
 def measure_files(slide: Slide, outlines: Sequence[Path], options: MeasureOptions) -> tuple[Measured, Read]:
@@ -110,7 +116,7 @@ def measure_files(slide: Slide, outlines: Sequence[Path], options: MeasureOption
     """
     if options.thickness_um is not None:
         checked_thickness(options.thickness_um)  # before the slide is looked at, which takes longest
-    read = read_all(outlines, slide.frame)
+    read = read_all(outlines, slide, class_of_rest=options.class_of_rest)
     if options.profile_for(read.known) == "kidney":
         roles_of(read.known, options.glomeruli, options.sclerotic, options.podocytes)
     return measure_read(read, tissue_context_of(slide, options), options, read.known), read
@@ -137,21 +143,41 @@ def measure_read(read: Read, place: TissueContext, options: MeasureOptions, know
     return measure_kidney(read.polygons, place, roles, thickness_um=options.thickness_um, seed=options.seed)
 
 
-def read_all(paths: Sequence[Path], level0: Frame) -> Read:
-    """The outlines of one slide; MismatchError if a file says that it was made from a slide of another plane."""
-    found = [read_prediction(path).annotations for path in paths]
-    for path, outlines in zip(paths, found, strict=True):
-        _check_frame(path, outlines, level0)
-    classes, known = classes_of(found)
-    origins = tuple(outlines.properties["wsiseg"] for outlines in found if "wsiseg" in outlines.properties)
-    return Read(tuple(r for outlines in found for r in outlines.polygons), classes, known, origins)
+def read_all(paths: Sequence[Path], slide: Slide, *, class_of_rest: str | None = None) -> Read:
+    """The annotations of one slide.
+
+    Args:
+        paths: one or more files, which are taken together
+        slide: for its plane
+        class_of_rest: the class of all annotations that have none
+
+    Raises:
+        AnnotationError: a file cannot be read, none of its outlines has a class, or all of them lie outside the slide
+        MismatchError: a file says that it was made from a slide of another plane
+    """
+    taken = []
+    for path in paths:
+        taken.append(
+            take_in(path, slide, found=read_prediction(path).annotations, need_class=True, class_of_rest=class_of_rest)
+        )
+        _check_frame(path, taken[-1].annotations, slide.frame)
+    classes, known = classes_of(replace(one.annotations, polygons=one.polygons) for one in taken)
+    polygons = without_duplicates([polygon for one in taken for polygon in one.polygons])
+    summaries = [one.summary for one in taken]
+    again = sum(one.summary.used for one in taken) - len(polygons)
+    if again:  # the file that brings them last is the one that says so
+        last = summaries[-1]
+        summaries[-1] = replace(last, used=last.used - again, duplicates=last.duplicates + again)
+    origins = tuple(one.annotations.about for one in taken if one.annotations.about)
+    colours = {name: colour for one in reversed(taken) for name, colour in one.annotations.colours.items()}
+    return Read(tuple(polygons), classes, known, origins, tuple(summaries), colours)
 
 
 def _check_frame(path: Path, outlines: Annotations, level0: Frame) -> None:
-    stated = outlines.properties.get("wsiseg", {}).get("level0")
-    if stated is not None and Frame.from_json(stated) != level0:
+    stated = outlines.level0
+    if stated is not None and stated != level0:
         raise MismatchError(
-            f"{path} was made from a slide of {stated['width']} × {stated['height']} px at {stated['mpp']:g} µm/px, "
+            f"{path} was made from a slide of {stated.width} × {stated.height} px at {stated.mpp:g} µm/px, "
             f"not {level0.width} × {level0.height} px at {level0.mpp:g} µm/px: name its own slide, or state --mpp."
         )
 
@@ -163,9 +189,10 @@ def classes_of(found: Iterable[Annotations]) -> tuple[ClassMap, frozenset[str]]:
         all of them with a background, in the colours of the first file that states them; and their names without
         background and without what is to be ignored, perhaps none
     """
-    colours: dict[str, tuple[int, int, int]] = {}
+    colours: dict[str, Colour] = {}
+    given: dict[str, Colour] = {}  # by files to classes that no model states
     unstated: set[str] = set()
-    ignored = {"Ignore", "Ignore*"}
+    ignored = set(IGNORED)
     for outlines in found:
         classes = outlines.classes
         if classes is not None:
@@ -173,13 +200,15 @@ def classes_of(found: Iterable[Annotations]) -> tuple[ClassMap, frozenset[str]]:
             for name, colour in zip(classes.names, classes.colours, strict=True):
                 colours.setdefault(name, colour)
         unstated |= {r.label for r in outlines.polygons if r.label is not None}
-    plain = sorted(unstated - set(colours) - ignored - {"Background"})
+        given = {**outlines.colours, **given}
+    plain = sorted(n for n in unstated - set(colours) - ignored - {"Background"} if not states_nothing(n))
     stated = colours or {"Background": (255, 255, 255)}
     names = (*stated, *plain)
     known = frozenset(names[1:])
     if not known:
         names = (*names, "Object")  # a class map without a class is none
     paint = ClassMap(names).colours[len(stated) :] if len(names) > len(stated) else ()
+    paint = tuple(given.get(n, c) for n, c in zip(names[len(stated) :], paint, strict=True))
     return ClassMap(names, (*stated.values(), *paint), tuple(sorted(ignored - set(names)))), known
 
 
@@ -194,8 +223,8 @@ def tissue_context_of(slide: Slide, options: MeasureOptions) -> TissueContext:
 
 
 def _drawn(path: Path, slide: Slide) -> Polygon | MultiPolygon:
-    found = read_annotations(path)
-    _check_frame(path, found, slide.frame)
+    found = take_in(path, slide)
+    _check_frame(path, found.annotations, slide.frame)
     if not found.polygons:
         raise AnnotationError(f"{path} has no outline: draw where the tissue is, or leave the option out.")
     return on_slide(shapely.union_all([r.polygon for r in found.polygons]), slide.frame, slide.bounds)
@@ -204,7 +233,8 @@ def _drawn(path: Path, slide: Slide) -> Polygon | MultiPolygon:
 def write_measured(path: Path, slide: Slide, measured: Measured, read: Read) -> Written:
     """Write all outlines as GeoJSON, with their measurements.
 
-    The profile decides what QuPath takes its classes for; everything else is what `write_geojson` would make of it.
+    An object keeps the kind that its file states. Where that states none, the profile decides; and nuclei that lie in a
+    glomerulus are detections in any case, because QuPath's "Resolve hierarchy" goes by the centroid for these alone.
 
     Raises:
         AnnotationError: QuPath does not open this suffix
@@ -223,8 +253,26 @@ def write_measured(path: Path, slide: Slide, measured: Measured, read: Read) -> 
         "level0": slide.frame.to_json(),
         "classes": read.classes.to_json(),
         "outlines": list(read.origins),
+        "annotations": [summary.to_json() for summary in read.summaries],
     }
-    return write_geojson(path, measured.polygons, classes=read.classes, properties={"wsiseg": origin}, kind=kinds)
+    nuclei = measured.tables.get("podocytes")
+    inside = set() if nuclei is None else {i for i, p in zip(nuclei["id"], nuclei["parent"], strict=True) if p}
+    return write_geojson(
+        path,
+        _nested(measured.polygons, inside),
+        classes=read.classes,
+        properties={"wsiseg": origin},
+        kind=kinds,
+        colours=read.colours,
+    )
+
+
+def _nested(polygons: Iterable[LabelledPolygon], inside: Set[str]) -> Iterator[LabelledPolygon]:
+    """The polygons; annotations of these ids become detections."""
+    for polygon in polygons:
+        if polygon.id in inside and polygon.details.kind == "annotation":
+            polygon = replace(polygon, details=replace(polygon.details, kind="detection"))
+        yield polygon
 
 
 def check_output(out: Path, inputs: Sequence[Path]) -> None:

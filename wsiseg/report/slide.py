@@ -44,12 +44,14 @@ class Sources:
         reference: annotations to compare with
         measurements: folder of `wsiseg measure`
         quality: folder of `wsiseg qc`
+        class_of_rest: the class of all annotations that have none
     """
 
     outlines: tuple[Path, ...]
     reference: Path | None = None
     measurements: Path | None = None
     quality: Path | None = None
+    class_of_rest: str | None = None
 
 
 def slide_report(slide: Slide, sources: Sources) -> bytes:
@@ -61,8 +63,12 @@ def slide_report(slide: Slide, sources: Sources) -> bytes:
         StoreError: tables or flags are damaged
         SlideError: pixels cannot be read
     """
-    read = read_all(sources.outlines, slide.frame)
-    reference = read_all([sources.reference], slide.frame) if sources.reference is not None else None
+    read = read_all(sources.outlines, slide, class_of_rest=sources.class_of_rest)
+    reference = (
+        read_all([sources.reference], slide, class_of_rest=sources.class_of_rest)
+        if sources.reference is not None
+        else None
+    )
     measured = read_measurements(sources.measurements) if sources.measurements is not None else None
     flags = read_flags(sources.quality, slide) if sources.quality is not None else None
     areas = areas_of(read.polygons, slide)
@@ -71,7 +77,7 @@ def slide_report(slide: Slide, sources: Sources) -> bytes:
     return document(
         f"Report of {slide.name}",
         f"{len(read.polygons)} outlines of {made_of}; the slide has {f.width} × {f.height} px at {f.mpp:.4g} µm/px. "
-        f"Made by wsiseg {__version__}.",
+        f"Made by wsiseg {__version__}. " + "; ".join(map(str, read.summaries)) + ".",
         _overview(slide, read, reference),
         _measurements(read, areas, measured),
         _distributions(read, areas, measured),

@@ -22,6 +22,7 @@ class Wanted:
         outlines: of the slide
         reference, measurements, quality: see `wsiseg.report.slide.Sources`; of a slide only
         mpp: µm/px of the slide
+        class_of_rest: the class of all annotations that have none
     """
 
     results: Path
@@ -30,6 +31,7 @@ class Wanted:
     measurements: Path | None = None
     quality: Path | None = None
     mpp: float | None = None
+    class_of_rest: str | None = None
 
     @property
     def others(self) -> tuple[Path, ...]:
@@ -65,5 +67,5 @@ def _page(wanted: Wanted) -> bytes:
     if not wanted.outlines:
         raise StoreError(f"{folder} is a slide: name the outlines to report about after it.")
     with open_slide(folder, mpp=wanted.mpp) as slide:
-        sources = Sources(wanted.outlines, wanted.reference, wanted.measurements, wanted.quality)
+        sources = Sources(wanted.outlines, wanted.reference, wanted.measurements, wanted.quality, wanted.class_of_rest)
         return slide_report(slide, sources)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from shapely import box as rectangle
 
 from wsiseg.annotations.formats import file_hash, read_annotations
+from wsiseg.annotations.intake import on_slide
 from wsiseg.annotations.polygon import LabelledPolygon
 from wsiseg.annotations.rasterise import ANY, Rasteriser
 from wsiseg.annotations.surround import buffer
@@ -96,9 +97,13 @@ class Selection:
 
         Raises:
             TissueError: no tile is left
+            AnnotationError: the region of interest lies outside the slide
             SlideError: pixels cannot be read
         """
-        roi = None if self.roi is None else tuple(buffer(self.roi.polygons, self.roi.margin_um, slide.frame))
+        roi = None
+        if self.roi is not None:
+            drawn, _ = on_slide("The region of interest", self.roi.polygons, slide)
+            roi = tuple(buffer(drawn, self.roi.margin_um, slide.frame))
         if roi == () and self.roi is not None and self.roi.may_be_empty:
             return Selected((), grid, slide.frame, self.to_json(), roi)
         excluded: tuple[LabelledPolygon, ...] = ()

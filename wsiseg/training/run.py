@@ -25,6 +25,7 @@ from lightning_fabric.strategies.ddp import DDPStrategy
 
 from wsiseg import __version__
 from wsiseg.annotations.formats import file_hash, read_annotations
+from wsiseg.annotations.intake import take_in
 from wsiseg.annotations.polygon import LabelledPolygon
 from wsiseg.atomic import translate_os_errors
 from wsiseg.bundle import ModelBundle, load_bundle, save_bundle
@@ -46,6 +47,10 @@ from wsiseg.training.trainer import Trainer, TrainingSlides
 from wsiseg.usage import Postprocessing, Usage
 
 Say = Callable[[str], None]
+
+# What a person can do about annotations without a class, or of one that the recipe does not name.
+NAME_THEM = 'give all of them one with `"" = "NAME"` under [data.rename], or classes in the program they were drawn in'
+KNOW_THEM = "add it to [classes], give it another name under [data.rename], or ignore it with `ignore` under [classes]"
 
 
 def train(
@@ -179,18 +184,18 @@ def tile_row(
     """
     regions: list[LabelledPolygon] = []
     sources: dict[str, Any] = {}
-    if row.annotations is not None:
-        found = read_annotations(row.annotations)
-        known = [replace(r, label=recipe.data.rename.get(r.label or "", r.label)) for r in found.polygons]
-        regions = [r for r in known if r.label]
-        unnamed = sum(r.label is None for r in known)
-        if unnamed:
-            say(f"{row.annotations.name}: {unnamed} outlines without a class are left out.")
-        sources["annotations"] = file_hash(row.annotations)
-        sources["rename"] = recipe.data.rename
     roi = _roi(row, recipe)
     out = folder / f"{row.name}.zarr"
     with open_slide(row.slide, mpp=row.mpp, scaled_decoding=recipe.data.scaled_decoding) as slide:
+        if row.annotations is not None:
+            intake = take_in(
+                row.annotations, slide, need_class=True, keep_unclassed=False, rename=recipe.data.rename,
+                classes=classes, name_them=NAME_THEM, know_them=KNOW_THEM,
+            )  # fmt: skip
+            regions += intake.polygons
+            sources |= {"annotations": file_hash(row.annotations), "rename": recipe.data.rename}
+            sources["annotated"] = intake.summary.to_json()
+            say(str(intake.summary))
         grid = Grid(slide.frame.at(recipe.data.mpp), recipe.data.tile)
         selected = Selection(tissue=roi is None, roi=roi, annotated=tuple(regions)).apply(slide, grid)
         return tile_slide(
@@ -263,6 +268,11 @@ def training_slides(recipe: Recipe, folder: Path, say: Say, overwrite: bool = Fa
     labelled = [s for s in train if s.labelled]
     if not labelled:
         raise RecipeError("No slide of the split `train` has annotations: give at least one in the slide list.")
+    if not any(store.counts[:, 1:-1].any() for store in labelled):
+        raise RecipeError(
+            "No pixel of the slides of the split `train` has a class: check where the annotations lie with "
+            "`wsiseg view`, and whether their classes state something."
+        )
     return TrainingSlides(
         labelled=labelled,
         unlabelled=train if recipe.data.unlabelled == "all" else [s for s in train if not s.labelled],

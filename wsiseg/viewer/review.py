@@ -168,13 +168,18 @@ class Review:
         advice = "move it away, or view it instead"
         if not isinstance(found, dict) or found.get("kind") != "review":
             raise MismatchError(f"{self.path} is in the way and no review of {self.source.name}: {advice}.")
-        if found.get("source", {}).get("hash") != self._hash:
+        source = found.get("source")
+        if not isinstance(source, dict) or source.get("hash") != self._hash:
             raise MismatchError(f"{self.path} is a review of another version of {self.source.name}: {advice}.")
         names, size = self.layer.palette.names, len(self.layer.polygons)
         states = {ACCEPTED: found.get("accepted", []), REJECTED: found.get("rejected", [])}
-        changed = {int(n): name for n, name in found.get("classes_changed", {}).items()}
+        moved = found.get("classes_changed", {})
+        plain = isinstance(moved, dict) and all(isinstance(some, list) for some in states.values())
+        if not plain or not all(n.isdecimal() and len(n) < 10 for n in moved):
+            raise MismatchError(f"{self.path} is a damaged review of {self.source.name}: {advice}.")
+        changed = {int(n): name for n, name in moved.items()}
         numbers = [*states[ACCEPTED], *states[REJECTED], *changed]
-        if not all(isinstance(n, int) and 0 <= n < size for n in numbers):
+        if not all(type(n) is int and 0 <= n < size for n in numbers):
             raise MismatchError(f"{self.path} decides on objects that {self.source.name} does not have: {advice}.")
         for name in changed.values():
             if name not in names:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from wsiseg.annotations.formats import read_annotations
+from wsiseg.annotations.intake import named, take_in
 from wsiseg.annotations.polygon import Annotations, LabelledPolygon
 from wsiseg.classes import Colour
 from wsiseg.errors import AnnotationError, MismatchError
@@ -88,6 +88,7 @@ def open_scene(
     *,
     reference: Path | None = None,
     classes: Sequence[str] = (),
+    class_of_rest: str | None = None,
     say: Say = lambda line: None,
 ) -> Scene:
     """Read everything that is to be shown.
@@ -97,6 +98,7 @@ def open_scene(
         paths: outline files and label maps (.zarr), the later ones on top
         reference: annotations to compare the first outline file with
         classes: more classes to choose from in a review
+        class_of_rest: the class of all annotations that have none
         say: told what was found, a line at a time
 
     Raises:
@@ -123,7 +125,7 @@ def open_scene(
             if all(map(is_label_map, paths)):  # outlines say the same, and more exactly
                 shown.add(len(layers) - 2)
         else:
-            layer = _outline_layer(path, slide, seen, classes, say)
+            layer = _outline_layer(path, slide, seen, classes, class_of_rest, say)
             shown.add(len(layers))
             reviews[len(layers)] = Review(layer, path, slide.identity, slide.frame)
             layers.append(layer)
@@ -133,7 +135,7 @@ def open_scene(
             raise AnnotationError(
                 f"There are no outlines to compare {reference} with: name those of the prediction too."
             )
-        wanted = _outline_layer(reference, slide, seen, (), say)
+        wanted = _outline_layer(reference, slide, seen, (), class_of_rest, say)
         layers += [wanted, compared(wanted.polygons, prediction.polygons, slide.frame)]
         shown = {len(layers) - 1}
     layers.append(GridLayer(grid))
@@ -141,14 +143,21 @@ def open_scene(
     return Scene(slide, layers, shown, reviews)
 
 
-def _outline_layer(path: Path, slide: Slide, seen: dict[str, Colour], more: Sequence[str], say: Say) -> OutlineLayer:
-    """The layer of an outline file; `seen` are the colours of all classes so far, and its own are added to them."""
-    found = read_annotations(path)
-    about = found.properties.get("wsiseg", {})
-    if isinstance(about, dict) and "level0" in about:
-        _fits(Frame.from_json(about["level0"]), slide, path)
-    say(f"{path}: {found}")
-    layer = OutlineLayer(path.name, found.polygons, slide.frame, given=seen | _colours(found), more=more)
+def _outline_layer(
+    path: Path, slide: Slide, seen: dict[str, Colour], more: Sequence[str], class_of_rest: str | None, say: Say
+) -> OutlineLayer:
+    """The layer of an outline file; `seen` are the colours of all classes so far, and its own are added to them.
+
+    Everything in the file is shown, also what other commands leave out, in the file's order.
+    """
+    intake = take_in(path, slide)
+    found = intake.annotations
+    if found.level0 is not None:
+        _fits(found.level0, slide, path)
+    say(str(intake.summary))
+    layer = OutlineLayer(
+        path.name, named(found.polygons, {}, class_of_rest), slide.frame, given=seen | _colours(found), more=more
+    )
     seen |= {name: c for name, c in zip(layer.palette.names, layer.palette.colours, strict=True) if c != GREY}
     return layer
 
