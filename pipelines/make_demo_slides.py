@@ -56,7 +56,7 @@ def main() -> None:
     try:
         width_mm, height_mm = (float(side) for side in args.size_mm.lower().split("x"))
     except ValueError:
-        parser.error(f"--size-mm {args.size_mm!r} is no size: write width x height in mm, for example 5x4.")
+        parser.error(f"--size-mm {args.size_mm!r} is not a size: write width x height in mm, for example 5x4.")
     if args.slides < 1:
         parser.error(f"--slides {args.slides} makes nothing: give 1 or more.")
 

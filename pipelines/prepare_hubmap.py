@@ -15,7 +15,7 @@ and writes ID.geojson for each slide and slides.csv. Annotations come from the m
 the features with `--from json`, and where train.csv has no mask. Every fifth patient validates. Slides without
 outlines (test/) are left out. `--mpp` counts only where a file does not state its resolution.
 
-Some of the slides hold red, green and blue as three pictures. Those are written anew into the folder, as a tiled TIFF
+Some of the slides hold red, green and blue as three pictures. Those are written again into the folder, as a tiled TIFF
 with the same pixels (compressed without loss, some GB each); the others stay where they are.
 """
 
@@ -68,7 +68,7 @@ def outlines_of_mask(encoding: str, frame: Frame, name: str) -> Iterator[Labelle
         numbers = np.array(encoding.split(), np.int64).reshape(-1, 2)
     except ValueError as error:
         raise AnnotationError(
-            f"The mask of {name} is no list of starts and lengths ({error}): fetch it anew."
+            f"The mask of {name} is not a list of starts and lengths ({error}): fetch it again."
         ) from error
     starts, ends = numbers[:, 0] - 1, numbers[:, 0] - 1 + numbers[:, 1]
     if len(numbers) and (starts.min() < 0 or ends.max() > frame.width * frame.height or (starts[1:] < ends[:-1]).any()):

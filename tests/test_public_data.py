@@ -244,7 +244,7 @@ def test_other_classes_take_all_but_the_last_layer() -> None:
     overrides = (f"model.weights={GLOMERULI}", 'classes.names=["Background", "Tubule"]', "classes.colours=[]")
     generator, origin = build_network(load_recipe(ROOT / "pipelines" / "demo.toml", overrides), 2)
     assert isinstance(generator, SegmentationNet)
-    assert "its last layer starts anew" in origin
+    assert "its last layer starts again" in origin
     before, after = load_bundle(GLOMERULI).network().state_dict(), generator.state_dict()
     for key, value in before.items():
         if not key.startswith(HEAD):

@@ -53,7 +53,7 @@ def test_values_can_be_set_from_the_command_line(tmp_path: Path) -> None:
         ("training.steps=0", "training.steps = 0 will not do: input should be greater than 0"),
         ("method.name=magic", "method.name = 'magic' will not do"),
         ("training", "not of the form"),
-        ("name.first=1", "'name' is no table"),
+        ("name.first=1", "'name' is not a table"),
         ('classes.names=["Background","Background"]', "Class names must be different"),
         ("method.name=5", "method.name = '5' will not do: the methods are supervised, adversarial"),
         ("method.confidence_threshold=[0.5]", "belongs to the method consistency or self_training: set method.name"),

@@ -1,7 +1,7 @@
 """Write files so that no half-written file has its final name, and every failure is one sentence.
 
 A file is written as `.NAME.part` beside its final name and renamed when it is whole. The part is locked while it is
-written: the kernel drops the lock of a dead process, and the next one starts the part anew.
+written: the kernel drops the lock of a dead process, and the next one starts the part again.
 """
 
 from __future__ import annotations

@@ -87,7 +87,7 @@ class ModelBundle:
         file = self.path / "weights.safetensors"
         try:
             if _sha256(file) != self.weights_sha256:
-                raise BundleError(f"{file} is not the file that model.json describes: copy the bundle anew.")
+                raise BundleError(f"{file} is not the file that model.json describes: copy the bundle again.")
             state = load_file(file)
             bad = _not_finite(state)
             if bad:
@@ -124,7 +124,7 @@ class ModelBundle:
             ValueError, ClassError: a field is missing, of a wrong type or out of range
         """
         if not isinstance(value, Mapping):
-            raise ValueError("it is no table of keys and values")
+            raise ValueError("it is not a table of keys and values")
         stated = value.get("format")
         if type(stated) is not int or stated not in READABLE:
             raise BundleError(
@@ -193,11 +193,11 @@ def _load(path: Path, parent: ModelBundle | None = None) -> ModelBundle:
     except (FileNotFoundError, NotADirectoryError):
         raise BundleError(
             f"There is no model bundle at {path}: `wsiseg train` writes one to RUN/model, and `wsiseg models` lists "
-            "those that come along."
+            "the bundled ones."
         ) from None
     except (OSError, ValueError, ClassError) as error:
         raise BundleError(
-            f"The bundle {path} is damaged ({_first_line(error)}): copy it or train the model anew."
+            f"The bundle {path} is damaged ({_first_line(error)}): copy it again, or train the model again."
         ) from error
 
 
@@ -238,9 +238,9 @@ def save_bundle(
         reason = (
             "the largest do not fit 16 bits, so leave half_weights out"
             if half and not _not_finite(net.state_dict())
-            else "the training has diverged, so lower the learning_rate and start anew (--overwrite)"
+            else "the training has diverged, so lower the learning_rate and start again (--overwrite)"
         )
-        raise BundleError(f"The model is not saved, for its weights are not all finite numbers ({bad}): {reason}.")
+        raise BundleError(f"The model is not saved, because its weights are not all finite numbers ({bad}): {reason}.")
     with translate_os_errors(path):
         shutil.rmtree(fresh, ignore_errors=True)
         fresh.mkdir(parents=True)

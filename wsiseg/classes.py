@@ -12,7 +12,7 @@ from wsiseg.errors import ClassError
 
 Colour = tuple[int, int, int]
 
-# Okabe and Ito, "Color universal design" (2008): told apart by people with any kind of colour vision.
+# Okabe and Ito, "Color universal design" (2008): distinguished by people with any kind of colour vision.
 PALETTE: tuple[Colour, ...] = (
     (0, 114, 178), (213, 94, 0), (0, 158, 115), (204, 121, 167), (230, 159, 0), (86, 180, 233), (240, 228, 66),
 )  # fmt: skip
@@ -65,12 +65,12 @@ class ClassMap:
         if len(set(self.names)) != len(self.names) or not all(name.strip() for name in self.names):
             raise ClassError(f"Class names must be different and not blank: {', '.join(map(repr, self.names))}.")
         if set(self.names) & set(self.ignore_names):
-            raise ClassError("A class cannot be learnt and ignored at once: take it out of one of the two lists.")
+            raise ClassError("A class cannot be learnt and ignored at once: remove it from one of the two lists.")
         if len(self.colours) != len(self.names):
             raise ClassError(f"{len(self.names)} classes need as many colours, not {len(self.colours)}.")
         for colour in self.colours:
             if len(colour) != 3 or not all(isinstance(c, int) and 0 <= c <= 255 for c in colour):
-                raise ClassError(f"{colour} is no colour: give three whole numbers from 0 to 255.")
+                raise ClassError(f"{colour} is not a colour: give three whole numbers from 0 to 255.")
 
     def __len__(self) -> int:
         return len(self.names)

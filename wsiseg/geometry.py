@@ -112,7 +112,7 @@ class Frame:
             raise GeometryError(f"A frame cannot have the size {self.width} × {self.height} px.")
         for value in (self.mpp, self.mpp_y):
             if not (math.isfinite(value) and value > 0):
-                raise GeometryError(f"{value} is no resolution: µm/px must be a finite number above 0.")
+                raise GeometryError(f"{value} is not a resolution: µm/px must be a finite number above 0.")
 
     @property
     def box(self) -> Box:
@@ -122,7 +122,7 @@ class Frame:
     def at(self, mpp: float) -> Frame:
         """The same slide at another µm/px, with square pixels. A pixel cut by the slide's edge counts as one."""
         if not (math.isfinite(mpp) and mpp > 0):
-            raise GeometryError(f"{mpp} is no resolution: µm/px must be a finite number above 0.")
+            raise GeometryError(f"{mpp} is not a resolution: µm/px must be a finite number above 0.")
         return Frame(_ceil(self.width * self.mpp / mpp), _ceil(self.height * self.mpp_y / mpp), mpp)
 
     def scale_to(self, other: Frame) -> tuple[float, float]:

@@ -12,7 +12,7 @@ def read_json(path: Path) -> Any:
 
     Raises:
         OSError: it cannot be read
-        ValueError: it is no JSON in UTF-8, is nested too deeply, or holds a number of thousands of digits; the message
+        ValueError: it is not JSON in UTF-8, is nested too deeply, or holds a number of thousands of digits; the message
             is half a sentence without a full stop
     """
     text = path.read_text(encoding="utf-8")

@@ -8,7 +8,7 @@ A process that predicts takes that of its programs and its network (`BASE`), and
 - the slide at 8 µm/px, where its tissue is looked for.
 
 Annotations are streamed and measured per slide; their part is in `BASE`, and more than some 100,000 of them are not
-reckoned with. `BASE` and `PER_PIXEL` are twice what was measured with the demonstration model and PyTorch on a CPU (0.5
+accounted for. `BASE` and `PER_PIXEL` are twice what was measured with the demonstration model and PyTorch on a CPU (0.5
 GiB once the network is loaded, 460 bytes per pixel of a batch); an encoder that is larger by more than that needs more.
 OpenVINO has two batches in work at once and takes 330 bytes per pixel for each.
 
@@ -115,5 +115,5 @@ def parse_size(text: str) -> int:
     """Bytes of a size such as 8GB or 1.5GiB; ValueError for other texts."""
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?|[kmgt]i)b?\s*", text, re.IGNORECASE)
     if found is None:
-        raise ValueError(f"{text!r} is no size: write it as 8GB or 1.5GiB.")
+        raise ValueError(f"{text!r} is not a size: write it as 8GB or 1.5GiB.")
     return round(float(found[1]) * UNITS[found[2].lower()])

@@ -71,7 +71,7 @@ def save_picture(path: Path, pixels: np.ndarray) -> None:
     """
     kind = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}.get(path.suffix.lower())
     if kind is None:
-        raise OutputError(f"{path} has an ending that is not known here: say .png or .jpg.")
+        raise OutputError(f"{path} has an unknown ending: use .png or .jpg.")
     encoded = io.BytesIO()
     Image.fromarray(pixels).save(encoded, format=kind)
     with atomic_write(path) as sink:

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 from pydantic import ConfigDict, Field, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
 
-STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)  # `true` is no number, and NaN is none either
+STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)  # `true` is not a number, and NaN is none either
 
 Micrometres = Annotated[float, Field(ge=0, le=1e6)]
 SquareMicrometres = Annotated[float, Field(ge=0, le=1e12)]

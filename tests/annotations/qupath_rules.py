@@ -129,7 +129,7 @@ def _has_null(value: Any) -> bool:
 
 
 def _refuse(constant: str) -> None:
-    raise AssertionError(f"a bare {constant} is no JSON")
+    raise AssertionError(f"a bare {constant} is not JSON")
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

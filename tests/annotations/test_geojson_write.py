@@ -218,7 +218,7 @@ def test_memory_does_not_grow_with_the_size_of_objects(tmp_path: Path, monkeypat
         (LabelledPolygon(HOLED, "A\nB"), AnnotationError, "line breaks"),
         (LabelledPolygon(box(0, 0, 1, math.inf), "Glomerulus"), AnnotationError, "Outline 3 has a coordinate"),
         (LabelledPolygon(box(0, 0, 1, 1e10), "Glomerulus"), AnnotationError, "Outline 3 has a coordinate"),
-        (LabelledPolygon(Point(0, 0), "Glomerulus"), AnnotationError, "Outline 3 is no polygon"),  # type: ignore[arg-type]
+        (LabelledPolygon(Point(0, 0), "Glomerulus"), AnnotationError, "Outline 3 is not a polygon"),  # type: ignore[arg-type]
         (
             LabelledPolygon(HOLED, None, score=0.5, measurements={"score": 1}),
             AnnotationError,

@@ -1,4 +1,4 @@
-"""Touching objects are taken apart, and nothing else happens to any."""
+"""Touching objects are separated, and nothing else happens to any."""
 
 from __future__ import annotations
 

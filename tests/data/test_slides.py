@@ -52,7 +52,7 @@ def test_one_slide_twice_is_an_error(tmp_path: Path) -> None:
         ("slide,split\na.svs,training\n", "line 2: the split 'training'"),
         ("slide\nz.svs\n", "line 2: there is no slide"),
         ("slide,annotations\na.svs,z.geojson\n", "line 2: there are no annotations"),
-        ("slide,mpp\na.svs,fine\n", "line 2: 'fine' is no number"),
+        ("slide,mpp\na.svs,fine\n", "line 2: 'fine' is not a number"),
         ("slide,patient\n,p\n", "line 2: the slide is missing"),
         ("file\na.svs\n", "it needs `slide`"),
         ("slide,stain\na.svs,pas\n", "stain"),

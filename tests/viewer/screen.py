@@ -62,7 +62,7 @@ class Screen:
         page.on("request", lambda request: self.asked(request.url))
 
     def said(self, text: str) -> None:
-        # What OpenSeadragon says when a layer changed while a tile of it was on its way: it asks for it anew.
+        # What OpenSeadragon says when a layer changed while a tile of it was on its way: it asks for it again.
         if not text.startswith("Ignoring tile %s loaded before reset"):
             self.complaints.append(text)
 

@@ -41,7 +41,7 @@ def test_what_it_refuses_is_one_sentence(slide: Path, tmp_path: Path) -> None:
             ([slide, broken], "broken.geojson"),
             ([slide, labels], "another size"),
             ([slide, tmp_path / "none.zarr"], "no label map"),
-            ([slide, said, said], "named twice"),
+            ([slide, said, said], "given twice"),
             ([slide, "--reference", said], "no outlines to compare"),
             ([slide, "--host", "192.0.2.7"], "cannot listen"),
             ([slide, "--host", "no such host"], "no address"),
@@ -62,7 +62,7 @@ def test_what_it_refuses_is_one_sentence(slide: Path, tmp_path: Path) -> None:
     assert len(lines) == len(every)
     for line, (_, part) in zip(lines, [*cases, ([], f"port {port}")], strict=True):
         assert part in line
-        assert line.endswith((".", "anew)."))
+        assert line.endswith((".", "again)."))
 
 
 def test_it_answers_until_it_is_interrupted_and_loads_no_torch(slide: Path, tmp_path: Path) -> None:

@@ -43,10 +43,10 @@ def read_asap(path: Path) -> Annotations:
         Polygons, rectangles and splines in level-0 pixels; points and measurements are counted by their type.
 
     Raises:
-        AnnotationError: the file is missing, damaged, of another kind, or has a corner that is no number
+        AnnotationError: the file is missing, damaged, of another kind, or has a corner that is not a number
     """
     if safe_xml.root_of(path) != ROOT:
-        raise AnnotationError(f"{path} is no ASAP file (no {ROOT} in it): give one saved by ASAP.")
+        raise AnnotationError(f"{path} is not an ASAP file (no {ROOT} in it): give one saved by ASAP.")
     found, number = Gathering(), 0
     for event, element in safe_xml.events(path):
         if event != "end" or element.tag != "Annotation":

@@ -75,7 +75,7 @@ def canonical(polygons: Iterable[LabelledPolygon]) -> Iterator[Batch]:
         batches in order; a batch may be empty if nothing in it had an area
 
     Raises:
-        AnnotationError: an outline is no polygon, has a class of an impossible name, or has a coordinate that is not
+        AnnotationError: an outline is not a polygon, has a class of an impossible name, or has a coordinate that is not
             finite or absurdly far away
     """
     seen, start = SeenIds(), 1
@@ -110,14 +110,14 @@ def _check_name(label: str | None) -> None:
     blank = any(not part.strip() for part in label.split(":"))
     control = any(unicodedata.category(letter) in ("Cc", "Cs") for letter in label)
     if blank or control or label != label.strip():
-        raise AnnotationError(f"A class cannot be called {label!r}: take out blanks at its ends and line breaks.")
+        raise AnnotationError(f"A class cannot be called {label!r}: remove blanks at its ends and line breaks.")
 
 
 def _check(shapes: NDArray[Any], start: int) -> None:
     """AnnotationError for the first shape that no writer can do anything with."""
     areas = np.isin(shapely.get_type_id(shapes), (shapely.GeometryType.POLYGON, shapely.GeometryType.MULTIPOLYGON))
     if not areas.all():
-        raise AnnotationError(f"Outline {start + int(np.argmin(areas))} is no polygon: leave points and lines out.")
+        raise AnnotationError(f"Outline {start + int(np.argmin(areas))} is not a polygon: leave points and lines out.")
     xy, owner = shapely.get_coordinates(shapes, return_index=True)
     near = (np.abs(xy) <= FARTHEST).all(axis=1)  # False for NaN too
     if not near.all():

@@ -146,5 +146,5 @@ def _json(value: Any, path: Path) -> bytes:
         return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)
     except orjson.JSONEncodeError as error:
         raise AnnotationError(
-            f"The properties for {path} are no plain JSON ({error}): give text and numbers."
+            f"The properties for {path} are not plain JSON ({error}): give text and numbers."
         ) from None

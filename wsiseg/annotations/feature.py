@@ -44,7 +44,7 @@ def from_feature(feature: Mapping[str, Any]) -> LabelledPolygon:
     """The object of one GeoJSON feature, in any of the dialects that `read_annotations` knows.
 
     Raises:
-        AnnotationError: it is no feature of one area, or has a value of the wrong type
+        AnnotationError: it is not a feature of one area, or has a value of the wrong type
     """
     reader = FeatureReader(Path("the feature"))
     reader.feature(feature, "it")

@@ -54,7 +54,7 @@ class Gathering:
         self._patched.append(patched)
 
     def skip(self, kind: str) -> None:
-        """Count something that is no area."""
+        """Count something that is not an area."""
         self._skipped[kind] += 1
 
     def colour(self, label: str, colour: Colour) -> None:
@@ -76,14 +76,14 @@ class Gathering:
 def check_near(points: NDArray[np.float64], where: str) -> None:
     """AnnotationError if a coordinate is not finite or farther away than any slide is large."""
     if not (np.abs(points) <= FARTHEST).all():  # NaN too
-        what = "is farther away than any slide is large" if np.isfinite(points).all() else "is no finite number"
+        what = "is farther away than any slide is large" if np.isfinite(points).all() else "is not a finite number"
         raise AnnotationError(f"{where} has a coordinate that {what}; correct it there or export it again.")
 
 
 def check_text(text: str, what: str) -> None:
     """AnnotationError for a control character or half a character, which no file of another format can hold."""
     if not text.isprintable() and any(unicodedata.category(letter) in ("Cc", "Cs") for letter in text):
-        raise AnnotationError(f"{what} is called {text[:40]!r}, which is no plain text: rename it there.")
+        raise AnnotationError(f"{what} is called {text[:40]!r}, which is not plain text: rename it there.")
 
 
 def closed(points: NDArray[np.float64]) -> NDArray[np.float64]:

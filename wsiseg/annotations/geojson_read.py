@@ -2,7 +2,7 @@
 
 Sources: RFC 7946 (GeoJSON), and what QuPath exports in practice. Beyond the RFC there are arrays of features or
 geometries, bare geometries, features that do not say that they are, `isEllipse`, classes in four spellings, bare NaN,
-nested `childObjects`, ZIP archives. What cannot be understood raises; what is no area (points, lines, collapsed shapes)
+nested `childObjects`, ZIP archives. What cannot be understood raises; what is not an area (points, lines, collapsed shapes)
 is left out and counted; what is invalid is repaired and counted.
 """
 
@@ -177,10 +177,10 @@ class FeatureReader:
         if value is None:
             return FLAT
         if not isinstance(value, dict):
-            raise self.fail(where, "has a plane that is no JSON object")
+            raise self.fail(where, "has a plane that is not a JSON object")
         place = [value.get(axis, usual) for axis, usual in zip("czt", FLAT, strict=True)]
         if not all(isinstance(n, int | float) and not isinstance(n, bool) and abs(n) < 2**31 for n in place):
-            raise self.fail(where, "has a plane whose c, z or t is no whole number")
+            raise self.fail(where, "has a plane whose c, z or t is not a whole number")
         channel, z, t = map(int, place)
         return channel, max(z, 0), max(t, 0)
 
@@ -219,7 +219,7 @@ class FeatureReader:
             if not isinstance(names, list):
                 raise self.fail(where, "has a classification whose names are no list")
             if any(isinstance(name, dict | list) for name in names):
-                raise self.fail(where, "has a classification whose name is no text")
+                raise self.fail(where, "has a classification whose name is not text")
             parts[:0] = [text for name in names if (text := _text(name))]
             level = level.get("parentClass")
             if level is None:
@@ -254,7 +254,7 @@ class FeatureReader:
             if number is None or number in NOT_FINITE:
                 continue
             if isinstance(number, bool) or not isinstance(number, int | float):
-                raise self.fail(where, f"has the measurement {repr(name)[:40]}, which is no number")
+                raise self.fail(where, f"has the measurement {repr(name)[:40]}, which is not a number")
             if math.isfinite(number):
                 finite[name] = float(number)
         return finite
@@ -301,7 +301,7 @@ class FeatureReader:
     def polygon(self, rings: Any, where: str) -> tuple[Polygon | None, bool]:
         """A polygon, not yet known to be valid, of a shell and holes; None if the shell has under three corners."""
         if not isinstance(rings, list):
-            raise self.fail(where, "has a polygon that is no list of rings")
+            raise self.fail(where, "has a polygon that is not a list of rings")
         patched, lines = False, []
         for number, ring in enumerate(rings):
             given = self.ring(ring, where)
@@ -325,7 +325,7 @@ class FeatureReader:
         if points.size == 0:
             return np.empty((0, 2))
         if points.ndim != 2 or points.shape[1] < 2 or points.dtype.kind not in "iuf":
-            raise self.fail(where, "has a ring that is no list of [x, y]")
+            raise self.fail(where, "has a ring that is not a list of [x, y]")
         points = points[:, :2].astype(np.float64)
         check_near(points, f"{self.path}: {where}")
         return points

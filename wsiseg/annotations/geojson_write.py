@@ -86,7 +86,7 @@ def write_geojson(
         opening = orjson.dumps(head, option=orjson.OPT_SERIALIZE_NUMPY)[:-1] + b',"features":['
     except orjson.JSONEncodeError as error:
         raise AnnotationError(
-            f"The properties of {path} are no plain JSON values ({error}): give text and numbers."
+            f"The properties of {path} are not plain JSON values ({error}): give text and numbers."
         ) from None
     written = Written()
     with atomic_write(path) as sink, _packed(sink, path.name.lower().endswith(".gz")) as out:
@@ -181,7 +181,7 @@ class FeatureWriter:
                 yield orjson.dumps(feature)
             except orjson.JSONEncodeError as error:
                 raise AnnotationError(
-                    f"Outline {number} has a name that is no proper text ({error}): rename it."
+                    f"Outline {number} has a name that is not proper text ({error}): rename it."
                 ) from None
 
     def own(self, details: Details) -> dict[str, Any]:

@@ -62,10 +62,10 @@ def read_imagescope(path: Path) -> Annotations:
         states it. Arrows, rulers and points are counted as skipped.
 
     Raises:
-        AnnotationError: the file is missing, damaged, of another kind, or has a corner that is no number
+        AnnotationError: the file is missing, damaged, of another kind, or has a corner that is not a number
     """
     if safe_xml.root_of(path) != ROOT:
-        raise AnnotationError(f"{path} is no ImageScope file (no {ROOT} in it): give one saved by ImageScope.")
+        raise AnnotationError(f"{path} is not an ImageScope file (no {ROOT} in it): give one saved by ImageScope.")
     found, layer, locked = Gathering(), _Layer(), False
     label: str | None = None
     properties: dict[str, Any] = {}

@@ -56,7 +56,7 @@ class Summary:
         file: its name
         read: outlines that the file has
         used: how many of them are used
-        skipped: kind of thing that is no area -> how many were left out
+        skipped: kind of thing that is not an area -> how many were left out
         repaired: invalid outlines that were made valid
         duplicates: left out, since the same outline of the same class stands earlier in the file
         outside: left out, since they lie outside the slide

@@ -158,7 +158,7 @@ def parse_json(path: Path, raw: bytes) -> Any:
     """The JSON tree of a file's content; a key given twice keeps its last value.
 
     Raises:
-        AnnotationError: it is no JSON, or is cut short; the place is named.
+        AnnotationError: it is not JSON, or is cut short; the place is named.
     """
     if not raw.strip():
         raise AnnotationError(f"{path} is empty: export the outlines again.")
@@ -186,7 +186,7 @@ def _parse_slowly(path: Path, raw: bytes) -> Any:
             json.dumps(tree, ensure_ascii=False).encode()
         return tree
     except UnicodeDecodeError:
-        raise AnnotationError(f"{path} is not a text file in UTF-8, so it is no GeoJSON: give another file.") from None
+        raise AnnotationError(f"{path} is not a text file in UTF-8, so it is not GeoJSON: give another file.") from None
     except UnicodeEncodeError:
         raise AnnotationError(
             f"{path} has a text with half a character in it (a lone surrogate): correct the name there."

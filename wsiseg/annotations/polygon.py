@@ -84,7 +84,7 @@ class Annotations:
 
     Attributes:
         polygons: in the file's order
-        skipped: kind of thing that is no area ("Point", "LineString", "empty", …) -> how many were left out
+        skipped: kind of thing that is not an area ("Point", "LineString", "empty", …) -> how many were left out
         repaired: how many invalid polygons were made valid
         properties: what the file says of its own origin (slide, model, …), empty for most
         colours: class -> the colour that the file gives it

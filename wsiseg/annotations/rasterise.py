@@ -48,7 +48,7 @@ class Rasteriser:
 
     Raises:
         ClassError: an outline has no class, or one that the class map does not know
-        AnnotationError: an outline is no polygon, or has a coordinate that is not finite
+        AnnotationError: an outline is not a polygon, or has a coordinate that is not finite
     """
 
     def __init__(self, polygons: Iterable[LabelledPolygon], classes: ClassMap, frame: Frame, level0: Frame) -> None:
@@ -72,7 +72,7 @@ class Rasteriser:
             points, rings, starts = np.empty((0, 2)), np.zeros(1, np.int64), np.zeros(1, np.int64)
         if not np.isfinite(points).all():
             raise AnnotationError(
-                "An outline has a coordinate that is no finite number: repair or leave out that outline."
+                "An outline has a coordinate that is not a finite number: repair or leave out that outline."
             )
         self._points = np.ascontiguousarray(points) / self._scale
         self._rings, self._parts = rings.astype(np.int64), starts.astype(np.int64)
@@ -133,7 +133,7 @@ def rasterise(
 
     Raises:
         ClassError: an outline has no class, or one that the class map does not know
-        AnnotationError: an outline is no polygon, or has a coordinate that is not finite
+        AnnotationError: an outline is not a polygon, or has a coordinate that is not finite
     """
     return Rasteriser(polygons, classes, frame, level0).read(box)
 

@@ -30,7 +30,7 @@ def events(path: Path) -> Iterator[tuple[Literal["start", "end"], Element]]:
     """The elements of a file as they begin and end; the caller clears the elements that it has used.
 
     Raises:
-        AnnotationError: the file cannot be read, is no well-formed XML, or declares a document type, which outline files
+        AnnotationError: the file cannot be read, is not well-formed XML, or declares a document type, which outline files
             never need and attackers do
     """
     raw = load_bytes(path)
@@ -51,7 +51,7 @@ def _root(path: Path, raw: bytes) -> str:
     """The name of the outermost element, if no document type is declared before it."""
 
     def refuse(*_: Any) -> None:
-        raise AnnotationError(f"{path} declares a document type, which is refused for safety: take that line out.")
+        raise AnnotationError(f"{path} declares a document type, which is refused for safety: remove that line.")
 
     def stop(name: str, _: Any) -> None:
         raise _RootFoundError(name)
@@ -69,7 +69,7 @@ def _root(path: Path, raw: bytes) -> str:
 
 
 def _damaged(path: Path, error: Exception) -> AnnotationError:
-    return AnnotationError(f"{path} is damaged or no XML ({error}): export the outlines again.")
+    return AnnotationError(f"{path} is damaged or not XML ({error}): export the outlines again.")
 
 
 def coordinates(elements: list[Element], path: Path, where: str) -> NDArray[np.float64]:

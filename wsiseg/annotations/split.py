@@ -21,7 +21,7 @@ from wsiseg.annotations.rasterise import ANY, covering
 from wsiseg.annotations.trace import trace
 from wsiseg.geometry import Box, Frame
 
-# Of the box round what is taken apart. Each takes some 60 bytes, and a model that takes the whole tissue for one object
+# Of the box round what is separated. Each takes some 60 bytes, and a model that takes the whole tissue for one object
 # must not use up the memory: 700 µm at 0.25 µm/px, 8 mm at 3 µm/px.
 LARGEST_PX = 2**23
 

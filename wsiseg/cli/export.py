@@ -16,32 +16,34 @@ PATH = click.Path(path_type=Path)
 @click.argument("source", type=PATH)
 @click.option(
     "--out", type=PATH, required=True, metavar="FILE",
-    help=".geojson, .geojson.gz, .xml (ImageScope), .csv, .parquet or .coco.json.",
+    help="The file to write: .geojson, .geojson.gz, .xml (ImageScope), .csv, .parquet or .coco.json.",
 )  # fmt: skip
 @click.option(
     "--min-object", type=float, metavar="µM²",
-    help="Leave smaller objects of a label map out, instead of those that its model leaves out.",
+    help="Leave out smaller objects of a label map (default: as its model says).",
 )  # fmt: skip
 @click.option(
     "--min-hole", type=float, metavar="µM²",
-    help="Fill smaller holes of a label map, instead of those that its model fills.",
+    help="Fill smaller holes of a label map (default: as its model says).",
 )  # fmt: skip
 @click.option(
     "--simplify", type=float, metavar="µM",
-    help="Simplify the outlines of a label map; borders that objects share stay shared.",
+    help="Simplify the polygons of a label map; shared borders stay shared.",
 )  # fmt: skip
 @click.option(
     "--whole-objects/--parts", default=None,
-    help="Touching pixels of a label map are one object, of the class that most of them have, or one for each class; "
-    "as its model does it when left out.",
+    help="Join touching pixels of a label map into one object of its most frequent class, or one "
+    "object for each class (default: as its model says).",
 )  # fmt: skip
 @click.option(
     "--kind", type=click.Choice(["auto", "annotation", "detection"]), metavar="KIND",
-    help="What QuPath takes the objects for: annotation or detection for all, or auto (the default): as they were, and "
-    "where nobody said, detections if there are many.",
+    help="What the objects become in QuPath: annotation, detection, or auto (default: as they were; "
+    "otherwise detections if there are many).",
 )  # fmt: skip
-@click.option("--legacy", is_flag=True, help="GeoJSON that QuPath 0.3 understands, too.")
-@click.option("--slide", type=PATH, help="The slide, where a table or COCO is made of outlines drawn by hand.")
+@click.option("--legacy", is_flag=True, help="Write GeoJSON that QuPath 0.3 can read, too.")
+@click.option(
+    "--slide", type=PATH, help="The slide; tables and COCO files need it if the annotations were drawn by hand."
+)
 @slide_mpp_option
 @class_option
 @max_input_option
@@ -50,7 +52,7 @@ def export(
     whole_objects: bool | None, kind: str | None, legacy: bool, slide: Path | None, slide_mpp: float | None,
     class_of_rest: str | None,
 ) -> None:  # fmt: skip
-    """Write the outlines of SOURCE, a label map or an outline file, in another format."""
+    """Convert SOURCE, a label map or a file of objects, into another format."""
     from wsiseg.export import export as convert
     from wsiseg.slides.open import open_slide
 

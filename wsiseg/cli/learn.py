@@ -19,16 +19,16 @@ PATH = click.Path(path_type=Path)
 
 @click.command()
 @click.argument("recipe", type=PATH)
-@click.option("--out", type=PATH, metavar="RUN", help="The run's folder; runs/RECIPE-NAME by default.")
-@click.option("--resume", is_flag=True, help="Go on from the checkpoint of an interrupted run.")
+@click.option("--out", type=PATH, metavar="RUN", help="The folder of the run (default: runs/RECIPE-NAME).")
+@click.option("--resume", is_flag=True, help="Continue an interrupted run from its checkpoint.")
 @click.option(
     "--set",
     "overrides",
     multiple=True,
     metavar="KEY=VALUE",
-    help="Change a value of the recipe, as training.steps=500.",
+    help="Change a value of the recipe, for example training.steps=500.",
 )
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, …")
+@click.option("--device", default="auto", show_default=True, help="Where the network runs: auto, cpu, cuda, cuda:1, …")
 @overwrite_option
 @log_option
 @quiet_option
@@ -36,7 +36,7 @@ def train(
     recipe: Path, out: Path | None, resume: bool, overrides: tuple[str, ...], device: str, overwrite: bool,
     log_json: Path | None, quiet: bool,
 ) -> None:  # fmt: skip
-    """Train a model as RECIPE says; the bundle lands in RUN/model."""
+    """Train a model from RECIPE; the bundle is written to RUN/model."""
     from wsiseg.recipe import load_recipe
 
     loaded = load_recipe(recipe, overrides)
@@ -68,21 +68,26 @@ def train(
 @click.command()
 @click.option(
     "--slide", "slides", type=PATH, required=True, multiple=True,
-    help="The slide, for its size and µm/px; several when --slide, --reference and --prediction are repeated.",
+    help="The slide. For several slides, repeat --slide, --reference and --prediction.",
 )  # fmt: skip
 @click.option(
     "--reference", "references", cls=Renamed, was="--truth", type=PATH, required=True, multiple=True,
-    help="Annotations to compare with.",
+    help="The reference: annotations to compare with.",
 )  # fmt: skip
 @click.option(
-    "--prediction", "predictions", type=PATH, required=True, multiple=True, help="Annotations, or a label map (.zarr)."
+    "--prediction",
+    "predictions",
+    type=PATH,
+    required=True,
+    multiple=True,
+    help="The prediction: objects or a label map (.zarr). Repeat for several slides.",
 )
 @click.option(
     "--match-um",
     type=click.FloatRange(0, min_open=True),
     metavar="µM",
-    help="Small objects match where their centroids are this near, and not by overlap: for nuclei, 3 or so. "
-    "Those more than ten times as wide still match by overlap.",
+    help="Match small objects, such as nuclei, by the distance of their centroids (3 is usual) and "
+    "not by overlap. Objects more than ten times as wide still match by overlap.",
 )
 @click.option(
     "--resolution",
@@ -90,13 +95,15 @@ def train(
     default=1.0,
     show_default=True,
     metavar="µM/PX",
-    help="At which pixels are compared; a label map brings its own.",
+    help="Resolution at which pixels are compared, unless a label map has its own.",
 )
 @click.option(
     "--measurements", is_flag=True,
-    help="Compare what `wsiseg measure` makes of both, too: Bland-Altman and concordance.",
+    help="Also compare the measurements of both: Bland-Altman and concordance.",
 )  # fmt: skip
-@click.option("--csv", "table", type=PATH, metavar="FILE", help="Write the agreement of the measurements as a table.")
+@click.option(
+    "--csv", "table", type=PATH, metavar="FILE", help="Write the agreement of the measurements as a table (CSV)."
+)
 @measured_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @slide_mpp_option
@@ -106,7 +113,7 @@ def evaluate(
     measurements: bool, table: Path | None, profile: Any, glomeruli: tuple[str, ...], sclerotic: tuple[str, ...],
     podocytes: tuple[str, ...], thickness_um: float | None, as_json: bool, slide_mpp: float | None,
 ) -> None:  # fmt: skip
-    """Compare predictions with the reference over whole slides: pixels, objects and, if asked for, measurements."""
+    """Compare predictions with a reference over whole slides: pixels, objects and measurements."""
     from wsiseg.errors import WsisegError
     from wsiseg.measure.files import MeasureOptions
 
@@ -115,7 +122,7 @@ def evaluate(
     wanted = MeasureOptions(profile, glomeruli, sclerotic, podocytes, thickness_um)
     if not measurements and (table is not None or wanted != MeasureOptions()):
         raise WsisegError(
-            "--csv, --profile, --thickness-um and the names of classes are about measurements: say --measurements."
+            "--csv, --profile, --thickness-um and the names of classes are about measurements: add --measurements."
         )
 
     from wsiseg.evaluation.compare import common_classes, compare_files

@@ -21,24 +21,25 @@ MEASURED = (
     click.option(
         "--profile", type=click.Choice(["auto", "generic", "kidney"]), default="auto", show_default=True,
         metavar="NAME",
-        help="What to measure: generic (objects of any organ) or kidney (glomeruli, sclerosis, podocytes). auto takes "
-        "kidney where a class is a glomerulus, else generic.",
+        help="What to measure: generic (objects of any organ), kidney (glomeruli, sclerosis, "
+    "podocytes), or auto (kidney if a class is a glomerulus, otherwise generic).",
     ),
     click.option(
         "--glomeruli", multiple=True, metavar="CLASS",
-        help="Kidney: class of glomeruli that are not globally sclerotic; may be repeated. Glomerulus by default.",
+        help="Kidney: class of glomeruli without global sclerosis (default: Glomerulus). Repeat for several.",
     ),
     click.option(
         "--sclerotic", multiple=True, metavar="CLASS",
-        help="Kidney: class of globally sclerotic glomeruli; may be repeated. Sclerotic glomerulus by default.",
+        help="Kidney: class of globally sclerotic glomeruli (default: Sclerotic glomerulus). Repeat "
+    "for several.",
     ),
     click.option(
         "--podocytes", multiple=True, metavar="CLASS",
-        help="Kidney: class of podocyte nuclei; may be repeated. Podocyte or Podocyte nucleus by default.",
+        help="Kidney: class of podocyte nuclei (default: Podocyte or Podocyte nucleus). Repeat for several.",
     ),
     click.option(
         "--thickness-um", type=float, metavar="µM",
-        help="Kidney: thickness of the section; without it no podocyte densities are computed.",
+        help="Kidney: thickness of the section, needed for podocyte densities.",
     ),
 )  # fmt: skip
 
@@ -53,19 +54,26 @@ def measured_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.command()
 @click.argument("slide", type=PATH)
 @click.argument("outlines", type=PATH, nargs=-1, required=True)
-@click.option("--out", type=PATH, metavar="DIR", help="Folder of the tables; SLIDE-STEM-measurements here by default.")
+@click.option(
+    "--out",
+    type=PATH,
+    metavar="DIR",
+    help="The folder for the tables (default: SLIDE-STEM-measurements in the current folder).",
+)
 @click.option(
     "--format", type=click.Choice(["csv", "parquet"]), default="csv", show_default=True, metavar="FORMAT",
-    help="Of the tables: csv or parquet.",
+    help="Format of the tables: csv or parquet.",
 )  # fmt: skip
-@click.option("--geojson", type=PATH, metavar="FILE", help="Write the outlines with their measurements for QuPath too.")
+@click.option(
+    "--geojson", type=PATH, metavar="FILE", help="Also write the objects with their measurements, for QuPath."
+)
 @measured_options
-@click.option("--tissue", type=PATH, metavar="FILE", help="Annotations of the tissue; found in the slide by default.")
+@click.option("--tissue", type=PATH, metavar="FILE", help="Annotations of the tissue (default: detected on the slide).")
 @click.option(
     "--cortex", type=PATH, metavar="FILE", help="Kidney: annotations of the cortex, for glomeruli per mm² of cortex."
 )
 @click.option(
-    "--seed", type=click.IntRange(0), default=0, show_default=True, metavar="N", help="Of the bootstrap intervals."
+    "--seed", type=click.IntRange(0), default=0, show_default=True, metavar="N", help="Seed of the bootstrap intervals."
 )
 @class_option
 @max_input_option
@@ -77,7 +85,7 @@ def measure(
     tissue: Path | None, cortex: Path | None, seed: int, class_of_rest: str | None, slide_mpp: float | None,
     overwrite: bool,
 ) -> None:  # fmt: skip
-    """Measure the objects on SLIDE from its OUTLINES, one or more files."""
+    """Measure the objects of SLIDE, from one file or several."""
     from wsiseg.measure.files import MeasureOptions, check_output, measure_files, write_measured
     from wsiseg.measure.tables import check_folder, write_tables
     from wsiseg.slides.open import open_slide

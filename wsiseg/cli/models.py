@@ -1,4 +1,4 @@
-"""Commands about models: which come along, and what a bundle says of itself."""
+"""The commands `models list` and `models show`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def models() -> None:
-    """List the bundled models, and show what a model is: classes, training data, licences, figures, limits."""
+    """List the bundled models, and show their classes, training data, licences, metrics and limits."""
 
 
 @models.command("list")
@@ -31,7 +31,7 @@ def list_models() -> None:
 @click.argument("model", metavar="MODEL")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def show_model(model: str, as_json: bool) -> None:
-    """Show what MODEL (a bundled model's name, or the folder of a bundle) says of itself."""
+    """Show the card of MODEL, a bundled model or the folder of a bundle."""
     from wsiseg.bundle import load_bundle
     from wsiseg.models import BUNDLED
 
@@ -44,7 +44,7 @@ def show_model(model: str, as_json: bool) -> None:
 
 
 def card(bundle: ModelBundle) -> str:
-    """A bundle's own account as text: classes, resolution, data with their licences, figures, limits."""
+    """The card of a bundle as text: classes, resolution, data with their licences, metrics, limits."""
     about = bundle.provenance
     usage = bundle.usage
     recipe = about.get("recipe", {})
@@ -54,7 +54,7 @@ def card(bundle: ModelBundle) -> str:
     if bundle.parent is not None:
         lines.append(f"Works inside the objects of {bundle.parent.name} ({bundle.parent.usage.mpp:g} µm/px)")
     lines += _section("Trained on", [_source(entry) for entry in about.get("data", ())])
-    lines += _section("Figures", [f"{name}: {value:.3g}" for name, value in bundle.metrics.items()])
+    lines += _section("Metrics", [f"{name}: {value:.3g}" for name, value in bundle.metrics.items()])
     lines += _section("Limits", about.get("limits", ()))
     if about.get("card"):
         lines += ["", f"More: {about['card']}"]

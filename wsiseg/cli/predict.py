@@ -24,19 +24,25 @@ PATH = click.Path(path_type=Path)
 
 @click.command()
 @click.option("--slide", type=PATH, required=True, help="The slide.")
-@click.option("--model", type=PATH, metavar="BUNDLE", help="A model bundle; the bundled ones by default.")
-@click.option("--out", type=PATH, metavar="FILE.geojson", help="The outlines; SLIDE-STEM.geojson here by default.")
-@click.option("--labels", type=PATH, metavar="FILE.zarr", help="Keep the label map too.")
+@click.option("--model", type=PATH, metavar="BUNDLE", help="The model bundle (default: the bundled models).")
+@click.option(
+    "--out",
+    type=PATH,
+    metavar="FILE.geojson",
+    help="The objects to write (default: SLIDE-STEM.geojson in the current folder).",
+)
+@click.option("--labels", type=PATH, metavar="FILE.zarr", help="Also write the label map.")
 @click.option("--roi", "--within", "roi", type=PATH, metavar="FILE", help="Predict only inside these annotations.")
 @click.option(
     "--within-model",
     type=PATH,
     metavar="BUNDLE",
-    help="Predict with this model first, and with --model only inside what it finds; a pair of models brings its own.",
+    help="Predict with this coarse model first, and with --model only inside its objects (default: "
+    "the coarse model of the bundle, if it has one).",
 )
-@click.option("--no-tissue", is_flag=True, help="Predict the whole slide, not only where there is tissue.")
+@click.option("--no-tissue", is_flag=True, help="Predict the whole slide, not only its tissue.")
 @exclude_artefacts_option
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, …")
+@click.option("--device", default="auto", show_default=True, help="Where the network runs: auto, cpu, cuda, cuda:1, …")
 @engine_option
 @max_ram_option
 @slide_mpp_option
@@ -50,7 +56,7 @@ def predict(
     max_ram: int | None, slide_mpp: float | None, full_decoding: bool, overwrite: bool, log_json: Path | None,
     quiet: bool,
 ) -> None:  # fmt: skip
-    """Outline the objects of a slide; the file opens in QuPath."""
+    """Find the objects of a slide, and write them for QuPath."""
     from wsiseg.bundle import load_bundle
     from wsiseg.inference.cascade import parent_file, predict_cascade
     from wsiseg.inference.engines import make_engine
@@ -109,13 +115,15 @@ def _default_models(path: Path, slide_mpp: float | None) -> tuple[Path, Path | N
 
 
 @click.command()
-@click.option("--out", type=PATH, default=Path("demo"), show_default=True, metavar="DIR", help="Where everything goes.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, …")
+@click.option(
+    "--out", type=PATH, default=Path("demo"), show_default=True, metavar="DIR", help="The folder for all results."
+)
+@click.option("--device", default="auto", show_default=True, help="Where the network runs: auto, cpu, cuda, cuda:1, …")
 @engine_option
 @log_option
 @quiet_option
 def demo(out: Path, device: str, engine: str, log_json: Path | None, quiet: bool) -> None:
-    """The main job on a generated slide: predict, write outlines and a picture, compare with the truth."""
+    """Predict a generated slide and compare the result with the ground truth."""
     from wsiseg.demo import run_demo
 
     with progress_bar("Predicting", "tiles", quiet, log_json) as report:

@@ -22,7 +22,9 @@ PATH = click.Path(path_type=Path)
 
 @click.command()
 @click.argument("slide", type=PATH)
-@click.option("--out", type=PATH, metavar="DIR", help="Folder of the results; SLIDE-STEM-qc here by default.")
+@click.option(
+    "--out", type=PATH, metavar="DIR", help="The folder for the results (default: SLIDE-STEM-qc in the current folder)."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @slide_mpp_option
 @full_decoding_option
@@ -33,7 +35,7 @@ def qc(
     slide: Path, out: Path | None, as_json: bool, slide_mpp: float | None, full_decoding: bool, overwrite: bool,
     log_json: Path | None, quiet: bool,
 ) -> None:  # fmt: skip
-    """Look for blur, folds, pen, bubbles on SLIDE, and at its stain, tissue and µm/px: flags, outlines, a picture."""
+    """Find blur, folds, pen and bubbles on SLIDE, and check its stain and resolution."""
     from wsiseg.qc.examine import examine
     from wsiseg.qc.files import as_json as facts
     from wsiseg.qc.files import check_folder, write_quality

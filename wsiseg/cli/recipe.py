@@ -10,7 +10,7 @@ import click
 PATH = click.Path(path_type=Path)
 overrides_option = click.option(
     "--set", "overrides", multiple=True, metavar="KEY=VALUE",
-    help="Change a value of the recipe, as training.steps=500.",
+    help="Change a value of the recipe, for example training.steps=500.",
 )  # fmt: skip
 
 
@@ -23,7 +23,7 @@ def recipe() -> None:
 @click.argument("file", type=PATH)
 @overrides_option
 def check(file: Path, overrides: tuple[str, ...]) -> None:
-    """Say what is wrong with a recipe FILE, or what it comes to."""
+    """Check a recipe FILE, and summarise what it does."""
     from wsiseg.data.slides import SPLITS, read_slides
     from wsiseg.recipe import load_recipe
 
@@ -45,7 +45,7 @@ def check(file: Path, overrides: tuple[str, ...]) -> None:
 @click.argument("file", type=PATH)
 @overrides_option
 def show(file: Path, overrides: tuple[str, ...]) -> None:
-    """Print a recipe FILE as TOML with all defaults filled in."""
+    """Print a recipe FILE with all defaults filled in."""
     from wsiseg.recipe import load_recipe, show_recipe
 
     click.echo(show_recipe(load_recipe(file, overrides, places=False)), nl=False)
@@ -53,7 +53,7 @@ def show(file: Path, overrides: tuple[str, ...]) -> None:
 
 @recipe.command()
 def schema() -> None:
-    """Print the JSON schema of recipes, with which editors complete and check them."""
+    """Print the JSON schema of recipes, for editors that complete and check them."""
     from wsiseg.recipe import Recipe
 
     schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **Recipe.model_json_schema()}

@@ -20,44 +20,48 @@ PATH = click.Path(path_type=Path)
 @click.argument("recipe", type=PATH)
 @click.option(
     "--slides", required=True, metavar="GLOB | LIST.csv | PROJECT.qpproj", shell_complete=as_path,
-    help="A pattern in quotes, a slide list, or a QuPath project.",
+    help="The slides: a pattern in quotes, a slide list or a QuPath project.",
 )  # fmt: skip
-@click.option("--model", type=PATH, metavar="BUNDLE", help="A model bundle; runs/RECIPE-NAME/model by default.")
+@click.option("--model", type=PATH, metavar="BUNDLE", help="The model bundle (default: runs/RECIPE-NAME/model).")
 @click.option(
     "--out", required=True, metavar="DIR | URL", shell_complete=as_path,
-    help="Where results go: a folder, or s3://, gs://, …",
+    help="Where to write results: a folder, or a URL such as s3:// or gs://.",
 )  # fmt: skip
 @click.option(
     "--executor", type=click.Choice(["serial", "processes", "dask"]), metavar="NAME",
-    help="serial, processes or dask; by default dask with --scheduler, processes with --workers, else serial.",
+    help="serial, processes or dask (default: dask with --scheduler, processes with --workers, "
+    "otherwise serial).",
 )  # fmt: skip
 @click.option(
-    "--scheduler", metavar="ADDRESS", help="Of Dask: tcp://host:8786, a scheduler file (.json), or local."
+    "--scheduler", metavar="ADDRESS", help="Dask scheduler: tcp://host:8786, a scheduler file "
+    "(.json), or local."
 )  # fmt: skip
 @click.option(
-    "--workers", type=click.IntRange(1), metavar="N", help="Processes on this machine; one a core by default."
+    "--workers", type=click.IntRange(1), metavar="N", help="Processes on this machine (default: one per core)."
 )
 @click.option(
     "--threads", type=click.IntRange(1), default=1, show_default=True, metavar="N",
-    help="Of a CPU, for the network on one slide; results can depend on it in their last bits.",
+    help="CPU threads for the network on one slide. Results can depend on it in their last bits.",
 )  # fmt: skip
 @click.option(
     "--max-ram", type=MEMORY, metavar="SIZE",
-    help="What a worker may use, as 8GB; slides wait for their share, and one that needs more fails.",
+    help="Memory for each worker, for example 8GB. A slide that needs more fails.",
 )  # fmt: skip
 @click.option(
-    "--stages", metavar="A,B,…", help="Of tile, qc, predict, measure, export, report; the recipe's by default."
+    "--stages",
+    metavar="A,B,…",
+    help="Stages to run: tile, qc, predict, measure, export, report (default: those of the recipe).",
 )
 @click.option(
-    "--thickness-um", type=float, metavar="µM", help="Kidney: thickness of the sections, for podocyte densities."
+    "--thickness-um", type=float, metavar="µM", help="Kidney: thickness of the sections, needed for podocyte densities."
 )
 @click.option(
-    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a value of the recipe, as run.labels=true."
+    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a value of the recipe, for example run.labels=true."
 )  # fmt: skip
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, …")
+@click.option("--device", default="auto", show_default=True, help="Where the network runs: auto, cpu, cuda, cuda:1, …")
 @engine_option
-@click.option("--scratch", type=PATH, metavar="DIR", help="On the workers, for results that go to a URL.")
-@click.option("--log-json", type=PATH, metavar="FILE", help="Append what happens as JSON, an object a line.")
+@click.option("--scratch", type=PATH, metavar="DIR", help="Folder on the workers for results on their way to a URL.")
+@click.option("--log-json", type=PATH, metavar="FILE", help="Append all events to this file, one JSON object per line.")
 @overwrite_option
 @quiet_option
 def run(
@@ -66,7 +70,10 @@ def run(
     overrides: tuple[str, ...], device: str, engine: str, scratch: Path | None, log_json: Path | None,
     overwrite: bool, quiet: bool,
 ) -> None:  # fmt: skip
-    """Predict, measure and more over many slides, as the table [run] of RECIPE says; on workers if asked for."""
+    """Predict, measure and export many slides, on one machine or on a cluster.
+
+    The table [run] of RECIPE says what is done with each slide.
+    """
     from wsiseg.cli.run_screen import RunScreen, render
     from wsiseg.recipe import load_recipe
 

@@ -66,7 +66,7 @@ class RunScreen:
             missing = f" (it is empty until {event['missing']} is installed)" if event["missing"] else ""
             self._say(f"Dask's dashboard: {event['url']}{missing}")
         elif kind == "no workers":
-            self._say("The scheduler has no workers; they are waited for: start some with `dask worker`.")
+            self._say("The scheduler has no workers; the run waits for them: start some with `dask worker`.")
         elif kind == "lost":
             self._say(f"{event['name']} is tried again: its worker was lost ({event['why']}).")
         elif kind == "scheduler lost":

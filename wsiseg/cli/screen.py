@@ -22,26 +22,27 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, ProgressColumn
 
-quiet_option = click.option("-q", "--quiet", is_flag=True, help="No progress bar, and no word on what to do next.")
-overwrite_option = click.option("--overwrite", is_flag=True, help="Start anew where another output is in the way.")
+quiet_option = click.option("-q", "--quiet", is_flag=True, help="Show no progress bar and no hints.")
+overwrite_option = click.option("--overwrite", is_flag=True, help="Replace an output that exists already.")
 slide_mpp_option = click.option(
     "--mpp", "--slide-mpp", "slide_mpp", type=float, metavar="µM/PX",
-    help="Resolution of the slide's level 0, where the file does not state it (or states it wrongly).",
+    help="Resolution of the slide's level 0, if the file does not state it or states it wrongly.",
 )  # fmt: skip
 engine_option = click.option(
     "--engine", default="auto", show_default=True, metavar="ENGINE",
-    help="torch, openvino, or auto: OpenVINO on a CPU where it is installed. Results differ in their last bits.",
+    help="What runs the network: torch, openvino, or auto (OpenVINO on a CPU if it is installed). "
+    "Results differ in their last bits.",
 )  # fmt: skip
 full_decoding_option = click.option(
     "--full-decoding", is_flag=True,
-    help="Between two levels of the slide, decode all pixels and shrink them afterwards: slower, and exact means.",
+    help="Decode every pixel and then reduce the image, also between two levels: slower, but exact means.",
 )  # fmt: skip
 exclude_artefacts_option = click.option(
     "--exclude-artefacts",
     "--exclude-artifacts",
     "exclude_artefacts",
     is_flag=True,
-    help="Leave out what `wsiseg qc` takes for blur, pen and bubbles; folds stay.",
+    help="Leave out blur, pen and bubbles as `wsiseg qc` finds them; folds stay.",
 )
 
 
@@ -69,12 +70,12 @@ class _Memory(click.ParamType):
 MEMORY = _Memory()
 max_ram_option = click.option(
     "--max-ram", type=MEMORY, metavar="SIZE",
-    help="Stay below this much memory, as 4GB, with smaller batches where that helps; refused beforehand where it "
-    "cannot be.",
+    help="Use at most this much memory, for example 4GB, with smaller batches if necessary. The "
+    "command refuses if that is not enough.",
 )  # fmt: skip
 tiling_ram_option = click.option(
     "--max-ram", type=MEMORY, metavar="SIZE",
-    help="Stay below this much memory, as 2GB; refused beforehand where it cannot be.",
+    help="Use at most this much memory, for example 2GB. The command refuses if that is not enough.",
 )  # fmt: skip
 
 
@@ -87,13 +88,16 @@ def _limit_input(context: click.Context, parameter: click.Parameter, size: int |
 
 max_input_option = click.option(
     "--max-input", type=MEMORY, metavar="SIZE", expose_value=False, callback=_limit_input,
-    help="Take annotation files up to this size when unpacked; 4GB where left out.",
+    help="Read annotation files up to this size, unpacked (default: 4GB).",
 )  # fmt: skip
 class_option = click.option(
-    "--class", "class_of_rest", metavar="NAME", help="The class of all annotations that have none.",
+    "--class", "class_of_rest", metavar="NAME", help="Give this class to all annotations without one.",
 )  # fmt: skip
 log_option = click.option(
-    "--log-json", type=click.Path(path_type=Path), metavar="FILE", help="Append the progress as JSON lines."
+    "--log-json",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Append the progress to this file, one JSON object per line.",
 )
 
 

@@ -110,7 +110,7 @@ def synth(
     )
     for path in (out, truth):
         if path.exists() and not overwrite:
-            raise OutputError(f"{path} is there already: choose another name or say --overwrite.")
+            raise OutputError(f"{path} exists already: choose another name or use --overwrite.")
     chosen = None if not artefacts else tuple(a for a in artefacts if a != "none")
     spec = SlideSpec(seed, 1000 * size_mm[0], 1000 * size_mm[1], stain, mpp, chosen, thickness_um)
     person = Annotator(jitter_um, missed, false_, seed)

@@ -17,17 +17,23 @@ PATH = click.Path(path_type=Path)
 @click.argument("layers", type=PATH, nargs=-1, metavar="[OUTLINES.geojson | LABELS.zarr]...")
 @click.option(
     "--reference", cls=Renamed, was="--truth", type=PATH, metavar="FILE",
-    help="Annotations to compare the first outline file with.",
+    help="The reference: annotations to compare the first file of objects with.",
 )  # fmt: skip
 @click.option(
-    "--classes", metavar="A,B,…", default="", help="More classes to choose from when objects are reviewed."
+    "--classes", metavar="A,B,…", default="", help="More classes to choose from during the review."
 )  # fmt: skip
 @click.option(
-    "--port", type=click.IntRange(0, 65535), default=8765, show_default=True, metavar="N", help="0 takes any free one."
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8765,
+    show_default=True,
+    metavar="N",
+    help="Port to listen on; 0 takes any free one.",
 )
 @click.option(
     "--host", default="127.0.0.1", show_default=True, metavar="ADDRESS",
-    help="Another address lets other machines in; they need the token that is then part of the address.",
+    help="Address to listen on. With another address, other machines can connect; they need the token "
+    "in the printed address.",
 )  # fmt: skip
 @click.option("--no-browser", is_flag=True, help="Only print the address.")
 @class_option
@@ -37,7 +43,7 @@ def view(
     slide: Path, layers: tuple[Path, ...], reference: Path | None, classes: str, port: int, host: str, no_browser: bool,
     class_of_rest: str | None, slide_mpp: float | None,
 ) -> None:  # fmt: skip
-    """Show SLIDE in the browser, with outlines and label maps over it, and review them."""
+    """Show SLIDE in the browser, with predictions over it, and review them."""
     from wsiseg.slides.open import open_slide
     from wsiseg.viewer.scene import open_scene
     from wsiseg.viewer.serve import listen, serve

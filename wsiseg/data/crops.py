@@ -236,7 +236,7 @@ def cell_of(keep: Box, row: int, col: int) -> Box:
 class Pools:
     """Where crops come from, by stream, and what the method decides about it.
 
-    The Trainer keeps the decisions in the checkpoint. When `version` changes it draws all later batches anew.
+    The Trainer keeps the decisions in the checkpoint. When `version` changes it draws all later batches again.
 
     Args:
         labelled, unlabelled: stores; `held_out` comes from the labelled ones

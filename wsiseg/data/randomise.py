@@ -7,7 +7,7 @@ one crop and a NumPy generator, from which all chance comes: the same generator 
     warp      place, turn, size and shape: pixels and labels together, resampled from finer pixels so that they stay sharp
     paste     objects of one crop into the tissue of another
     needle    a strip of the tissue with glass around it, as of a needle biopsy
-    restain   taken apart into stains and put together from others
+    restain   separated into stains and put together from others
     refocus   blur, sharpening, noise and JPEG
 
 Images are (3, h, w) float32 from 0 to 1, labels (h, w) uint8.
@@ -32,7 +32,7 @@ from torch.nn import functional as F
 from wsiseg.classes import IGNORE
 
 OVERSAMPLE = 2  # samples per pixel of a crop, along each side, that `warp` takes the mean of
-DARKEST = 0.02  # light below this is not told apart
+DARKEST = 0.02  # light below this is not distinguished
 
 
 class Palette(NamedTuple):
@@ -278,7 +278,7 @@ _CHANCE = (0.40, 0.17, 0.11, 0.09, 0.05, 0.12, 0.06)
 def restain(image: Tensor, label: NDArray, palette: Palette, rng: Generator, *, soften: float = 0.0) -> Tensor:
     """The same tissue in another stain.
 
-    The optical density is taken apart into the nuclear stain, the other one and a residual. Each gets another contrast
+    The optical density is separated into the nuclear stain, the other one and a residual. Each gets another contrast
     (exponent), another amount, an amount that drifts over the picture, and another one inside objects than outside, in
     either direction; then it becomes light again through other colours, other glass and another camera.
 

@@ -113,7 +113,7 @@ def _entry(line: dict[str, str | None], root: Path, where: str, present: bool) -
     try:
         mpp = float(text["mpp"]) if text["mpp"] else None
     except ValueError:
-        raise RecipeError(f"{where}: {text['mpp']!r} is no number of µm/px.") from None
+        raise RecipeError(f"{where}: {text['mpp']!r} is not a number of µm/px.") from None
     tags = tuple(tag.strip() for tag in text["tags"].split(";") if tag.strip())
     return SlideEntry(slide, annotations, text["patient"] or slide.stem, split, mpp, roi, tags=tags)
 
@@ -154,6 +154,6 @@ def check_split(entries: Sequence[SlideEntry]) -> None:
     for entry in entries:
         if side.setdefault(entry.patient, entry.split) != entry.split:
             raise SplitError(
-                f"The patient {entry.patient!r} is in {side[entry.patient]} and in {entry.split}: results would flatter; "
-                "put all slides of a patient on one side."
+                f"The patient {entry.patient!r} is in {side[entry.patient]} and in {entry.split}: "
+                "put all slides of a patient into one split, or the results look too good."
             )

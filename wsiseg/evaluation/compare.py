@@ -143,7 +143,7 @@ def common_classes(pairs: Sequence[tuple[Path, Path]]) -> ClassMap:
     stated = [found.classes for _, found in read]
     if any(classes != stated[0] for classes in stated):
         raise MismatchError(
-            "The predictions have different classes: judge slides together only if one model predicted them."
+            "The predictions have different classes: evaluate slides together only if one model predicted them."
         )
     return stated[0] or _named(read, "these files")
 

@@ -166,7 +166,7 @@ def evaluate_slide(
         classes: the labels
         frame: plane in which pixels are compared
         level0: plane of the outlines
-        labels: labels of the prediction in `frame`, where a label map is at hand; else its outlines are rasterised
+        labels: labels of the prediction in `frame`, where a label map is available; else its outlines are rasterised
         match_um: match objects up to `WIDE` times as wide by centroids no farther apart than this, and not by IoU
 
     Raises:

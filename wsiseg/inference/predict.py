@@ -178,7 +178,7 @@ def _finite(engine: Engine, images: np.ndarray, tta: bool) -> np.ndarray:
     if not np.isfinite(scores.sum()):  # a NaN or an infinity anywhere shows in the sum of probabilities
         raise BundleError(
             "The network gives something other than finite numbers: the model is damaged or overflows in "
-            f"{engine.identity.get('precision', 'this precision')}; take another model, or another --engine or --device."
+            f"{engine.identity.get('precision', 'this precision')}; use another model, --engine or --device."
         )
     return scores
 
@@ -273,14 +273,16 @@ def finished_objects(out: Path, manifest: Manifest, *, overwrite: bool) -> int |
     try:
         there = read_annotations(out)
     except AnnotationError as error:
-        raise MismatchError(f"{out} is there and is no prediction ({error}) Start anew with --overwrite.") from error
+        raise MismatchError(f"{out} exists and is not a prediction ({error}) Start again with --overwrite.") from error
     made_from = dict(there.properties.get("wsiseg") or {})
     made_from.pop("first", None)  # its file's hash stands among the sources
     if not made_from:
-        raise MismatchError(f"{out} is there and is not from wsiseg predict: choose another --out or say --overwrite.")
+        raise MismatchError(
+            f"{out} exists and was not written by wsiseg predict: choose another --out or use --overwrite."
+        )
     found = differences(made_from, json.loads(json.dumps(manifest)))
     if found:
-        raise MismatchError(f"{out} was made from something else ({'; '.join(found[:4])}): say --overwrite.")
+        raise MismatchError(f"{out} was made from something else ({'; '.join(found[:4])}): use --overwrite.")
     return len(there.polygons)
 
 
@@ -290,5 +292,5 @@ def check_fit(slide: Slide, bundle: ModelBundle) -> None:
     if bundle.usage.mpp < finest / 2:
         raise BundleError(
             f"The model {bundle.name!r} works at {bundle.usage.mpp:g} µm/px, the slide has only {finest:g}: "
-            "take a model trained at a coarser resolution."
+            "use a model that was trained at a coarser resolution."
         )

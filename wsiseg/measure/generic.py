@@ -147,7 +147,7 @@ def measure_generic(
         seed: of the bootstrap
 
     Raises:
-        AnnotationError: an outline is no polygon or has an impossible name or coordinate
+        AnnotationError: an outline is not a polygon or has an impossible name or coordinate
     """
     everything = settled(polygons)
     rows = [i for i, r in enumerate(everything) if r.label is None or r.label in classes]

@@ -241,7 +241,7 @@ def settled(polygons: Iterable[LabelledPolygon]) -> list[LabelledPolygon]:
 def with_measurements(
     polygons: list[LabelledPolygon], rows: Sequence[int], table: Table, columns: Iterable[Column]
 ) -> None:
-    """Put the numbers of a table beside those that the outlines had already; a measurement made anew wins."""
+    """Put the numbers of a table beside those that the outlines had already; a measurement made again wins."""
     shown = {column.shown: table[column.name] for column in columns if column.shown and column.name in table}
     # Version 0.1 said "share": its numbers must not stay beside the new ones.
     old = {name.replace("fraction", "share") for name in shown if "fraction" in name}

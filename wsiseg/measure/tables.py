@@ -30,7 +30,7 @@ def check_folder(folder: Path, format: str, *, overwrite: bool) -> None:
         raise OutputError(f"{folder} is a file: choose a folder for the tables.")
     there = [path.name for path in _ours(folder)]
     if there and not overwrite:
-        raise OutputError(f"{folder} holds {', '.join(there)} already: choose another folder, or say --overwrite.")
+        raise OutputError(f"{folder} holds {', '.join(there)} already: choose another folder, or use --overwrite.")
 
 
 def write_tables(folder: Path, tables: Mapping[str, Table], format: str, *, overwrite: bool = False) -> None:

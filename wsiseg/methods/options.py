@@ -50,7 +50,7 @@ class UnlabelledOptions(Section):
     choose_every: int = Field(
         0, ge=0,
         description="0: unlabelled crops come from anywhere in the tissue; otherwise steps after which the teacher "
-        "chooses anew where they come from",
+        "chooses again where they come from",
     )  # fmt: skip
     choose_tiles: int = Field(64, ge=1, description="tiles that the teacher looks at each time it chooses")
     choose_objects: float = Field(
@@ -84,7 +84,7 @@ class PseudoLabelOptions(UnlabelledOptions):
     @classmethod
     def _probabilities(cls, values: tuple[float, ...]) -> tuple[float, ...]:
         if not values or not all(0 <= v <= 1 for v in values):
-            raise ValueError("confidence_threshold must hold probabilities from 0 to 1")
+            raise ValueError("confidence_threshold must be probabilities from 0 to 1")
         return values
 
     @field_validator("object_band")

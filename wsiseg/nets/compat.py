@@ -32,7 +32,7 @@ _kept_alive: list[torch.library.Library] = []
 
 
 def ensure_torchvision() -> bool:
-    """Import torchvision, declaring its missing operators if, and only if, it fails for want of them.
+    """Import torchvision, declaring its missing operators if, and only if, it fails for lack of them.
 
     Call it before the first import of timm or segmentation_models_pytorch. Calling it again costs nothing.
 

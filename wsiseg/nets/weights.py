@@ -51,7 +51,7 @@ def load_imagenet(encoder: nn.Module, encoder_name: str, file: Path | None = Non
         where the weights come from, in a few words: source and the first 12 digits of its SHA-256
 
     Raises:
-        BundleError: no weights are at hand, the file cannot be read, or it does not fit the encoder
+        BundleError: no weights are available, the file cannot be read, or it does not fit the encoder
     """
     path, source = _find(encoder_name, file)
     state = encoder.state_dict()
@@ -64,7 +64,7 @@ def imagenet_state(encoder_name: str, file: Path | None = None) -> dict[str, Ten
     """All tensors of the weight file of an encoder, under the names the file gives them, in its order.
 
     Raises:
-        BundleError: no weights are at hand, or the file cannot be read
+        BundleError: no weights are available, or the file cannot be read
     """
     return _read(_find(encoder_name, file)[0])
 
@@ -91,7 +91,7 @@ def _find(encoder_name: str, file: Path | None) -> tuple[Path, str]:
         return file, file.name
     if encoder_name not in OFFLINE:
         raise BundleError(
-            f"No ImageNet weights are at hand for the encoder {encoder_name!r} (there are for {', '.join(OFFLINE)}): "
+            f"No ImageNet weights are available for the encoder {encoder_name!r} (there are for {', '.join(OFFLINE)}): "
             "give a .safetensors or .pth file of them, or start from random weights."
         )
     package = OFFLINE[encoder_name]
@@ -111,7 +111,7 @@ def _find(encoder_name: str, file: Path | None) -> tuple[Path, str]:
 def _read(path: Path) -> dict[str, Tensor]:
     """The floating-point tensors of a weight file in its order; a .pth is read by torch's restricted unpickler."""
     if path.suffix not in (".safetensors", ".pth", ".pt"):
-        raise BundleError(f"{path.name} is no weight file that is known here: give a .safetensors or .pth file.")
+        raise BundleError(f"{path.name} is no known kind of weight file: give a .safetensors or .pth file.")
     content: Any
     try:
         if path.suffix == ".safetensors":
@@ -126,7 +126,7 @@ def _read(path: Path) -> dict[str, Tensor]:
         ) from None
     except Exception as error:  # a reader that meets rubbish fails with errors of many types
         reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise BundleError(f"The weight file {path.name} cannot be read ({reason}): fetch it again.") from error
+        raise BundleError(f"The weight file {path.name} cannot be read ({reason}): download it again.") from error
     for wrapper in ("state_dict", "model"):
         if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
             content = content[wrapper]
@@ -137,7 +137,7 @@ def _read(path: Path) -> dict[str, Tensor]:
     for name, tensor in tensors.items():
         if not bool(torch.isfinite(tensor).all()):
             raise BundleError(
-                f"The tensor {name} of {path.name} has values that are no finite numbers: fetch it again."
+                f"The tensor {name} of {path.name} has values that are not finite numbers: download it again."
             )
     return tensors
 

@@ -28,7 +28,7 @@ def check_folder(folder: Path, *, overwrite: bool) -> None:
         raise OutputError(f"{folder} is a file: choose a folder for the results.")
     there = [name for name in (FLAGS, ARTEFACTS, PICTURE) if (folder / name).exists()]
     if there and not overwrite:
-        raise OutputError(f"{folder} holds {', '.join(there)} already: choose another folder, or say --overwrite.")
+        raise OutputError(f"{folder} holds {', '.join(there)} already: choose another folder, or use --overwrite.")
 
 
 def as_json(slide: Slide, quality: Quality) -> dict[str, Any]:

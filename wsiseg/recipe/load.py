@@ -33,9 +33,9 @@ def load_recipe(path: Path, overrides: tuple[str, ...] = (), *, places: bool = T
     try:
         value = tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise RecipeError(f"There is no recipe at {path}: the ones that come along are in pipelines/.") from None
+        raise RecipeError(f"There is no recipe at {path}: the bundled ones are in pipelines/.") from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise RecipeError(f"{path} is no readable TOML file: {error}.") from error
+        raise RecipeError(f"{path} is not a readable TOML file: {error}.") from error
     for override in overrides:
         _override(value, override)
     refuse_old_keys(value)
@@ -69,7 +69,7 @@ def expand(text: str) -> str:
     except KeyError as error:
         raise RecipeError(f"{text!r} needs the environment variable {error.args[0]}, which is not set.") from None
     except ValueError as error:
-        raise RecipeError(f"{text!r} is no path: {error}.") from error
+        raise RecipeError(f"{text!r} is not a path: {error}.") from error
 
 
 def _override(value: dict[str, Any], override: str) -> None:
@@ -80,7 +80,7 @@ def _override(value: dict[str, Any], override: str) -> None:
     for table in tables:
         value = value.setdefault(table, {})
         if not isinstance(value, dict):
-            raise RecipeError(f"--set {override!r}: {table!r} is no table.")
+            raise RecipeError(f"--set {override!r}: {table!r} is not a table.")
     try:
         value[key] = tomllib.loads(f"x = {text}")["x"]
     except tomllib.TOMLDecodeError:

@@ -67,7 +67,7 @@ def _refuse_table(method: str, inner: Any) -> None:
     for key in inner if isinstance(inner, dict) else ():
         old = f"method.{method}.{key}"
         if key in known and known[key] is None:
-            raise RecipeError(f"The key {old!r} is gone: pipelines/experiments/probe.py does what it did; take it out.")
+            raise RecipeError(f"The key {old!r} is gone: pipelines/experiments/probe.py does its work now; remove it.")
         if key in known:
-            raise RecipeError(f"The key {old!r} is now called 'method.{known[key]}': options stand in [method] itself.")
+            raise RecipeError(f"The key {old!r} is now called 'method.{known[key]}': options are in [method] itself.")
     raise RecipeError(f"There is no table [method.{method}] any more: write its keys into [method].")

@@ -20,7 +20,7 @@ def read_flags(folder: Path, slide: Slide | None = None) -> Flags:
 
     Args:
         folder: as the command made it
-        slide: whose they have to be, where it is at hand
+        slide: whose they have to be, where it is available
 
     Raises:
         StoreError: there are none, or they are damaged
@@ -38,7 +38,7 @@ def read_flags(folder: Path, slide: Slide | None = None) -> Flags:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StoreError(f"{path} cannot be read: name a folder that `wsiseg qc` made.") from error
     if slide is not None and made_from != slide.identity["hash"]:
-        raise MismatchError(f"{path} was made from another slide than {slide.name}: name its own.")
+        raise MismatchError(f"{path} was made from another slide than {slide.name}: give a file of this slide.")
     return flags
 
 

@@ -61,7 +61,7 @@ def _read(path: Path) -> Columns:
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise StoreError(f"{path} cannot be read: name a folder with CSV tables of `wsiseg measure`.") from error
     if "slide" not in head or any(len(row) != len(head) for row in rows):
-        raise StoreError(f"{path} is no table of `wsiseg measure`: make it anew.")
+        raise StoreError(f"{path} is not a table of `wsiseg measure`: measure again.")
     # Version 0.1 said "share" for a fraction.
     return {name.replace("_share", "_fraction"): [row[i] for row in rows] for i, name in enumerate(head)}
 

@@ -71,7 +71,7 @@ def read_log(path: Path) -> Curves:
     """Name -> (steps, values), in the order of the log; a last line that is still being written is left out.
 
     Raises:
-        StoreError: it cannot be read, or is no log of a run
+        StoreError: it cannot be read, or is not a log of a run
     """
     found: dict[str, tuple[list[float], list[float]]] = {}
     try:
@@ -80,13 +80,13 @@ def read_log(path: Path) -> Curves:
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise StoreError(f"{path} cannot be read: name the folder of a run of `wsiseg train`.") from error
     if not lines or lines[0] != ["step", "name", "value"]:
-        raise StoreError(f"{path} is no log of `wsiseg train`: name the folder of a run.")
+        raise StoreError(f"{path} is not a log of `wsiseg train`: name the folder of a run.")
     for place, line in enumerate(lines[1:], 2):
         step, value = (number(line[0]), number(line[2])) if len(line) == 3 else (None, None)
         if step is None or value is None:
             if place == len(lines):
                 break
-            raise StoreError(f"{path} is damaged in line {place}: train again, or mend that line.")
+            raise StoreError(f"{path} is damaged in line {place}: train again, or repair that line.")
         steps, values = found.setdefault(line[1], ([], []))
         steps.append(step)
         values.append(value)

@@ -48,7 +48,7 @@ def write_report(out: Path, wanted: Wanted) -> None:
         WsisegError: see `slide_report`, `training_report` and `results_report`
     """
     if out.suffix.lower() not in (".html", ".htm"):
-        raise OutputError(f"{out} has an ending that is not known here: say .html.")
+        raise OutputError(f"{out} has an unknown ending: use .html.")
     if out.resolve() in {path.resolve() for path in (wanted.results, *wanted.others)}:
         raise OutputError(f"{out} is one of the files that are read: choose another name.")
     page = _page(wanted)

@@ -2,7 +2,7 @@
 
 The scheduler is sent a entry and the plan, some kB, and gets a few facts back. It has one entry for each thread of its
 workers: when a worker dies, Dask blames all that was with it, so nothing may wait there behind a slide that kills it. A
-worker that dies costs its slide's unfinished rows; a scheduler that is gone is waited for, and then asked anew for
+worker that dies costs its slide's unfinished rows; a scheduler that is gone is waited for, and then asked again for
 whatever has not been answered. A slide that was finished meanwhile is found finished.
 """
 
@@ -154,8 +154,8 @@ class _Conversation:
             except (OSError, ValueError) as error:
                 if time.monotonic() > until:
                     raise SchedulerError(
-                        f"The scheduler {self.target} cannot be reached ({error}): see that it runs, and give the same "
-                        "command again; finished slides are kept."
+                        f"The scheduler {self.target} cannot be reached ({error}): check that it runs, and run the "
+                        "same command again; finished slides are kept."
                     ) from error
                 time.sleep(1.0)
         self.stack.callback(client.close, timeout=5)
@@ -203,7 +203,7 @@ def _local(plan: Plan, workers: int, stack: ExitStack) -> Any:
 
 def check_dask() -> None:
     """MissingExtraError if Dask is not installed."""
-    require_extra("distributed", "Dask", otherwise="choose --executor processes")
+    require_extra("distributed", "Dask", otherwise="use --executor processes")
 
 
 def _remote(entry: SlideEntry, plan: Plan, topic: str) -> Facts:

@@ -21,7 +21,7 @@ def list_slides(slides: str) -> tuple[SlideEntry, ...]:
         slides: a pattern such as "slides/*.svs", a .csv (`wsiseg.data.slides`), or a QuPath project (.qpproj)
 
     Raises:
-        RecipeError: there is no such list, it is no list, or two slides have the same name
+        RecipeError: there is no such list, it is not a list, or two slides have the same name
         SplitError: a slide is listed twice
     """
     suffix = Path(slides).suffix.lower()
@@ -46,7 +46,7 @@ def _from_project(path: Path) -> list[SlideEntry]:
     except OSError as error:
         raise RecipeError(f"The QuPath project {path} cannot be read: {error.strerror or error}.") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise RecipeError(f"{path} is no QuPath project that is understood here ({error!r}): give a CSV.") from error
+        raise RecipeError(f"{path} is not a QuPath project that wsiseg can read ({error!r}): give a CSV.") from error
     if not entries:
         raise RecipeError(f"The QuPath project {path} has no images: add some in QuPath, or give a CSV.")
     return list(dict.fromkeys(entries))  # several images of one file are one slide here

@@ -71,7 +71,7 @@ def process(entry: SlideEntry, plan: Plan, tell: Tell) -> Facts:
 def _told(error: Exception) -> str:
     """One sentence about an unexpected error, or about memory, for which libraries have their own errors."""
     if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and NO_MEMORY.search(str(error))):
-        return "There is not enough memory: give fewer workers, or a model with smaller tiles or batches."
+        return "There is not enough memory: use fewer workers, or a model with smaller tiles or batches."
     place = traceback.extract_tb(error.__traceback__)[-1]
     where = f"{Path(place.filename).name}, line {place.lineno}"
     return f"Unexpected {type(error).__name__} in {where}: {error}. Please report it with this slide."
@@ -105,7 +105,7 @@ def _check(old: Facts, made: Facts, place: str, plan: Plan) -> bool:
     found = differences(old, made)
     if found and not plan.overwrite:
         raise MismatchError(
-            f"{place} was made from something else ({'; '.join(found[:3])}): choose another --out or say --overwrite."
+            f"{place} was made from something else ({'; '.join(found[:3])}): choose another --out or use --overwrite."
         )
     return not found
 
@@ -178,7 +178,7 @@ def _run_stages(work: Work, made: Facts) -> None:
 
 
 def _only_of_this_engine(folder: Path, engine: Facts) -> None:
-    """Start anew where another engine has begun: its last bits must not be mixed with ours."""
+    """Start again where another engine has begun: its last bits must not be mixed with ours."""
     path = folder / ENGINE
     if path.exists() and json.loads(path.read_text(encoding="utf-8")) == json.loads(json.dumps(engine)):
         return

@@ -1,7 +1,7 @@
 """Process slides in worker processes of this machine.
 
 A process pool of the standard library is of no use once one of its processes is killed; here a killed worker costs its
-slide alone, which another one goes on with. Workers are started anew ("spawn"): no lock, thread or open slide is
+slide alone, which another one goes on with. Workers are started again ("spawn"): no lock, thread or open slide is
 inherited. A worker that nobody talks to any more finishes its slide and ends.
 """
 
@@ -81,7 +81,7 @@ def in_processes(entries: Iterable[SlideEntry], plan: Plan, tell: Tell, *, worke
 
 def given_up(entry: SlideEntry, why: str, times: int) -> Facts:
     """The facts of a slide that was tried so many times, and never came to an end."""
-    error = f"It was tried {times} times and its worker was lost each time ({why}), perhaps for want of memory."
+    error = f"It was tried {times} times and its worker was lost each time ({why}), perhaps for lack of memory."
     return {
         "name": entry.name,
         "path": str(entry.slide),

@@ -92,7 +92,7 @@ def run(entries: Sequence[SlideEntry], plan: Plan, execute: Executor, tell: Tell
     """
     results = Results(plan.results)
     if results.in_memory and execute is not one_by_one:
-        raise OutputError(f"{plan.results} is the memory of one process: take --executor serial, or another place.")
+        raise OutputError(f"{plan.results} is the memory of one process: use --executor serial, or another place.")
     began, clock = datetime.now(UTC), time.monotonic()
     tell({"event": "start", "slides": len(entries), "stages": list(plan.recipe.run.stages), "results": plan.results})
     found: dict[str, Facts] = {}

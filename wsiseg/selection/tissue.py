@@ -38,7 +38,7 @@ Colours = NDArray[np.float32]  # (h, w, 3), transmittance 0 to 1
 HIGH, LOW = 0.06, 0.03
 SMOOTH_UM, SMOOTH_TRUNCATE = 8.0, 3
 BAND = 512  # rows that are looked at together, where a whole slide at once would take much memory
-KEPT = 2**24  # numbers of the smoothed picture that are kept rather than made anew: 64 MB
+KEPT = 2**24  # numbers of the smoothed picture that are kept rather than made again: 64 MB
 # Glass is bright and nearly colourless; padding is whiter than any glass.
 GLASS_BRIGHT, GLASS_COLOUR, PADDING = 180, 12, 253
 PALE_GLASS = 245.0  # assumed where a slide shows none
@@ -205,7 +205,7 @@ def transmittance(thumbnail: NDArray[np.uint8], um: tuple[float, float]) -> Colo
 
 @dataclass(frozen=True, slots=True)
 class _Bands:
-    """The smoothed picture from top to bottom: which rows, and their pixels as float32; made anew each time.
+    """The smoothed picture from top to bottom: which rows, and their pixels as float32; made again each time.
 
     A band is smoothed with as many rows above and below as the filter reaches, so that it is what it would be in one
     piece.

@@ -1,7 +1,7 @@
 """The identity of a slide: name, size and a hash that is cheap even for many gigabytes.
 
 The hash is SHA-256 over the size and over samples: the first and last 64 KiB and 64 pieces of 16 KiB, evenly spaced.
-It tells slides apart and notices a file that was cut off or written anew. It does not see a change of a few bytes
+It tells slides apart and notices a file that was cut off or written again. It does not see a change of a few bytes
 between two samples, nor of companion files other than those named here: a `.mrxs` counts the names and sizes of the
 files in its folder; a folder (OME-Zarr) counts its JSON metadata in full, and the names and sizes of all chunks.
 """

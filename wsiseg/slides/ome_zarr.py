@@ -56,11 +56,11 @@ class OmeZarrBackend:
             raise UnfitSlideError("it holds one image, number 0")
         if "multiscales" not in image:
             what = "a plate" if "plate" in image else "a Zarr group"
-            raise SlideError(f"it is {what} without `multiscales`, so it is no OME-Zarr image")
+            raise SlideError(f"it is {what} without `multiscales`, so it is not an OME-Zarr image")
         scales = image["multiscales"][0]
         axes = [a["name"] if isinstance(a, Mapping) else str(a) for a in scales.get("axes", "tczyx")]
         if axes[-2:] != ["y", "x"] or [a for a in "tczyx" if a in axes] != axes:
-            raise SlideError(f"its axes are {', '.join(axes)}, which is no image of (t), (c), (z), y, x")
+            raise SlideError(f"its axes are {', '.join(axes)}, which is not an image of (t), (c), (z), y, x")
         self._axes = axes
         self._arrays = [root[entry["path"]] for entry in scales["datasets"]]
         if any(array.ndim != len(axes) for array in self._arrays):
@@ -83,7 +83,7 @@ class OmeZarrBackend:
         ]
         for array in [a for a, fit in zip(self._arrays, fits, strict=True) if not fit]:
             self.notes += (
-                "an array of {} × {} px has another shape than the slide and is no level".format(*_size(array)),
+                "an array of {} × {} px has another shape than the slide and is not a level".format(*_size(array)),
             )
         self._arrays = [a for a, fit in zip(self._arrays, fits, strict=True) if fit]
         self.levels = tuple(_size(a) for a in self._arrays)

@@ -132,7 +132,7 @@ def _candidates(place: Path, backend: str | None) -> tuple[str, ...]:
     else:
         known = " ".join(s for s in SUFFIXES if s)
         raise SlideError(
-            f"{place.name} ends with {suffix!r}, which is no slide that wsiseg knows ({known}): "
+            f"{place.name} ends with {suffix!r}, which is not a slide format that wsiseg knows ({known}): "
             "rename it if its name is wrong, or name a backend."
         )
     folder = place.is_dir()

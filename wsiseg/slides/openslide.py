@@ -56,7 +56,7 @@ class OpenSlideBackend:
         except SlideError:
             self._handle.close()
             raise
-        except Exception as error:  # text that is no UTF-8, properties that vanish: a damaged header
+        except Exception as error:  # text that is not UTF-8, properties that vanish: a damaged header
             self._handle.close()
             raise SlideError(f"its header is damaged ({reason(error, path)})") from error
 

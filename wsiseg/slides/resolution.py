@@ -39,12 +39,12 @@ def chosen(header: tuple[float, float] | None, doubt: str, override: float | Non
     """What counts: the person's word, else the header's.
 
     Raises:
-        ResolutionError: there is neither, or the person's word is no resolution.
+        ResolutionError: there is neither, or the person's word is not a resolution.
     """
     if override is not None:
         if not LEAST_OVERRIDE <= override <= MOST_OVERRIDE:
             raise ResolutionError(
-                f"{override} is no resolution: --mpp takes µm/px from {LEAST_OVERRIDE} to {MOST_OVERRIDE:.0f}, such as 0.25."
+                f"{override} is not a resolution: --mpp takes µm/px from {LEAST_OVERRIDE} to {MOST_OVERRIDE:.0f}, such as 0.25."
             )
         return override, override
     if header is None:
@@ -72,7 +72,7 @@ def stated(x: Any, y: Any, coarsest: float = COARSEST) -> Resolution:
     mpp = values[0], values[-1]
     if mpp[0] is None or mpp[1] is None:
         said = next(g for g, v in zip(given, values, strict=True) if v is None)
-        return None, f"its header says {str(said)[:40]!r}, which is no number"
+        return None, f"its header says {str(said)[:40]!r}, which is not a number"
     if not all(FINEST <= v <= coarsest for v in values if v is not None):
         size = " × ".join(dict.fromkeys(f"{v:.4g}" for v in mpp if v is not None))
         return None, f"its header says {size} µm/px, which no microscope has"

@@ -207,7 +207,7 @@ class Slide:
     def jpeg(self, box: Box, frame: Frame) -> bytes | None:
         """The slide's own JPEG file of a box, not decoded; see `JpegBackend.jpeg_tile`.
 
-        None where the frame is no level of the slide or the box none of its tiles.
+        None where the frame is not a level of the slide or the box none of its tiles.
 
         Raises:
             SlideError: the tile is damaged

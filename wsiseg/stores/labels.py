@@ -64,7 +64,7 @@ class LabelMap:
             raise StoreError(f"There is no label map at {path}: make one with `wsiseg predict --labels`.")
         self.manifest = read_claim(self.path)
         if self.manifest.get("kind") != "labels" or self.manifest.get("format") != FORMAT:
-            raise StoreError(f"{path} is no label map that this version reads: predict the slide again.")
+            raise StoreError(f"{path} is not a label map that this version can read: predict the slide again.")
         model = self.manifest.get("model")
         try:
             self.grid = Grid.from_json(self.manifest["grid"])

@@ -35,7 +35,9 @@ def referred(store: Path, manifest: Manifest) -> Slide:
         raise StoreError(f"{store / NOTE} is damaged ({error}): tile the slide again.") from error
     found = next((p for p in places if p.exists()), None)
     if found is None:
-        raise StoreError(f"{store} takes its pixels from {places[1]}, which is gone: put the slide back or tile anew.")
+        raise StoreError(
+            f"{store} takes its pixels from {places[1]}, which is gone: put the slide back or tile the slide again."
+        )
     level0 = manifest["level0"]
     how = {
         "backend": manifest["backend"],
@@ -51,5 +53,7 @@ def referred(store: Path, manifest: Manifest) -> Slide:
         slide = open_slide(found, mpp=level0["mpp"], **how)
     if dict(slide.identity) != manifest["slide"] or slide.frame.to_json() != level0:
         slide.close()
-        raise StoreError(f"{found} is not the slide that {store} was made from: put that one back or tile anew.")
+        raise StoreError(
+            f"{found} is not the slide that {store} was made from: put that one back, or tile the slide again."
+        )
     return slide

@@ -40,10 +40,10 @@ def read_claim(folder: Path) -> Manifest:
         raise StoreError(f"{folder} was not made by wsiseg (it has no {RESERVATION}): choose another place.") from None
     except (OSError, ValueError) as error:
         raise StoreError(
-            f"{folder / RESERVATION} cannot be read ({error}): make the output anew with --overwrite."
+            f"{folder / RESERVATION} cannot be read ({error}): make the output again with --overwrite."
         ) from error
     if not isinstance(value, dict):
-        raise StoreError(f"{folder / RESERVATION} is damaged: make the output anew with --overwrite.")
+        raise StoreError(f"{folder / RESERVATION} is damaged: make the output again with --overwrite.")
     return value
 
 
@@ -67,7 +67,7 @@ def require_same(folder: Path, manifest: Manifest) -> None:
     if found:
         raise MismatchError(
             f"{folder} was made from something else ({'; '.join(found[:4])}{'; …' if len(found) > 4 else ''}): "
-            "choose another output or start anew with --overwrite."
+            "choose another output or start again with --overwrite."
         )
 
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from wsiseg.errors import StoreError
 
-DAMAGED = "{} is damaged: make the output anew with --overwrite."
+DAMAGED = "{} is damaged: make the output again with --overwrite."
 MISSING = np.uint64(2**64 - 1)
 
 

@@ -90,7 +90,7 @@ class TileStore:
             raise StoreError(f"There is no tile store at {path}: make one with `wsiseg tile`.")
         self.manifest = read_claim(self.path)
         if self.manifest.get("kind") != "tiles" or self.manifest.get("format") != FORMAT:
-            raise StoreError(f"{path} is no tile store that this version reads: tile the slide again.")
+            raise StoreError(f"{path} is not a tile store that this version can read: tile the slide again.")
         self.grid = Grid.from_json(self.manifest["grid"])
         classes = self.manifest["classes"]
         self.classes = ClassMap.from_json(classes) if classes is not None else None

@@ -107,7 +107,7 @@ class SyntheticSlide:
             GeometryError: the frame belongs to another slide
         """
         if frame not in (self.frame, self.frame.at(frame.mpp)):
-            raise GeometryError(f"{frame} is no frame of this slide: use `slide.frame.at({frame.mpp:g})`.")
+            raise GeometryError(f"{frame} is not a frame of this slide: use `slide.frame.at({frame.mpp:g})`.")
         factor = max(1, math.ceil(frame.mpp / SAMPLE - 1e-6))
         out = np.empty((*box.shape, 3), np.uint8)
         side = max(1, BLOCK // factor)  # however large the box is, memory for its samples stays small

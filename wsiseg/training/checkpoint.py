@@ -54,7 +54,7 @@ def load_checkpoint(folder: Path) -> tuple[int, dict[str, Any], dict[str, Any]] 
         tensors = load_file(found[-1] / "tensors.safetensors")
         return int(value["step"]), _put_together(value["state"], tensors), value["about"]
     except (OSError, ValueError, KeyError) as error:
-        raise StoreError(f"The checkpoint {found[-1]} is damaged ({error}): remove it and train anew.") from error
+        raise StoreError(f"The checkpoint {found[-1]} is damaged ({error}): remove it and train again.") from error
 
 
 def _take_apart(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:

@@ -241,7 +241,7 @@ def _earlier(folder: Path, about: dict[str, Any], resume: bool, overwrite: bool)
     changed = differences(found[2], about)
     if changed:
         raise MismatchError(
-            f"The run in {folder} has another recipe ({'; '.join(changed[:4])}): say --overwrite or choose another --out."
+            f"The run in {folder} has another recipe ({'; '.join(changed[:4])}): use --overwrite or choose another --out."
         )
     return found[0]
 

@@ -23,7 +23,7 @@ def build_network(recipe: Recipe, classes: int, encoder: str | None = None) -> t
     """The recipe's network with its starting weights, and where those come from.
 
     `model.weights` is "none", "imagenet", a file with weights of the encoder, or a model bundle. A bundle gives
-    everything that it has learnt; where the recipe has other classes, all but the last layer, which then starts anew.
+    everything that it has learnt; where the recipe has other classes, all but the last layer, which then starts again.
     Whatever is random comes from torch's generator, so that two networks in a row differ.
 
     Args:
@@ -62,13 +62,15 @@ def _continue(net: SegmentationNet, bundle: ModelBundle, recipe: Recipe) -> str:
     others = [name for name in others if getattr(wanted, name) != getattr(found, name)]
     if others:
         told = "; ".join(f"model.{k} is {getattr(wanted, k)}, and {getattr(found, k)} in the bundle" for k in others)
-        raise BundleError(f"{bundle.path} cannot be trained further by this recipe ({told}): write the same there.")
+        raise BundleError(
+            f"{bundle.path} cannot be trained further by this recipe ({told}): give the recipe the same values."
+        )
     state = bundle.network().state_dict()
     same = bundle.classes.names == recipe.classes.names
     if not same:
         state = {key: value for key, value in state.items() if not key.startswith(HEAD)}
     net.load_state_dict(state, strict=same)
-    rest = "" if same else "; its last layer starts anew, because it had other classes"
+    rest = "" if same else "; its last layer starts again, because it had other classes"
     return f"the model {bundle.name!r}, sha256 {bundle.weights_sha256[:12]}{rest}"
 
 

@@ -288,9 +288,9 @@ async def _json(request: Request) -> dict[str, Any]:
     try:
         value = json.loads(await request.body())
     except (ValueError, RecursionError):
-        raise HTTPException(400, "The body is no JSON.") from None
+        raise HTTPException(400, "The body is not JSON.") from None
     if not isinstance(value, dict):
-        raise HTTPException(400, "The body is no JSON object.")
+        raise HTTPException(400, "The body is not a JSON object.")
     return value
 
 

@@ -32,7 +32,7 @@ class Palette:
 
     @classmethod
     def of(cls, names: Sequence[str], given: dict[str, Colour] | None = None) -> Palette:
-        """Colours that everybody can tell apart, and that no name has yet, for all names that have none; grey for what
+        """Colours that everybody can distinguish, and that no name has yet, for all names that have none; grey for what
         is ignored or unnamed."""
         grey, given = {*IGNORED, UNNAMED}, given or {}
         plain = [n for n in names if n not in grey and n not in given]
@@ -106,7 +106,7 @@ class OutlineLayer:
         return np.where(self.state == STATES.index("rejected"), len(self.palette.names), self.label).astype(np.int16)
 
     def _looked_up(self) -> tuple[NDArray[np.int16], NDArray[np.int16]]:
-        """`drawn_class`, and the class of every number that `Shapes.paint` gives; made anew after a decision."""
+        """`drawn_class`, and the class of every number that `Shapes.paint` gives; made again after a decision."""
         kept = self._lookup
         if kept is None or kept[0] != self.revision:
             revision, classes = self.revision, self.drawn_class()

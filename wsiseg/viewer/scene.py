@@ -25,7 +25,7 @@ from wsiseg.viewer.rasters import GridLayer, LabelLayer, ScoreLayer, TissueLayer
 from wsiseg.viewer.review import Review
 from wsiseg.viewer.style import GREY, Style
 
-# Bluish green, vermilion and reddish purple of Okabe and Ito, told apart with any kind of colour vision
+# Bluish green, vermilion and reddish purple of Okabe and Ito, distinguished with any kind of colour vision
 AGREEMENT: dict[str, Colour] = {"Agreement": (0, 158, 115), "Missed": (213, 94, 0), "False": (204, 121, 167)}
 GRID_MPP, GRID_SIZE = 1.0, 512  # what `wsiseg tile` takes unless told otherwise
 
@@ -109,7 +109,7 @@ def open_scene(
     names = [path.resolve() for path in (*paths, *([reference] if reference else []))]
     for path in names:
         if names.count(path) > 1:
-            raise AnnotationError(f"{path.name} is named twice: name every file once.")
+            raise AnnotationError(f"{path.name} is given twice: give each file once.")
     layers: list[Layer] = [TissueLayer(slide)]
     grid = Grid(slide.frame.at(GRID_MPP), GRID_SIZE)
     shown: set[int] = set()
@@ -133,7 +133,7 @@ def open_scene(
     if reference is not None:
         if prediction is None:
             raise AnnotationError(
-                f"There are no outlines to compare {reference} with: name those of the prediction too."
+                f"There are no outlines to compare {reference} with: give those of the prediction too."
             )
         wanted = _outline_layer(reference, slide, seen, (), class_of_rest, say)
         layers += [wanted, compared(wanted.polygons, prediction.polygons, slide.frame)]
@@ -169,7 +169,9 @@ def _colours(found: Annotations) -> dict[str, Colour]:
 
 def _fits(level0: Frame, slide: Slide, path: Path) -> None:
     if level0 != slide.frame:
-        raise MismatchError(f"{path} was made from a slide of another size or µm/px than {slide.name}: name its own.")
+        raise MismatchError(
+            f"{path} was made from a slide of another size or µm/px than {slide.name}: give a file of this slide."
+        )
 
 
 def compared(

@@ -21,13 +21,13 @@ def listen(host: str, port: int) -> socket.socket:
     """A socket that is bound to an address; port 0 takes any free one.
 
     Raises:
-        AddressError: the port is taken or forbidden, or the host is no address of this machine
+        AddressError: the port is taken or forbidden, or the host is not an address of this machine
     """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(family, kind, protocol)
     except OSError as error:
-        raise AddressError(f"{host} is no address of this machine ({error.strerror}): leave --host out.") from error
+        raise AddressError(f"{host} is not an address of this machine ({error.strerror}): leave out --host.") from error
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)

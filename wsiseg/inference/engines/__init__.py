@@ -33,7 +33,7 @@ def make_engine(bundle: ModelBundle, name: str = "auto", device: str = "auto", *
         name = "openvino" if find_spec("openvino") and find_device(device).type == "cpu" else "torch"
     if name == "torch":
         return TorchEngine.from_bundle(bundle, device, threads=threads)
-    require_extra("openvino", "The engine OpenVINO", otherwise="choose --engine torch")
+    require_extra("openvino", "The engine OpenVINO", otherwise="use --engine torch")
     from wsiseg.inference.engines.openvino import OpenVinoEngine
 
     return OpenVinoEngine.from_bundle(bundle, device, threads=threads)

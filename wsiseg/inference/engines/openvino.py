@@ -57,7 +57,7 @@ class OpenVinoEngine:
     def from_bundle(cls, bundle: ModelBundle, device: str = "auto", *, threads: int | None = None) -> OpenVinoEngine:
         """Convert a bundle's network, or take it from the cache; BundleError, EngineError."""
         if device not in ("auto", "cpu"):
-            raise EngineError(f"OpenVINO runs on the CPU here, not on {device!r}: take --engine torch.")
+            raise EngineError(f"OpenVINO runs on the CPU here, not on {device!r}: use --engine torch.")
         return cls(bundle, threads)
 
     @property

@@ -27,7 +27,9 @@ def find_device(name: str) -> torch.device:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         have = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
-        raise EngineError(f"The device {name!r} is not there; there are {', '.join(have)} (or say auto).") from error
+        raise EngineError(
+            f"The device {name!r} does not exist here; there are {', '.join(have)} (or use auto)."
+        ) from error
     return device
 
 

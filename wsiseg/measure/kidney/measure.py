@@ -96,7 +96,7 @@ def measure_kidney(
 
     Raises:
         GeometryError: no section has this thickness
-        AnnotationError: an outline is no polygon or has an impossible name or coordinate
+        AnnotationError: an outline is not a polygon or has an impossible name or coordinate
     """
     if thickness_um is not None:
         thickness_um = checked_thickness(thickness_um)

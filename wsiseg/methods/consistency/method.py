@@ -7,7 +7,7 @@
 
 A strong view has another stain, another light and blur, and a rectangle of another crop with that crop's pseudo-labels
 (CutMix). In half of the pairs each feature channel is dropped from one view and doubled in the other. Dropped channels
-inflate the running variances of batch normalisation, so these are measured anew on plain crops at the end.
+inflate the running variances of batch normalisation, so these are measured again on plain crops at the end.
 
 Sources: FixMatch (Sohn et al. 2020); UniMatch and UniMatch V2 (Yang et al. 2023, 2025), whose teacher, two views and
 complementary dropout these are. Stain jitter takes the place of their hue jitter and greyscale.
@@ -77,7 +77,7 @@ class Consistency(Method):
         return torch.cat([v for v, _ in views]), torch.cat([t for _, t in views])
 
     def finish(self, crops: Iterable[Batches]) -> None:
-        """Measure the EMA's batch statistics anew on plain crops, unless no channel was ever dropped."""
+        """Measure the EMA's batch statistics again on plain crops, unless no channel was ever dropped."""
         if self.options.channel_dropout:
             settle_batch_norm(self.student.ema.net, (self._plain(batches) for batches in crops))
 

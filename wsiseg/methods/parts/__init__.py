@@ -7,5 +7,5 @@ gate       which of these labels count: fixed, by class, by quantile
 bank       what is remembered of each class over the run
 chooser    where unlabelled crops are drawn, as a teacher sees it
 critic     a discriminator with its optimiser, and what it knows
-settle     batch statistics measured anew on plain crops
+settle     batch statistics measured again on plain crops
 """

@@ -28,7 +28,7 @@ class CropChooser:
         self.updates = 0
 
     def step(self, teacher: Callable[[Tensor], Tensor], ready: bool = True) -> dict[str, float]:
-        """Count a step; choose anew when it is time and the teacher is ready. Gives metrics to log."""
+        """Count a step; choose again when it is time and the teacher is ready. Gives metrics to log."""
         o = self.options
         due = o.choose_every and self.updates % o.choose_every == 0 and ready
         self.updates += 1

@@ -61,7 +61,7 @@ class Critic:
         self.optimiser.step()
 
     def measure(self, high: Tensor, low: Tensor) -> None:
-        """Note how well it told apart what should be judged high from what should be judged low; before it learns it."""
+        """Note how well it distinguished what should be judged high from what should be judged low; before it learns it."""
         if high.numel() and low.numel():
             now = auc(high.detach(), low.detach())
             self.auc = now if not self.measured else MEMORY * self.auc + (1 - MEMORY) * now

@@ -6,7 +6,7 @@
                                  └► strong view with CutMix ─► G ─► cross-entropy against them · weight
 
 At the end of each round the EMA joins the ensemble, the oldest member leaves it, and G starts again from its first
-weights with a learning rate that rises and falls anew: a student that goes on would only keep what it has said itself.
+weights with a learning rate that rises and falls again: a student that goes on would only keep what it has said itself.
 A crop keeps its pseudo-labels of class c with the chance (N_min / N_c)^α, and its background wherever it keeps an object:
 rare classes keep all of theirs, and no object is left without its surroundings (after CReST, which samples images). With `alignment`
 the ensemble's probabilities are brought to the class frequencies of the labelled crops (CReST+).

@@ -53,7 +53,7 @@ def chosen_image(tiff: Any, series: int | None) -> Chosen:
     """The image of an open tifffile.TiffFile that is the slide: the one asked for, or the largest.
 
     Raises:
-        UnfitSlideError: it is no single picture, or there are several that could be meant
+        UnfitSlideError: it is not a single picture, or there are several that could be meant
         SlideError: its colours are not supported here, or its layout is a scanner's own that OpenSlide knows
     """
     if layout := next((kind for kind in LEFT_TO_OPENSLIDE if kind in tiff.flags), None):

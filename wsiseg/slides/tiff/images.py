@@ -38,7 +38,7 @@ class TiffImage:
         size: (width, height) of level 0 in px
         levels: the pages of every level, level 0 first, sizes falling
         name: as the file has it, or empty
-        unfit: why it is no single picture; empty when it is one
+        unfit: why it is not a single picture; empty when it is one
         stated: µm/px as a description has it; None: ask the resolution tags
         notes: what looked like a level and is none, and the like
     """
@@ -87,7 +87,7 @@ def pyramid(base: Pages, candidates: Iterable[Pages]) -> tuple[tuple[Pages, ...]
         else:
             levels[size] = pages
             continue
-        notes.append(f"a reduced image of {size[0]} × {size[1]} px has {why} and is no level")
+        notes.append(f"a reduced image of {size[0]} × {size[1]} px has {why} and is not a level")
     return tuple(levels[size] for size in sorted(levels, reverse=True)), tuple(notes)
 
 

@@ -76,7 +76,7 @@ def is_tiff(head: bytes) -> bool:
 
 
 def first_tags(path: str, wanted: Collection[int]) -> Tags:
-    """Whole-number tags of the first directory; none of a file that is no TIFF or that ends before them."""
+    """Whole-number tags of the first directory; none of a file that is not a TIFF or that ends before them."""
     with open(path, "rb") as file:
         try:
             tiff = _header(file, os.path.getsize(path))

@@ -27,7 +27,7 @@ DYES = re.compile(
 
 
 def ome_images(tiff: Any) -> tuple[TiffImage, ...] | None:
-    """The images of an open tifffile.TiffFile; None where it is no OME-TIFF, or its XML is damaged."""
+    """The images of an open tifffile.TiffFile; None where it is not an OME-TIFF, or its XML is damaged."""
     text = tiff.pages[0].description or ""
     if "<OME" not in text[:100_000]:
         return None

@@ -85,8 +85,8 @@ def facts_of(path: str, series: int | None = None) -> TiffFacts:
     """Reads the header of a tiled TIFF.
 
     Raises:
-        UnfitSlideError: it is damaged, or no single picture
-        SlideError: it is no slide that can be read tile by tile here; the message is the bare reason.
+        UnfitSlideError: it is damaged, or not a single picture
+        SlideError: it is not a slide that can be read tile by tile here; the message is the bare reason.
     """
     import tifffile
 

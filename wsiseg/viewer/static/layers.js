@@ -93,7 +93,7 @@ export class LayerPanel {
     details.hidden = !layer.shown;
   }
 
-  // What the server says anew of a layer: counts, revision, classes.
+  // What the server says again of a layer: counts, revision, classes.
   renew(layer, about) {
     const { shown: _, ...fresh } = about;
     const changed = fresh.revision !== layer.revision;
