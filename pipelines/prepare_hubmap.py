@@ -68,7 +68,7 @@ def outlines_of_mask(encoding: str, frame: Frame, name: str) -> Iterator[Labelle
         numbers = np.array(encoding.split(), np.int64).reshape(-1, 2)
     except ValueError as error:
         raise AnnotationError(
-            f"The mask of {name} is not a list of starts and lengths ({error}): fetch it again."
+            f"The mask of {name} is not a list of starts and lengths ({error}): download it again."
         ) from error
     starts, ends = numbers[:, 0] - 1, numbers[:, 0] - 1 + numbers[:, 1]
     if len(numbers) and (starts.min() < 0 or ends.max() > frame.width * frame.height or (starts[1:] < ends[:-1]).any()):

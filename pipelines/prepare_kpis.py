@@ -53,7 +53,7 @@ def outlines_of_mask(path: Path, level0: Frame) -> Iterator[LabelledPolygon]:
     try:
         file = TiffFile(path)
     except (OSError, TiffFileError) as error:
-        raise AnnotationError(f"{path} cannot be read ({error}): fetch it again.") from error
+        raise AnnotationError(f"{path} cannot be read ({error}): download it again.") from error
     with file:
         pixels = zarr.open(file.pages[0].aszarr(), mode="r")  # decodes what is asked for, and no more
         height, width = pixels.shape[:2]

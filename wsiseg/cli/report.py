@@ -15,13 +15,15 @@ PATH = click.Path(path_type=Path)
 @click.command()
 @click.argument("results", type=PATH)
 @click.argument("outlines", type=PATH, nargs=-1)
-@click.option("--out", type=PATH, metavar="FILE.html", default=Path("report.html"), show_default=True, help="The page.")
+@click.option(
+    "--out", type=PATH, metavar="FILE.html", default=Path("report.html"), show_default=True, help="The page to write."
+)
 @click.option(
     "--reference", cls=Renamed, was="--truth", type=PATH, metavar="FILE",
-    help="Annotations to compare the outlines with.",
+    help="The reference: annotations to compare the objects with.",
 )  # fmt: skip
-@click.option("--measurements", type=PATH, metavar="DIR", help="Tables of `wsiseg measure` (CSV).")
-@click.option("--qc", "quality", type=PATH, metavar="DIR", help="Folder of `wsiseg qc`.")
+@click.option("--measurements", type=PATH, metavar="DIR", help="The folder of `wsiseg measure` (CSV).")
+@click.option("--qc", "quality", type=PATH, metavar="DIR", help="The folder of `wsiseg qc`.")
 @class_option
 @max_input_option
 @slide_mpp_option
@@ -29,7 +31,7 @@ def report(
     results: Path, outlines: tuple[Path, ...], out: Path, reference: Path | None, measurements: Path | None,
     quality: Path | None, class_of_rest: str | None, slide_mpp: float | None,
 ) -> None:  # fmt: skip
-    """One HTML file about RESULTS: a slide with its OUTLINES, a training run, or a folder of many slides' results."""
+    """Make an HTML page about a slide and its objects, many slides, or a training run."""
     from wsiseg.report.write import Wanted, write_report
 
     wanted = Wanted(results, outlines, reference, measurements, quality, slide_mpp, class_of_rest)

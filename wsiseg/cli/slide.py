@@ -34,18 +34,18 @@ PATH = click.Path(path_type=Path)
 @click.command()
 @click.argument("slide", type=PATH)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@click.option("--thumbnail", type=PATH, metavar="FILE", help="Write a picture of the whole slide too (PNG or JPEG).")
+@click.option("--thumbnail", type=PATH, metavar="FILE", help="Also write a picture of the whole slide (PNG or JPEG).")
 @click.option(
     "--thumbnail-size",
     type=click.IntRange(16, 8192),
     metavar="PX",
     default=1024,
     show_default=True,
-    help="Its longer side in px.",
+    help="Longer side of the picture.",
 )
 @slide_mpp_option
 def info(slide: Path, as_json: bool, thumbnail: Path | None, thumbnail_size: int, slide_mpp: float | None) -> None:
-    """Size, µm/px, levels, bounds, vendor, backend and hash of SLIDE."""
+    """Print size, resolution, levels, vendor and hash of SLIDE."""
     from wsiseg.slides.open import open_slide
 
     with open_slide(slide, mpp=slide_mpp) as opened:
@@ -93,11 +93,13 @@ def _plain(value: Any) -> str:
 
 @click.command()
 @click.argument("slide", type=PATH)
-@click.option("--out", type=PATH, required=True, metavar="FILE", help="mask.png, or outlines as .geojson.")
+@click.option(
+    "--out", type=PATH, required=True, metavar="FILE", help="The tissue: a mask (.png) or polygons (.geojson)."
+)
 @click.option(
     "--resolution", type=float, default=8.0, show_default=True, metavar="µM/PX", help="Resolution of the mask."
 )
-@click.option("--min-tissue", type=float, metavar="µM²", help="Leave smaller pieces out.")
+@click.option("--min-tissue", type=float, metavar="µM²", help="Leave out smaller pieces of tissue.")
 @click.option("--min-hole", type=float, metavar="µM²", help="Fill smaller holes.")
 @slide_mpp_option
 @full_decoding_option
@@ -105,7 +107,7 @@ def tissue(
     slide: Path, out: Path, resolution: float, min_tissue: float | None, min_hole: float | None,
     slide_mpp: float | None, full_decoding: bool,
 ) -> None:  # fmt: skip
-    """Find the tissue of SLIDE and write it as a mask or as outlines."""
+    """Find the tissue of SLIDE and write it as a mask or as polygons."""
     import numpy as np
 
     from wsiseg.annotations.formats import write_annotations
@@ -127,22 +129,29 @@ def tissue(
         regions = trace([found.mask.astype(np.uint8)], classes, found.frame, level0)
         write_annotations(out, regions, classes=classes, properties={"slide": identity})
     else:
-        raise OutputError(f"{out} has an ending that is not known here: say .png, .geojson or .geojson.gz.")
+        raise OutputError(f"{out} has an unknown ending: use .png, .geojson or .geojson.gz.")
     click.echo(f"{out}: {found.area_um2 / 1e6:.2f} mm² of tissue, {found.mask.mean():.1%} of the slide")
 
 
 @click.command()
 @click.argument("slide", type=PATH)
-@click.option("--out", type=PATH, metavar="STORE.zarr", help="The store; SLIDE-STEM.zarr here by default.")
+@click.option(
+    "--out",
+    type=PATH,
+    metavar="STORE.zarr",
+    help="The store to write (default: SLIDE-STEM.zarr in the current folder).",
+)
 @click.option("--mpp", type=float, default=1.0, show_default=True, metavar="µM/PX", help="Resolution of the tiles.")
-@click.option("--size", type=int, default=512, show_default=True, metavar="PX", help="Width of a tile.")
-@click.option("--overlap", type=int, default=0, show_default=True, metavar="PX", help="What neighbouring tiles share.")
-@click.option("--annotations", type=PATH, metavar="FILE", help="Annotations to store as label rasters.")
+@click.option("--size", type=int, default=512, show_default=True, metavar="PX", help="Width and height of a tile.")
+@click.option("--overlap", type=int, default=0, show_default=True, metavar="PX", help="Overlap of neighbouring tiles.")
+@click.option("--annotations", type=PATH, metavar="FILE", help="Annotations to store as labels.")
 @click.option(
     "--classes", metavar="A,B,…",
-    help="Classes of the outlines, later ones painted over earlier ones; by default those of the file from A to Z.",
+    help="Classes to store; later ones cover earlier ones (default: those of the file, from A to Z).",
 )  # fmt: skip
-@click.option("--roi", "--within", "roi", type=PATH, metavar="FILE", help="Only tiles that meet these annotations.")
+@click.option(
+    "--roi", "--within", "roi", type=PATH, metavar="FILE", help="Store only tiles that touch these annotations."
+)
 @click.option("--no-tissue", is_flag=True, help="Store every tile, not only those with tissue.")
 @exclude_artefacts_option
 @click.option(
@@ -151,8 +160,8 @@ def tissue(
     default="zstd",
     show_default=True,
     metavar="CODEC",
-    help="zstd keeps every pixel exactly; jpeg takes a tenth of the room; slide keeps the slide's own JPEG as it is, "
-    "where tiles, level and overlap allow it.",
+    help="How tiles are stored: zstd keeps every pixel exactly; jpeg needs a tenth of the space; "
+    "slide copies the slide's own JPEG data, if tiles, level and overlap allow it.",
 )
 @click.option(
     "--store",
@@ -160,16 +169,21 @@ def tissue(
     default="copy",
     show_default=True,
     metavar="KIND",
-    help="copy the pixels, or keep a reference to the slide and read them from there.",
+    help="Store a copy of the pixels, or a reference to the slide.",
 )
 @click.option(
-    "--workers", type=click.IntRange(1, 256), metavar="N", default=2, show_default=True, help="Threads that read."
+    "--workers",
+    type=click.IntRange(1, 256),
+    metavar="N",
+    default=2,
+    show_default=True,
+    help="Threads that read the slide.",
 )
 @class_option
 @max_input_option
 @tiling_ram_option
 @click.option(
-    "--slide-mpp", type=float, metavar="µM/PX", help="Resolution of the slide, where the file does not state it."
+    "--slide-mpp", type=float, metavar="µM/PX", help="Resolution of the slide, if the file does not state it."
 )
 @full_decoding_option
 @overwrite_option
@@ -181,7 +195,7 @@ def tile(
     class_of_rest: str | None, max_ram: int | None, slide_mpp: float | None, full_decoding: bool, overwrite: bool,
     log_json: Path | None, quiet: bool,
 ) -> None:  # fmt: skip
-    """Store the tissue of SLIDE as tiles in Zarr."""
+    """Store the tissue of SLIDE as tiles in Zarr, with labels if there are annotations."""
     from wsiseg.annotations.formats import file_hash
     from wsiseg.annotations.intake import take_in
     from wsiseg.grid import Grid

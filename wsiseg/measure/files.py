@@ -61,7 +61,7 @@ class MeasureOptions:
     def __post_init__(self) -> None:
         if self.profile == "generic" and self._of_kidney:
             raise WsisegError(
-                f"{self._of_kidney[0]} belongs to the kidney profile: leave it out, or say --profile kidney."
+                f"{self._of_kidney[0]} belongs to the kidney profile: leave it out, or use --profile kidney."
             )
 
     @property
@@ -178,7 +178,7 @@ def _check_frame(path: Path, outlines: Annotations, level0: Frame) -> None:
     if stated is not None and stated != level0:
         raise MismatchError(
             f"{path} was made from a slide of {stated.width} × {stated.height} px at {stated.mpp:g} µm/px, "
-            f"not {level0.width} × {level0.height} px at {level0.mpp:g} µm/px: name its own slide, or state --mpp."
+            f"not {level0.width} × {level0.height} px at {level0.mpp:g} µm/px: give the slide that it belongs to, or state --mpp."
         )
 
 
