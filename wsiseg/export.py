@@ -56,7 +56,9 @@ def export(
         manifest, classes, colours, frame = dict(found.manifest), found.classes, {}, found.level0
     else:
         if postprocessing:
-            raise AnnotationError(f"{source} holds outlines: only those of a label map can be sifted and simplified.")
+            raise AnnotationError(
+                f"{source} holds finished objects: sizes and simplification can be chosen for a label map alone."
+            )
         intake = take_in(source, all_planes=True, class_of_rest=class_of_rest)
         say(str(intake.summary))
         polygons, manifest = intake.polygons, dict(intake.annotations.about)

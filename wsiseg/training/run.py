@@ -29,7 +29,7 @@ from wsiseg.annotations.intake import take_in
 from wsiseg.annotations.polygon import LabelledPolygon
 from wsiseg.atomic import translate_os_errors
 from wsiseg.bundle import ModelBundle, load_bundle, save_bundle
-from wsiseg.classes import ClassMap
+from wsiseg.classes import ClassMap, canonical_name
 from wsiseg.data.slides import SPLITS, SlideEntry, read_slides
 from wsiseg.errors import MismatchError, OutputError, RecipeError, SplitError
 from wsiseg.grid import Grid
@@ -220,7 +220,8 @@ def _roi(entry: SlideEntry, recipe: Recipe) -> Roi | None:
             f"{entry.name} has no region of interest to learn in ({', '.join(wanted)}): name a file in the column "
             "`roi`, such as the objects that another model predicted."
         )
-    found = tuple(r for r in read_annotations(file).polygons if r.label in wanted)
+    names = set(map(canonical_name, wanted))
+    found = tuple(r for r in read_annotations(file).polygons if r.label in names)
     if not found:
         raise RecipeError(f"{file.name} holds no {' or '.join(wanted)}, inside which to learn: leave the slide out.")
     return Roi(found, {"file": file_hash(file), "classes": list(wanted)}, recipe.data.roi_margin_um)
