@@ -63,7 +63,7 @@ class AdversarialContract(MethodContract):
 
 
 class TestCorrectness(AdversarialContract):
-    table: ClassVar = {**EAGER, "choose_every": 2, "feature_matching": 0.1}
+    table: ClassVar = {**EAGER, "choose_every": 2, "choose_tiles": 2, "feature_matching": 0.1}
 
     def test_the_discriminator_learns_on_tiles_that_the_network_does_not_see(self, recipe: Recipe, stores: Any) -> None:
         _, pools = self.gan(recipe, stores)

@@ -17,7 +17,13 @@ NOW: dict[str, Any] = {"unlabelled_start": 0.0, "rampup": 0.0}
 
 
 class TestConsistency(MethodContract):
-    table: ClassVar = {"name": "consistency", **NOW, "confidence_threshold": [0.2, 0.3, 0.4], "choose_every": 2}
+    table: ClassVar = {
+        "name": "consistency",
+        **NOW,
+        "confidence_threshold": [0.2, 0.3, 0.4],
+        "choose_every": 2,
+        "choose_tiles": 2,
+    }
     unlabelled = "consistency"
 
     def test_a_threshold_for_each_class_or_one_for_all(self, stores: Any) -> None:

@@ -13,6 +13,7 @@ from wsiseg.classes import ClassMap
 from wsiseg.data.crops import STREAMS, Batch, Pools, Stream
 from wsiseg.data.options import Augment
 from wsiseg.errors import RecipeError
+from wsiseg.nets.discriminators import Discriminator
 from wsiseg.nets.segmentation import SegmentationNet
 
 
@@ -104,6 +105,10 @@ class Method(ABC):
     def remarks(self) -> tuple[str, ...]:
         """Sentences for the user, such as a warning; they also go into the bundle."""
         return ()
+
+    def judge(self) -> Discriminator | None:
+        """A discriminator that tells right pixels from wrong ones, for `wsiseg.inference.trust`; None: it has none."""
+        return None
 
     def state_dict(self) -> dict[str, Any]:
         """All that a resumed run needs: of each attribute that has a `state_dict`, what that gives."""

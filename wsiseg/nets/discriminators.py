@@ -9,11 +9,17 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from itertools import pairwise
+from pathlib import Path
 
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm
+
+from wsiseg.atomic import translate_os_errors
+from wsiseg.errors import BundleError
 
 SLOPE = 0.2  # of the leaky ReLU, as in DCGAN (Radford et al. 2016)
 
@@ -21,8 +27,16 @@ SLOPE = 0.2  # of the leaky ReLU, as in DCGAN (Radford et al. 2016)
 class Discriminator(nn.Module, ABC):
     """forward: image (n, 3, h, w) from 0 to 1, label map (n, classes, h, w) -> (logits, features).
 
-    High logits mean "true". Features are the deepest ones, (n, channels, …), for feature matching.
+    High logits mean "true" or "right". Features are the deepest ones, (n, channels, …), for feature matching.
+
+    Args:
+        classes: channels of the label map
+        width: channels of the first layer
     """
+
+    def __init__(self, classes: int, width: int) -> None:
+        super().__init__()
+        self.classes, self.width = classes, width
 
     @abstractmethod
     def forward(self, image: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -37,7 +51,7 @@ class FullyConvolutional(Discriminator):
     """
 
     def __init__(self, classes: int, width: int = 32) -> None:
-        super().__init__()
+        super().__init__(classes, width)
         w = [width, 2 * width, 4 * width, 4 * width]
         self.first = _conv(3 + classes, w[0], 3, 1)
         self.down = nn.ModuleList(_conv(a, b, 4, 2) for a, b in pairwise(w))
@@ -69,7 +83,7 @@ class Patch(Discriminator):
     kernel = 4
 
     def __init__(self, classes: int, width: int = 64) -> None:
-        super().__init__()
+        super().__init__(classes, width)
         channels = [3 + classes, width, 2 * width, 4 * width, 8 * width]
         self.body = nn.Sequential(
             *(_conv(a, b, self.kernel, s) for a, b, s in zip(channels, channels[1:], self.strides, strict=False))
@@ -98,3 +112,31 @@ def _conv(channels_in: int, channels_out: int, kernel: int, stride: int) -> nn.M
 
 
 DISCRIMINATORS: dict[str, type[Discriminator]] = {"fcn": FullyConvolutional, "patch": Patch}
+
+
+def save_discriminator(path: Path, net: Discriminator) -> None:
+    """Write a discriminator as one .safetensors file that `load_discriminator` reads."""
+    kind = next(name for name, found in DISCRIMINATORS.items() if isinstance(net, found))
+    about = {"kind": kind, "classes": str(net.classes), "width": str(net.width)}
+    with translate_os_errors(path):
+        save_file({k: v.detach().cpu().contiguous() for k, v in net.state_dict().items()}, path, about)
+
+
+def load_discriminator(path: Path) -> Discriminator:
+    """The inverse of `save_discriminator`, in eval mode on the CPU.
+
+    Raises:
+        BundleError: there is none, or it is damaged
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            about = file.metadata() or {}
+            net = DISCRIMINATORS[about["kind"]](int(about["classes"]), int(about["width"]))
+            net.load_state_dict({key: file.get_tensor(key) for key in file.keys()})  # noqa: SIM118  # no mapping
+    except FileNotFoundError:
+        raise BundleError(
+            f'There is no discriminator at {path}: train with method.name = "adversarial", which writes one.'
+        ) from None
+    except (OSError, SafetensorError, KeyError, ValueError, RuntimeError) as error:
+        raise BundleError(f"The discriminator {path} is damaged ({error}): copy it anew.") from error
+    return net.eval().requires_grad_(False)

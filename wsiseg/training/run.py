@@ -5,6 +5,7 @@ RUN/
   tiles/NAME.zarr     one TileStore per slide
   log.csv …           see `wsiseg.training.trainer`; `--resume` goes on from the checkpoint
   model/              the bundle, written at the end
+  discriminator.safetensors    with methods that have one: judges predicted objects, see `wsiseg.inference.trust`
   stages/NAME/        all of this, but the tiles, for each stage of a recipe that has stages; the last bundle is RUN/model
 """
 
@@ -34,6 +35,7 @@ from wsiseg.data.slides import SPLITS, SlideEntry, read_slides
 from wsiseg.errors import MismatchError, OutputError, RecipeError, SplitError
 from wsiseg.grid import Grid
 from wsiseg.inference.engines.torch import find_device
+from wsiseg.nets.discriminators import save_discriminator
 from wsiseg.progress import Progress, Report
 from wsiseg.recipe import Precision, Recipe
 from wsiseg.selection.select import Roi, Selection
@@ -113,6 +115,9 @@ def _train_stage(
     network = trainer.run()
     if not fabric.is_global_zero:
         return None
+    judge = trainer.method.judge()
+    if judge is not None:
+        save_discriminator(folder / "discriminator.safetensors", judge)
     provenance = {
         "recipe": about["recipe"],
         "encoder_weights": trainer.origin,

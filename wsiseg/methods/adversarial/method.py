@@ -42,6 +42,7 @@ from wsiseg.methods.parts.student import LabelledLoss, Student
 from wsiseg.methods.parts.teachers import EMATeacher
 from wsiseg.methods.parts.views import Views, without_padding
 from wsiseg.methods.schedule import rampup
+from wsiseg.nets.discriminators import Discriminator
 from wsiseg.nets.segmentation import SegmentationNet
 
 PAPER_PHASE_TWO = 0.5  # fraction of the steps after which `paper` turns to unlabelled slides
@@ -189,6 +190,11 @@ class Adversarial(Method):
     def remarks(self) -> tuple[str, ...]:
         """A warning where D knows nothing."""
         return self.critic.remark()
+
+    def judge(self) -> Discriminator | None:
+        """D, where it has learnt which pixels are right."""
+        net: Discriminator = self.critic.net.module
+        return net if self.options.target == "correctness" else None
 
     def state_dict(self) -> dict[str, Any]:
         """That of all parts, and D's running loss."""
