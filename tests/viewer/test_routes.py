@@ -18,7 +18,7 @@ from wsiseg.annotations.rasterise import rasterise
 from wsiseg.classes import ClassMap
 from wsiseg.evaluation.evaluate import match_objects
 from wsiseg.selection.tissue import tissue_of
-from wsiseg.viewer.outlines import OutlineLayer
+from wsiseg.viewer.outlines import CASING_COLOUR, OutlineLayer
 from wsiseg.viewer.pyramid import TILE, Pyramid
 from wsiseg.viewer.rasters import LabelLayer
 from wsiseg.viewer.scene import AGREEMENT, Scene, open_scene
@@ -95,7 +95,11 @@ def test_outlines_land_to_the_pixel(client: TestClient, scene: Scene, level: int
     assert set(np.unique(got[..., 3])) == {0, FILL_ALPHA, 255}
     lines = whole(client, scene, PREDICTION, level, "?fill=0")
     assert np.array_equal(lines[..., 3] == 255, got[..., 3] == 255)
-    assert set(np.unique(lines[..., 3])) == {0, 255}
+    seam = lines[..., 3] == CASING_COLOUR[3]
+    assert set(np.unique(lines[..., 3])) == {0, CASING_COLOUR[3], 255}
+    assert (lines[seam][:, :3] == 255).all(), "white on both sides of the lines"
+    assert (seam & (labels > 0)).any()
+    assert (seam & (labels == 0)).any()
 
 
 def test_styles(client: TestClient, scene: Scene) -> None:

@@ -13,7 +13,7 @@ from tests.viewer.scenes import CLASSES, FRAME, outlines
 from wsiseg.annotations.polygon import LabelledPolygon
 from wsiseg.annotations.rasterise import rasterise
 from wsiseg.geometry import Box, Frame
-from wsiseg.viewer.outlines import LINE, OutlineLayer
+from wsiseg.viewer.outlines import CASING, CASING_COLOUR, LINE, OutlineLayer
 from wsiseg.viewer.shapes import SMALL, Shapes
 from wsiseg.viewer.style import Style
 
@@ -100,14 +100,33 @@ def test_the_rim_is_two_pixels_wide_and_inside() -> None:
     assert np.array_equal(index, expected)
 
 
-def test_a_rim_does_not_depend_on_the_tile() -> None:
+def test_a_light_seam_lies_on_both_sides_of_a_line() -> None:
+    layer = OutlineLayer("x", [LabelledPolygon(shapely.box(10, 10, 30, 24), "A")], FRAME)
+    index, palette = layer.tile(Box(0, 0, 40, 40), FRAME, Style(fill=False))
+    expected = np.zeros((40, 40), np.uint8)
+    expected[9:25, 10:30] = expected[10:24, 9:31] = CASING  # its corners are open: neighbours lie on four sides
+    expected[10:24, 10:30] = LINE
+    expected[12:22, 12:28] = CASING
+    expected[13:21, 13:27] = 1
+    assert np.array_equal(index, expected)
+    assert palette[CASING].tolist() == list(CASING_COLOUR)
+    assert palette[1, 3] == 0
+
+
+@pytest.mark.parametrize("fill", [True, False])
+def test_a_rim_does_not_depend_on_the_tile(fill: bool) -> None:
     layer = OutlineLayer("x", outlines(), FRAME)
     frame = Frame(750, 550, 1.0)
-    whole, _ = layer.tile(frame.box, frame, Style())
+    whole, _ = layer.tile(frame.box, frame, Style(fill))
     for x in range(0, 750, 130):
         for y in range(0, 550, 130):
             box = Box(x, y, 130, 130).overlap(frame.box)
-            assert np.array_equal(layer.tile(box, frame, Style())[0], whole[box.slices])
+            assert np.array_equal(layer.tile(box, frame, Style(fill))[0], whole[box.slices])
+
+
+def test_objects_without_a_class_are_called_so() -> None:
+    layer = OutlineLayer("x", [LabelledPolygon(shapely.box(10, 10, 30, 24), None)], FRAME)
+    assert [c["name"] for c in layer.describe()["classes"]] == ["no class"]
 
 
 def test_no_objects_at_all() -> None:

@@ -52,6 +52,7 @@ def view(
         click.echo(line, err=True)
 
     more = tuple(dict.fromkeys(name.strip() for name in classes.split(",") if name.strip()))
+    say(f"{slide.name}: starting …")
     with listen(host, port) as listener, open_slide(slide, mpp=slide_mpp) as opened:
         scene = open_scene(opened, layers, reference=reference, classes=more, class_of_rest=class_of_rest, say=say)
         serve(scene, listener, host, browse=not no_browser, say=say)

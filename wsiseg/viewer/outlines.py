@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,10 @@ from wsiseg.viewer.style import FILL_ALPHA, GREY, Style
 
 MOST_CLASSES = 120
 LINE = 128  # index of a class's outline, above that of its area
-UNNAMED = "Unclassified"
+CASING = 255  # index of the light seam along outlines, so that thin lines are seen on dark nuclei
+CASING_COLOUR = (255, 255, 255, 190)
+MARGIN = 3  # px around a tile in which its rims and seams may begin
+UNNAMED = "no class"
 IGNORED = ("Ignore", "Ignore*")
 STATES = ("unreviewed", "accepted", "rejected")
 
@@ -115,15 +118,21 @@ class OutlineLayer:
         return kept[1], kept[2]
 
     def tile(self, box: Box, frame: Frame, style: Style) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        """See `Layer.tile`: 1 + class inside an object, `LINE` + class on its rim (its outermost two pixels)."""
+        """See `Layer.tile`: 1 + class inside an object, `LINE` + class on its rim (its outermost two pixels).
+
+        Where areas are not filled, the rim has a light seam of one pixel on both sides.
+        """
         classes, by_rank = self._looked_up()
         shown = ~np.isin(classes, list(style.hidden)) if style.hidden else None
-        painted = self.shapes.paint(box.grow(2), frame, shown)
-        rim = _rim(painted)
-        inner = painted[2:-2, 2:-2]
+        painted = self.shapes.paint(box.grow(MARGIN), frame, shown)
+        rim, seam = _lines(painted)
+        inner = painted[MARGIN:-MARGIN, MARGIN:-MARGIN]
         found = by_rank[inner]
         index = np.where(inner == 0, 0, np.where(rim, LINE + found, 1 + found)).astype(np.uint8)
+        if not style.fill:
+            index[seam] = CASING
         palette = np.zeros((256, 4), np.uint8)
+        palette[CASING] = CASING_COLOUR
         for number, own in enumerate((*self.palette.colours, GREY)):
             colour = style.colours.get(number, own)
             palette[1 + number] = (*colour, FILL_ALPHA if style.fill else 0)
@@ -180,21 +189,40 @@ class OutlineLayer:
         }
 
 
-def _rim(painted: NDArray[np.int32]) -> NDArray[np.bool_]:
-    """Which pixels of (h + 4, w + 4) painted objects lie within two px of their object's edge: bool (h, w).
+def _lines(painted: NDArray[np.int32]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """The rims of painted objects and the seams along them.
 
-    Where two objects meet, the rim is that of the upper one alone.
+    A rim is what lies within two px of an object's edge. Where two objects meet, the rim is that of the upper one
+    alone. A seam is the next px inside it, and the px outside it, unless that one is the rim of another object.
+
+    Args:
+        painted: (h + 2 * MARGIN, w + 2 * MARGIN) from `Shapes.paint`
+
+    Returns:
+        two bool (h, w)
     """
+    outside, edge = np.zeros(painted.shape, np.bool_), np.zeros(painted.shape, np.bool_)
+    for own, side in _pairs(painted):
+        outside[own] |= painted[own] < painted[side]
+        edge[own] |= painted[own] > painted[side]
+    rim = _grown(edge, painted)
+    seam = (_grown(rim, painted) | outside) & ~rim
+    middle = (slice(MARGIN, -MARGIN), slice(MARGIN, -MARGIN))
+    return rim[middle], seam[middle]
 
-    def neighbours(array: NDArray[Any]) -> tuple[NDArray[Any], ...]:
-        return array[:-2, 1:-1], array[2:, 1:-1], array[1:-1, :-2], array[1:-1, 2:]
 
-    middle = painted[1:-1, 1:-1]
-    first = np.zeros(middle.shape, np.bool_)
-    for side in neighbours(painted):
-        first |= middle > side
-    core = middle[1:-1, 1:-1]
-    second = first[1:-1, 1:-1].copy()
-    for side, marked in zip(neighbours(middle), neighbours(first), strict=True):
-        second |= marked & (side == core)
-    return second & (core > 0)
+def _pairs(array: NDArray[Any]) -> Iterator[tuple[tuple[slice, slice], tuple[slice, slice]]]:
+    """Where all px that have a neighbour on one of the four sides lie, and where these neighbours do."""
+    whole, first, last = slice(None), slice(None, -1), slice(1, None)
+    yield (first, whole), (last, whole)
+    yield (last, whole), (first, whole)
+    yield (whole, first), (whole, last)
+    yield (whole, last), (whole, first)
+
+
+def _grown(marked: NDArray[np.bool_], painted: NDArray[np.int32]) -> NDArray[np.bool_]:
+    """The marked px and their neighbours of the same object."""
+    found = marked.copy()
+    for own, side in _pairs(painted):
+        found[own] |= marked[side] & (painted[own] == painted[side])
+    return found & (painted > 0)

@@ -83,7 +83,6 @@ def serve(scene: Scene, listener: socket.socket, host: str, *, browse: bool, say
         if browse and not webbrowser.open(address):
             say("No browser could be opened here: open that address yourself.")
 
-    say(f"{scene.slide.name}: starting …")
     try:
         _Server(configured(scene, token), ready).run(sockets=[listener])
     except KeyboardInterrupt:

@@ -49,7 +49,13 @@ export class Stage {
       event.preventDefaultAction = true;
     });
     this.viewer.addHandler("animation", () => this.smooth());
-    this.viewer.addHandler("resize", () => this.smooth());
+    this.viewer.addHandler("resize", () => {
+      // OpenSeadragon settles on a view of its own first.
+      if (this.atHome) queueMicrotask(() => this.home(true));
+      this.smooth();
+    });
+    for (const event of ["canvas-drag", "canvas-scroll", "canvas-pinch", "canvas-double-click"])
+      this.viewer.addHandler(event, () => this.leave());
     this.ready = new Promise((resolve, reject) => {
       this.viewer.addOnceHandler("open", resolve);
       this.viewer.addOnceHandler("open-failed", () => reject(new Error("The slide cannot be shown.")));
@@ -80,6 +86,7 @@ export class Stage {
   }
 
   go({ x, y, d }, now = false) {
+    this.leave();
     const { viewport } = this.viewer;
     viewport.zoomTo(this.width / (this.size().x * d), null, now);
     viewport.panTo(new OpenSeadragon.Point(x / this.width, y / this.width), now);
@@ -87,13 +94,20 @@ export class Stage {
     this.smooth();
   }
 
-  home() {
+  // The whole slide, and still the whole slide when the window or the panel changes its size.
+  home(now = false) {
     const { width, height } = this.scene;
     const size = this.size();
-    this.go({ x: width / 2, y: height / 2, d: Math.max(width / size.x, height / size.y) * 1.02 });
+    this.go({ x: width / 2, y: height / 2, d: Math.max(width / size.x, height / size.y) * 1.02 }, now);
+    this.atHome = true;
+  }
+
+  leave() {
+    this.atHome = false;
   }
 
   zoom(factor) {
+    this.leave();
     this.viewer.viewport.zoomBy(factor);
     this.viewer.viewport.applyConstraints();
   }
@@ -147,7 +161,7 @@ export function keepInAddress(stage) {
     stage.go({ x, y, d }, true);
     return true;
   };
-  if (!read()) stage.home();
+  if (!read()) stage.home(true);
   stage.viewer.addHandler("animation-finish", write);
   window.addEventListener("hashchange", read);
 }
