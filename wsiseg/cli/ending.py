@@ -38,12 +38,15 @@ NEXT: dict[str, tuple[tuple[str, str], ...]] = {
 }
 
 
-def hints(command: str, *, slide_mpp: float | None = None, **values: object) -> list[tuple[str, str]]:
+def hints(
+    command: str, *, slide_mpp: float | None = None, series: int | None = None, **values: object
+) -> list[tuple[str, str]]:
     """The commands that may follow a command, as (command line, purpose).
 
     Args:
         command: the one that has ended
         slide_mpp: the resolution that the user gave for the slide, which the next command needs as well
+        series: the image of the slide's file that the user chose, the same
         values: for the words in braces; a tuple for several words, None for a value that does not exist
     """
     many = {
@@ -56,13 +59,16 @@ def hints(command: str, *, slide_mpp: float | None = None, **values: object) -> 
             filled = line.format_map(words)
         except KeyError:
             continue
-        again = f" --slide-mpp {slide_mpp:g}" if slide_mpp is not None and "{slide}" in line else ""
-        found.append((filled + again, purpose))
+        again = f" --slide-mpp {slide_mpp:g}" if slide_mpp is not None else ""
+        again += f" --series {series}" if series is not None else ""
+        found.append((filled + again if "{slide}" in line else filled, purpose))
     return found
 
 
-def say_next(command: str, *, quiet: bool = False, slide_mpp: float | None = None, **values: object) -> None:
+def say_next(
+    command: str, *, quiet: bool = False, slide_mpp: float | None = None, series: int | None = None, **values: object
+) -> None:
     """Print the hints of a command on the error stream; see `hints`."""
-    lines = [] if quiet else hints(command, slide_mpp=slide_mpp, **values)
+    lines = [] if quiet else hints(command, slide_mpp=slide_mpp, series=series, **values)
     for line, purpose in lines:
         click.echo(f"Next, {purpose}:\n  {line}", err=True)

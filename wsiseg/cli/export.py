@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from wsiseg.cli.screen import class_option, max_input_option, slide_mpp_option
+from wsiseg.cli.screen import class_option, max_input_option, say_cautions, series_option, slide_mpp_option
 
 PATH = click.Path(path_type=Path)
 
@@ -45,11 +45,12 @@ PATH = click.Path(path_type=Path)
     "--slide", type=PATH, help="The slide; tables and COCO files need it if the annotations were drawn by hand."
 )
 @slide_mpp_option
+@series_option
 @class_option
 @max_input_option
 def export(
     source: Path, out: Path, min_object: float | None, min_hole: float | None, simplify: float | None,
-    whole_objects: bool | None, kind: str | None, legacy: bool, slide: Path | None, slide_mpp: float | None,
+    whole_objects: bool | None, kind: str | None, legacy: bool, slide: Path | None, slide_mpp: float | None, series: int | None,
     class_of_rest: str | None,
 ) -> None:  # fmt: skip
     """Convert SOURCE, a label map or a file of objects, into another format."""
@@ -58,7 +59,8 @@ def export(
 
     frame = None
     if slide is not None:
-        with open_slide(slide, mpp=slide_mpp) as opened:
+        with open_slide(slide, mpp=slide_mpp, series=series) as opened:
+            say_cautions(opened)
             frame = opened.frame
     given = (min_object, min_hole, simplify, whole_objects)
     fields = ("min_object_um2", "min_hole_um2", "simplify_um", "whole_objects")

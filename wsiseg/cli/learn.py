@@ -12,7 +12,15 @@ import click
 from wsiseg.cli.ending import say_next
 from wsiseg.cli.measure import measured_options
 from wsiseg.cli.renamed import Renamed
-from wsiseg.cli.screen import log_option, overwrite_option, progress_bar, quiet_option, slide_mpp_option
+from wsiseg.cli.screen import (
+    log_option,
+    overwrite_option,
+    progress_bar,
+    quiet_option,
+    say_cautions,
+    series_option,
+    slide_mpp_option,
+)
 
 PATH = click.Path(path_type=Path)
 
@@ -107,11 +115,12 @@ def train(
 @measured_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @slide_mpp_option
+@series_option
 def evaluate(
     slides: tuple[Path, ...], references: tuple[Path, ...], predictions: tuple[Path, ...], resolution: float,
     match_um: float | None,
     measurements: bool, table: Path | None, profile: Any, glomeruli: tuple[str, ...], sclerotic: tuple[str, ...],
-    podocytes: tuple[str, ...], thickness_um: float | None, as_json: bool, slide_mpp: float | None,
+    podocytes: tuple[str, ...], thickness_um: float | None, as_json: bool, slide_mpp: float | None, series: int | None,
 ) -> None:  # fmt: skip
     """Compare predictions with a reference over whole slides: pixels, objects and measurements."""
     from wsiseg.errors import WsisegError
@@ -133,7 +142,8 @@ def evaluate(
     classes = common_classes(list(zip(references, predictions, strict=True))) if len(slides) > 1 else None
     found, pairs = [], []
     for slide, reference, prediction in zip(slides, references, predictions, strict=True):
-        with open_slide(slide, mpp=slide_mpp) as opened:
+        with open_slide(slide, mpp=slide_mpp, series=series) as opened:
+            say_cautions(opened)
             one, classes = compare_files(opened, reference, prediction, resolution, classes, match_um)
             found.append(one)
             if measurements:

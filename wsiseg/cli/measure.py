@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from wsiseg.cli.ending import say_next
-from wsiseg.cli.screen import class_option, max_input_option, overwrite_option, slide_mpp_option
+from wsiseg.cli.screen import (
+    class_option,
+    max_input_option,
+    overwrite_option,
+    say_cautions,
+    series_option,
+    slide_mpp_option,
+)
 
 if TYPE_CHECKING:
     from wsiseg.measure.column import Table
@@ -78,11 +85,12 @@ def measured_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @class_option
 @max_input_option
 @slide_mpp_option
+@series_option
 @overwrite_option
 def measure(
     slide: Path, outlines: tuple[Path, ...], out: Path | None, format: str, geojson: Path | None, profile: Any,
     glomeruli: tuple[str, ...], sclerotic: tuple[str, ...], podocytes: tuple[str, ...], thickness_um: float | None,
-    tissue: Path | None, cortex: Path | None, seed: int, class_of_rest: str | None, slide_mpp: float | None,
+    tissue: Path | None, cortex: Path | None, seed: int, class_of_rest: str | None, slide_mpp: float | None, series: int | None,
     overwrite: bool,
 ) -> None:  # fmt: skip
     """Measure the objects of SLIDE, from one file or several."""
@@ -97,7 +105,8 @@ def measure(
     options = MeasureOptions(
         profile, glomeruli, sclerotic, podocytes, thickness_um, tissue, cortex, seed, class_of_rest
     )
-    with open_slide(slide, mpp=slide_mpp) as opened:
+    with open_slide(slide, mpp=slide_mpp, series=series) as opened:
+        say_cautions(opened)
         measured, read = measure_files(opened, outlines, options)
     for summary in read.summaries:
         click.echo(str(summary), err=True)
@@ -110,7 +119,7 @@ def measure(
     files = ", ".join(f"{name}.{format}" for name in measured.tables)
     click.echo(f"{out}: {files} (profile {measured.profile})", err=True)
     readable = out if format == "csv" else None  # by reports
-    say_next("measure", slide_mpp=slide_mpp, slide=slide, outlines=outlines, out=readable)
+    say_next("measure", slide_mpp=slide_mpp, series=series, slide=slide, outlines=outlines, out=readable)
 
 
 def _lines(measured: Measured) -> Iterator[str]:

@@ -16,6 +16,8 @@ from wsiseg.cli.screen import (
     overwrite_option,
     progress_bar,
     quiet_option,
+    say_cautions,
+    series_option,
     slide_mpp_option,
 )
 
@@ -46,6 +48,7 @@ PATH = click.Path(path_type=Path)
 @engine_option
 @max_ram_option
 @slide_mpp_option
+@series_option
 @full_decoding_option
 @overwrite_option
 @log_option
@@ -53,7 +56,7 @@ PATH = click.Path(path_type=Path)
 def predict(
     slide: Path, model: Path | None, out: Path | None, labels: Path | None, roi: Path | None,
     within_model: Path | None, no_tissue: bool, exclude_artefacts: bool, device: str, engine: str,
-    max_ram: int | None, slide_mpp: float | None, full_decoding: bool, overwrite: bool, log_json: Path | None,
+    max_ram: int | None, slide_mpp: float | None, series: int | None, full_decoding: bool, overwrite: bool, log_json: Path | None,
     quiet: bool,
 ) -> None:  # fmt: skip
     """Find the objects of a slide, and write them for QuPath."""
@@ -77,8 +80,9 @@ def predict(
     )
     first = load_bundle(within_model) if within_model is not None else bundle.parent
     scaled = bundle.usage.scaled_decoding and not full_decoding
-    opening = open_slide(slide, mpp=slide_mpp, scaled_decoding=scaled)
+    opening = open_slide(slide, mpp=slide_mpp, scaled_decoding=scaled, series=series)
     with opening as opened, progress_bar("Predicting", "tiles", quiet, log_json) as report:
+        say_cautions(opened)
         if max_ram is not None:
             batch = fitting_batch(opened, [b.identity for b in (bundle, first) if b is not None], max_ram)
             if batch < bundle.usage.batch:
@@ -95,7 +99,7 @@ def predict(
     click.echo(f"{job.out}: {result.objects} outlines{kept}" + (" (already there)" if result.already else ""))
     if not quiet:
         click.echo(f"Open {slide.name} in QuPath and drop {job.out.name} onto it.", err=True)
-    say_next("predict", quiet=quiet, slide_mpp=slide_mpp, slide=slide, outlines=job.out)
+    say_next("predict", quiet=quiet, slide_mpp=slide_mpp, series=series, slide=slide, outlines=job.out)
 
 
 def _default_models(path: Path, slide_mpp: float | None) -> tuple[Path, Path | None]:

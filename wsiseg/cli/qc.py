@@ -14,6 +14,8 @@ from wsiseg.cli.screen import (
     overwrite_option,
     progress_bar,
     quiet_option,
+    say_cautions,
+    series_option,
     slide_mpp_option,
 )
 
@@ -27,12 +29,13 @@ PATH = click.Path(path_type=Path)
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @slide_mpp_option
+@series_option
 @full_decoding_option
 @overwrite_option
 @log_option
 @quiet_option
 def qc(
-    slide: Path, out: Path | None, as_json: bool, slide_mpp: float | None, full_decoding: bool, overwrite: bool,
+    slide: Path, out: Path | None, as_json: bool, slide_mpp: float | None, series: int | None, full_decoding: bool, overwrite: bool,
     log_json: Path | None, quiet: bool,
 ) -> None:  # fmt: skip
     """Find blur, folds, pen and bubbles on SLIDE, and check its stain and resolution."""
@@ -43,7 +46,8 @@ def qc(
 
     out = out or Path(f"{slide.stem}-qc")
     check_folder(out, overwrite=overwrite)
-    with open_slide(slide, mpp=slide_mpp, scaled_decoding=not full_decoding) as opened:
+    with open_slide(slide, mpp=slide_mpp, scaled_decoding=not full_decoding, series=series) as opened:
+        say_cautions(opened)
         with progress_bar("Looking", "blocks", quiet, log_json) as report:
             quality = examine(opened, report)
         write_quality(out, opened, quality)
@@ -55,4 +59,4 @@ def qc(
             click.echo(f"{'!' if flag.raised else ' '} {flag.name:<12}{value:<24}{flag.says}")
     click.echo(f"{out}: flags.json, artefacts.geojson, picture.png", err=True)
     artefacts = out / "artefacts.geojson" if quality.artefacts.labels.any() else None
-    say_next("qc", quiet=quiet, slide_mpp=slide_mpp, slide=slide, artefacts=artefacts)
+    say_next("qc", quiet=quiet, slide_mpp=slide_mpp, series=series, slide=slide, artefacts=artefacts)

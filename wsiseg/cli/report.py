@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from wsiseg.cli.renamed import Renamed
-from wsiseg.cli.screen import class_option, max_input_option, slide_mpp_option
+from wsiseg.cli.screen import class_option, max_input_option, series_option, slide_mpp_option
 
 PATH = click.Path(path_type=Path)
 
@@ -27,13 +27,14 @@ PATH = click.Path(path_type=Path)
 @class_option
 @max_input_option
 @slide_mpp_option
+@series_option
 def report(
     results: Path, outlines: tuple[Path, ...], out: Path, reference: Path | None, measurements: Path | None,
-    quality: Path | None, class_of_rest: str | None, slide_mpp: float | None,
+    quality: Path | None, class_of_rest: str | None, slide_mpp: float | None, series: int | None,
 ) -> None:  # fmt: skip
     """Make an HTML page about a slide and its objects, many slides, or a training run."""
     from wsiseg.report.write import Wanted, write_report
 
-    wanted = Wanted(results, outlines, reference, measurements, quality, slide_mpp, class_of_rest)
+    wanted = Wanted(results, outlines, reference, measurements, quality, slide_mpp, class_of_rest, series)
     write_report(out, wanted)
     click.echo(f"{out}: {out.stat().st_size / 1e6:.1f} MB, opens in any browser")

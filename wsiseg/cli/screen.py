@@ -22,11 +22,17 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, ProgressColumn
 
+    from wsiseg.slides.slide import Slide
+
 quiet_option = click.option("-q", "--quiet", is_flag=True, help="Show no progress bar and no hints.")
 overwrite_option = click.option("--overwrite", is_flag=True, help="Replace an output that exists already.")
 slide_mpp_option = click.option(
     "--mpp", "--slide-mpp", "slide_mpp", type=float, metavar="µM/PX",
     help="Resolution of the slide's level 0, if the file does not state it or states it wrongly.",
+)  # fmt: skip
+series_option = click.option(
+    "--series", type=click.IntRange(0), metavar="N",
+    help="Image to read if the slide's file holds several, counted from 0 (default: the largest).",
 )  # fmt: skip
 engine_option = click.option(
     "--engine", default="auto", show_default=True, metavar="ENGINE",
@@ -44,6 +50,12 @@ exclude_artefacts_option = click.option(
     is_flag=True,
     help="Leave out blur, pen and bubbles as `wsiseg qc` finds them; folds stay.",
 )
+
+
+def say_cautions(slide: Slide) -> None:
+    """Print what a person should know about a slide before using its pixels, on the error stream."""
+    for caution in slide.cautions:
+        click.echo(f"{slide.name}: {caution}.", err=True)
 
 
 def as_path(context: click.Context, parameter: click.Parameter, typed: str) -> list[CompletionItem[str]]:

@@ -19,6 +19,8 @@ from wsiseg.cli.screen import (
     overwrite_option,
     progress_bar,
     quiet_option,
+    say_cautions,
+    series_option,
     slide_mpp_option,
     tiling_ram_option,
 )
@@ -44,11 +46,15 @@ PATH = click.Path(path_type=Path)
     help="Longer side of the picture.",
 )
 @slide_mpp_option
-def info(slide: Path, as_json: bool, thumbnail: Path | None, thumbnail_size: int, slide_mpp: float | None) -> None:
+@series_option
+def info(
+    slide: Path, as_json: bool, thumbnail: Path | None, thumbnail_size: int, slide_mpp: float | None,
+    series: int | None,
+) -> None:  # fmt: skip
     """Print size, resolution, levels, vendor and hash of SLIDE."""
     from wsiseg.slides.open import open_slide
 
-    with open_slide(slide, mpp=slide_mpp) as opened:
+    with open_slide(slide, mpp=slide_mpp, series=series) as opened:
         facts = _facts(opened)
         if thumbnail is not None:
             from wsiseg.pictures import save_picture
@@ -73,6 +79,7 @@ def _facts(slide: Slide) -> dict[str, Any]:
         "levels": [list(size) for size in slide.levels],
         "downsamples": [scale[0] for scale in slide.downsamples],
         "bounds": asdict(slide.bounds),
+        "series": slide.series,
         "vendor": slide.vendor,
         "backend": slide.backend_name,
         "bytes": slide.identity["size"],
@@ -102,10 +109,11 @@ def _plain(value: Any) -> str:
 @click.option("--min-tissue", type=float, metavar="µM²", help="Leave out smaller pieces of tissue.")
 @click.option("--min-hole", type=float, metavar="µM²", help="Fill smaller holes.")
 @slide_mpp_option
+@series_option
 @full_decoding_option
 def tissue(
     slide: Path, out: Path, resolution: float, min_tissue: float | None, min_hole: float | None,
-    slide_mpp: float | None, full_decoding: bool,
+    slide_mpp: float | None, series: int | None, full_decoding: bool,
 ) -> None:  # fmt: skip
     """Find the tissue of SLIDE and write it as a mask or as polygons."""
     import numpy as np
@@ -119,7 +127,8 @@ def tissue(
     from wsiseg.slides.open import open_slide
 
     sizes = {"min_tissue_um2": min_tissue, "max_hole_um2": min_hole}
-    with open_slide(slide, mpp=slide_mpp, scaled_decoding=not full_decoding) as opened:
+    with open_slide(slide, mpp=slide_mpp, scaled_decoding=not full_decoding, series=series) as opened:
+        say_cautions(opened)
         found = tissue_of(opened, mpp=resolution, **{k: v for k, v in sizes.items() if v is not None})
         level0, identity = opened.frame, opened.identity
     if out.suffix == ".png":
@@ -185,6 +194,7 @@ def tissue(
 @click.option(
     "--slide-mpp", type=float, metavar="µM/PX", help="Resolution of the slide, if the file does not state it."
 )
+@series_option
 @full_decoding_option
 @overwrite_option
 @log_option
@@ -192,7 +202,7 @@ def tissue(
 def tile(
     slide: Path, out: Path | None, mpp: float, size: int, overlap: int, annotations: Path | None, classes: str | None,
     roi: Path | None, no_tissue: bool, exclude_artefacts: bool, codec: str, store: str, workers: int,
-    class_of_rest: str | None, max_ram: int | None, slide_mpp: float | None, full_decoding: bool, overwrite: bool,
+    class_of_rest: str | None, max_ram: int | None, slide_mpp: float | None, series: int | None, full_decoding: bool, overwrite: bool,
     log_json: Path | None, quiet: bool,
 ) -> None:  # fmt: skip
     """Store the tissue of SLIDE as tiles in Zarr, with labels if there are annotations."""
@@ -209,8 +219,9 @@ def tile(
     sources: dict[str, Any] = {}
     regions: tuple[LabelledPolygon, ...] = ()
     class_map = None
-    opening = open_slide(slide, mpp=slide_mpp, scaled_decoding=not full_decoding)
+    opening = open_slide(slide, mpp=slide_mpp, scaled_decoding=not full_decoding, series=series)
     with opening as opened, progress_bar("Tiling", "tiles", quiet, log_json) as report:
+        say_cautions(opened)
         if annotations is not None:
             intake = take_in(
                 annotations, opened, need_class=True, keep_unclassed=False, class_of_rest=class_of_rest,

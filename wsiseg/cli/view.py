@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from wsiseg.cli.renamed import Renamed
-from wsiseg.cli.screen import class_option, max_input_option, slide_mpp_option
+from wsiseg.cli.screen import class_option, max_input_option, say_cautions, series_option, slide_mpp_option
 
 PATH = click.Path(path_type=Path)
 
@@ -39,9 +39,10 @@ PATH = click.Path(path_type=Path)
 @class_option
 @max_input_option
 @slide_mpp_option
+@series_option
 def view(
     slide: Path, layers: tuple[Path, ...], reference: Path | None, classes: str, port: int, host: str, no_browser: bool,
-    class_of_rest: str | None, slide_mpp: float | None,
+    class_of_rest: str | None, slide_mpp: float | None, series: int | None,
 ) -> None:  # fmt: skip
     """Show SLIDE in the browser, with predictions over it, and review them."""
     from wsiseg.slides.open import open_slide
@@ -53,6 +54,7 @@ def view(
 
     more = tuple(dict.fromkeys(name.strip() for name in classes.split(",") if name.strip()))
     say(f"{slide.name}: starting …")
-    with listen(host, port) as listener, open_slide(slide, mpp=slide_mpp) as opened:
+    with listen(host, port) as listener, open_slide(slide, mpp=slide_mpp, series=series) as opened:
+        say_cautions(opened)
         scene = open_scene(opened, layers, reference=reference, classes=more, class_of_rest=class_of_rest, say=say)
         serve(scene, listener, host, browse=not no_browser, say=say)

@@ -13,7 +13,7 @@ from wsiseg.atomic import atomic_write, translate_os_errors
 from wsiseg.errors import RecipeError, SplitError
 
 SPLITS = ("train", "validation", "test")
-COLUMNS = ("slide", "annotations", "patient", "split", "mpp", "roi", "tags")
+COLUMNS = ("slide", "annotations", "patient", "split", "mpp", "roi", "tags", "series")
 OLD_NAMES = {"within": "roi"}  # of columns, in lists of version 0.1
 
 
@@ -30,6 +30,7 @@ class SlideEntry:
         roi: file of the regions of interest, inside which alone a recipe with `data.roi` works; None: those of the
             annotations
         tags: what is known of the whole slide, such as "pas" or "sclerosis"; methods see them beside each crop
+        series: number of the image to read in a file of several; None: the largest
         fault: why this entry cannot be processed at all; empty for all others
     """
 
@@ -41,6 +42,7 @@ class SlideEntry:
     roi: Path | None = None
     fault: str = ""
     tags: tuple[str, ...] = ()
+    series: int | None = None
 
     @property
     def name(self) -> str:
@@ -58,7 +60,7 @@ def read_slides(path: Path, root: Path | None = None, *, present: bool = True) -
 
     Args:
         path: CSV with the columns slide and, as needed, annotations, patient, split, mpp, roi, tags
-            (separated by semicolons)
+            (separated by semicolons), series
         root: folder that relative paths start from; the list's own by default
         present: check that every slide and every file of annotations is there
 
@@ -115,7 +117,10 @@ def _entry(line: dict[str, str | None], root: Path, where: str, present: bool) -
     except ValueError:
         raise RecipeError(f"{where}: {text['mpp']!r} is not a number of µm/px.") from None
     tags = tuple(tag.strip() for tag in text["tags"].split(";") if tag.strip())
-    return SlideEntry(slide, annotations, text["patient"] or slide.stem, split, mpp, roi, tags=tags)
+    if text["series"] and not (text["series"].isascii() and text["series"].isdigit() and len(text["series"]) < 10):
+        raise RecipeError(f"{where}: {text['series']!r} is not the number of an image in the slide's file.")
+    series = int(text["series"]) if text["series"] else None
+    return SlideEntry(slide, annotations, text["patient"] or slide.stem, split, mpp, roi, tags=tags, series=series)
 
 
 def write_slides(path: Path, entries: Sequence[SlideEntry]) -> None:
@@ -135,7 +140,8 @@ def write_slides(path: Path, entries: Sequence[SlideEntry]) -> None:
         slide, annotations, roi = (
             "" if p is None else os.path.relpath(p, path.parent) for p in (entry.slide, entry.annotations, entry.roi)
         )
-        table.writerow((slide, annotations, entry.patient, entry.split, entry.mpp or "", roi, ";".join(entry.tags)))
+        tags, series = ";".join(entry.tags), "" if entry.series is None else entry.series
+        table.writerow((slide, annotations, entry.patient, entry.split, entry.mpp or "", roi, tags, series))
     with translate_os_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path) as sink:

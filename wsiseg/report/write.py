@@ -23,6 +23,7 @@ class Wanted:
         reference, measurements, quality: see `wsiseg.report.slide.Sources`; of a slide only
         mpp: µm/px of the slide
         class_of_rest: the class of all annotations that have none
+        series: which image of the slide's file, if it holds several
     """
 
     results: Path
@@ -32,6 +33,7 @@ class Wanted:
     quality: Path | None = None
     mpp: float | None = None
     class_of_rest: str | None = None
+    series: int | None = None
 
     @property
     def others(self) -> tuple[Path, ...]:
@@ -66,6 +68,6 @@ def _page(wanted: Wanted) -> bytes:
         raise StoreError(f"{folder} is neither a run of `wsiseg train` nor a folder with slides/: name one of these.")
     if not wanted.outlines:
         raise StoreError(f"{folder} is a slide: name the outlines to report about after it.")
-    with open_slide(folder, mpp=wanted.mpp) as slide:
+    with open_slide(folder, mpp=wanted.mpp, series=wanted.series) as slide:
         sources = Sources(wanted.outlines, wanted.reference, wanted.measurements, wanted.quality, wanted.class_of_rest)
         return slide_report(slide, sources)

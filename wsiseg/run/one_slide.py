@@ -83,7 +83,9 @@ def _make(entry: SlideEntry, plan: Plan, tell: Tell) -> tuple[str, Facts]:
     folder = results.folder(entry.name, plan.scratch)
     decoding = plan.identity["usage"]["scaled_decoding"] if plan.identity else plan.recipe.data.scaled_decoding
     with ExitStack() as stack:
-        slide = stack.enter_context(open_slide(entry.slide, mpp=entry.mpp, scaled_decoding=decoding))
+        slide = stack.enter_context(
+            open_slide(entry.slide, mpp=entry.mpp, scaled_decoding=decoding, series=entry.series)
+        )
         made = json.loads(json.dumps(made_from(slide, entry, plan)))
         found = results.record(entry.name)
         if found is not None and _check(found["made_from"], made, f"{plan.results}/slides/{entry.name}", plan):

@@ -191,7 +191,7 @@ def tile_row(
     sources: dict[str, Any] = {}
     roi = _roi(row, recipe)
     out = folder / f"{row.name}.zarr"
-    with open_slide(row.slide, mpp=row.mpp, scaled_decoding=recipe.data.scaled_decoding) as slide:
+    with open_slide(row.slide, mpp=row.mpp, scaled_decoding=recipe.data.scaled_decoding, series=row.series) as slide:
         if row.annotations is not None:
             intake = take_in(
                 row.annotations, slide, need_class=True, keep_unclassed=False, rename=recipe.data.rename,
