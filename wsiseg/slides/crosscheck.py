@@ -31,7 +31,8 @@ def disagreement(reader: TiffBackend) -> str:
     other = _openslide(reader.path) if reader.like_openslide else None
     try:
         for level, size in enumerate(reader.levels):
-            same = other.levels.index(size) if other and size in other.levels else None
+            # Of two levels of one size, one is none, and OpenSlide does not tell which.
+            same = other.levels.index(size) if other and other.levels.count(size) == 1 else None
             # Where a ratio is not whole, OpenSlide gives true pixels in its first cell only (see OpenSlideBackend).
             whole = other is None or same is None or other.ratios[same].is_integer()
             within = Box(0, 0, *size) if whole else Box(0, 0, *size).overlap(Box(0, 0, CELL, CELL))

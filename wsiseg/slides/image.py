@@ -18,7 +18,7 @@ from wsiseg.slides.resolution import Resolution, plain
 from wsiseg.slides.tiff.choice import chosen_image
 from wsiseg.slides.tiff.codecs import JPEG, NONE
 from wsiseg.slides.tiff.colours import SEPARATE, YCBCR
-from wsiseg.slides.tiff.layout import is_tiff, tiff_damage
+from wsiseg.slides.tiff.layout import is_tiff, open_tiff, tiff_damage
 from wsiseg.slides.tiff.tiles import segments_of, tail_of_zeros
 
 # Pillow's own limit against decompression bombs; 13,377 × 13,377 px, 537 MB as RGB
@@ -69,12 +69,10 @@ class ImageBackend:
 
 
 def _read_tiff(path: str, series: int | None) -> tuple[Pixels, Resolution, int, tuple[str, ...]]:
-    import tifffile
-
     damage = tiff_damage(path)
     if damage:
         raise SlideError(damage)
-    with tifffile.TiffFile(path) as tiff:
+    with open_tiff(path) as tiff:
         chosen = chosen_image(tiff, series)
         pages, colours = chosen.image.levels[0], chosen.colours
         page: Any = pages[0]

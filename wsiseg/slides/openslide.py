@@ -16,7 +16,7 @@ from wsiseg.slides.identity import identity_of
 from wsiseg.slides.pixels import over_white
 from wsiseg.slides.resolution import COARSEST, COARSEST_DICOM, plain, stated
 from wsiseg.slides.tiff.choice import chosen_image
-from wsiseg.slides.tiff.layout import BITS_PER_SAMPLE, ORIENTATION, first_tags, tiff_damage
+from wsiseg.slides.tiff.layout import BITS_PER_SAMPLE, ORIENTATION, first_tags, open_tiff, tiff_damage
 from wsiseg.slides.tiff.tiles import segments_of
 
 # px of a level; about the size of the slides' own tiles, so that OpenSlide's tile cache serves the overlaps
@@ -81,12 +81,15 @@ class OpenSlideBackend:
 
     def _compare(self) -> None:
         """Keeps those of OpenSlide's levels that are levels of the image that is the slide."""
-        import tifffile
-
         _check_tiff(self.path)
-        with tifffile.TiffFile(self.path) as tiff:
+        with open_tiff(self.path) as tiff:
             chosen = chosen_image(tiff, self._series)
-            if tiff.is_ome or not chosen.first or chosen.sizes[0] != self.levels[0]:
+            if (
+                tiff.is_ome
+                or not chosen.first
+                or chosen.sizes[0] != self.levels[0]
+                or self.levels.count(self.levels[0]) > 1
+            ):
                 raise SlideError("it reads another image of the file")
             page = chosen.image.levels[0][0]
             if chosen.colours.alpha or int(page.samplesperpixel) not in (1, 3):
@@ -94,7 +97,9 @@ class OpenSlideBackend:
             for pages in chosen.image.levels:
                 segments_of(pages[0], tiff.filehandle.size)
         self.series, self.notes = chosen.series, chosen.notes
-        self._numbers = tuple(i for i, size in enumerate(self.levels) if size in chosen.sizes)
+        self._numbers = tuple(
+            i for i, size in enumerate(self.levels) if size in chosen.sizes and self.levels.count(size) == 1
+        )
         self.levels = tuple(self.levels[i] for i in self._numbers)
         self.ratios = tuple(self.ratios[i] for i in self._numbers)
 

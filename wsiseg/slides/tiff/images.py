@@ -129,7 +129,7 @@ def aperio_images(tiff: Any) -> tuple[TiffImage, ...]:
     bases = [i for i, page in enumerate(pages) if size_of(page) == size_of(top) and kind_of(page) == kind_of(top)]
     images = _grouped(pages, bases, [i for i in range(len(pages)) if i not in bases], strays=False)
     said = APERIO_MPP.search(tiff.pages[0].description or "")
-    return tuple(replace(image, stated=stated(said[1], None) if said else None) for image in images)
+    return tuple(replace(image, stated=stated(said[1], None) if said else (None, "")) for image in images)
 
 
 def _grouped(
@@ -166,7 +166,7 @@ def _grouped(
         found[base] = TiffImage(size_of(pages[base]), levels, notes=notes)
     main = max(bases, key=lambda b: math.prod(size_of(pages[b])))
     for i in lonely:
-        if strays:
+        if strays and not any(alike(size_of(pages[i]), size_of(pages[b])) for b in bases):
             found[i] = TiffImage(size_of(pages[i]), ((pages[i],),))
         _, notes = pyramid((pages[main],), [(pages[i],)])
         found[main] = replace(found[main], notes=found[main].notes + notes)

@@ -10,11 +10,14 @@ from __future__ import annotations
 import logging
 import os
 import struct
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
+
+from wsiseg.errors import SlideError
 
 # bytes of the whole-number field types
 WHOLE = {1: 1, 3: 2, 4: 4, 13: 4, 16: 8, 18: 8}
@@ -73,6 +76,17 @@ class _Tiff:
 def is_tiff(head: bytes) -> bool:
     """Whether a file begins like a TIFF or BigTIFF."""
     return head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+
+
+@contextmanager
+def open_tiff(path: str) -> Iterator[Any]:
+    """A tifffile.TiffFile of a file, whatever its name says: tifffile takes all that is called .ndpi for NDPI."""
+    import tifffile
+
+    with open(path, "rb") as file, tifffile.TiffFile(file, name="slide.tif") as tiff:
+        if not len(tiff.pages):
+            raise SlideError("it has no image directory")
+        yield tiff
 
 
 def first_tags(path: str, wanted: Collection[int]) -> Tags:

@@ -19,6 +19,7 @@ from wsiseg.slides.tiff.images import AXES, TiffImage, is_mask, not_one_picture,
 NUMBERED = re.compile(r"(channel|ch|c)?[\s:_#-]*\d*(:\d+)?")
 RGB_NAMES = (("red", "r"), ("green", "g"), ("blue", "b"))
 RGB_COLOURS = (0xFF0000, 0x00FF00, 0x0000FF)
+MOST_DIGITS = 12
 UNSAID = 0xFFFFFF  # the colour of a channel that states none
 FLUORESCENT = {"fluorescence", "epifluorescence", "laserscanningconfocalmicroscopy", "spinningdiskconfocal"}
 DYES = re.compile(
@@ -151,9 +152,9 @@ def _colour(channel: Element) -> int:
 
 
 def _whole(element: Element, key: str, default: int = 0) -> int:
-    """A whole number of few digits; the default where there is none."""
+    """A whole number, of so many digits at most; the default where there is none."""
     text = element.get(key, "").strip()
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 12 else default
+    return int(text[:MOST_DIGITS]) if text.isascii() and text.isdigit() else default
 
 
 def _children(element: Element, name: str) -> list[Element]:

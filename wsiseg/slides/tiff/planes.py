@@ -27,6 +27,7 @@ from wsiseg.slides.tiff.choice import Chosen, chosen_image
 from wsiseg.slides.tiff.codecs import NONE, Decode, decoder_of, jpeg_file_of, samples_of
 from wsiseg.slides.tiff.colours import Colours, colours_of
 from wsiseg.slides.tiff.images import Pages, size_of
+from wsiseg.slides.tiff.layout import open_tiff
 from wsiseg.slides.tiff.tiles import Segments, incomplete, overlapping, segments_of, tail_of_zeros
 
 LIKE_OPENSLIDE = ("aperio", "generic-tiff", "philips")  # the vendors whose rules are known here
@@ -88,14 +89,12 @@ def facts_of(path: str, series: int | None = None) -> TiffFacts:
         UnfitSlideError: it is damaged, or not a single picture
         SlideError: it is not a slide that can be read tile by tile here; the message is the bare reason.
     """
-    import tifffile
-
     try:
         theirs: OpenSlideBackend | None = OpenSlideBackend(path, checked=False)
     except SlideError:  # it lacks the codec; or the reason is one that is met again below
         theirs = None
     try:
-        with tifffile.TiffFile(path) as tiff:
+        with open_tiff(path) as tiff:
             if theirs and theirs.vendor not in LIKE_OPENSLIDE:
                 raise SlideError(f"the layout of {theirs.vendor!r} is left to OpenSlide")
             if theirs and theirs.vendor == "philips":
@@ -136,7 +135,9 @@ def _facts(tiff: Any, theirs: OpenSlideBackend | None, chosen: Chosen) -> TiffFa
         _texts(pages[0][0]), chosen.series, tuple(notes), same,
     )  # fmt: skip
     if same and theirs and not ome:
-        told = (theirs.mpp, theirs.mpp_doubt)
+        told: Resolution = (theirs.mpp, theirs.mpp_doubt)
+        if told == (None, "") and theirs.vendor == "generic-tiff":
+            told = chosen.image.mpp  # OpenSlide knows inches and centimetres only
         facts = replace(
             facts, resolution=told, vendor=theirs.vendor, bounds=theirs.bounds, properties=theirs.properties
         )
