@@ -12,8 +12,8 @@ from wsiseg.measure.shapes import SMOOTH_UM
 
 HEAD = f"""# Measurements
 
-`wsiseg measure` turns annotations and predicted objects into tables of numbers. Everything is in µm and does not depend on the µm/px at
-which the objects were drawn or predicted.
+Turn annotations or predicted objects into tables of numbers with `wsiseg measure`. Everything is in µm and does not
+depend on the µm/px at which the objects were drawn or predicted.
 
 ```
 wsiseg measure slide.svs outlines.geojson
