@@ -23,7 +23,7 @@ from shared.results import record
 
 from wsiseg.annotations.rasterise import Rasteriser
 from wsiseg.bundle import ModelBundle, load_bundle
-from wsiseg.evaluation.evaluate import confusion_matrix, pixel_figures
+from wsiseg.evaluation.pixels import confusion_matrix, pixel_metrics
 from wsiseg.inference.engines import make_engine
 from wsiseg.inference.engines.engine import Engine, infer
 from wsiseg.inference.predict import PredictOptions, grid_for, predict_slide
@@ -102,7 +102,7 @@ def measured(
         there = labels.read(labels.frame.box)
         true = Rasteriser(truth.truth, bundle.classes, labels.frame, labels.level0)
         counted = confusion_matrix(true.read, labels.read, labels.frame, len(bundle.classes))
-    figures = pixel_figures(counted, bundle.classes)
+    figures = pixel_metrics(counted, bundle.classes)
     runs.sort(key=lambda run: run[1] / run[0])
     iou = {name: figures[name]["iou"] or 0.0 for name in bundle.classes.names}
     return Row(str(engine.identity["precision"]), tiles, runs, there, iou)

@@ -20,7 +20,7 @@ from wsiseg.annotations.rasterise import Rasteriser
 from wsiseg.annotations.trace import trace
 from wsiseg.bundle import ModelBundle, load_bundle
 from wsiseg.data.slides import SlideEntry, read_slides
-from wsiseg.evaluation.evaluate import match_objects
+from wsiseg.evaluation.objects import match_objects
 from wsiseg.geometry import Frame
 from wsiseg.inference.blend import tile_weights, to_labels
 from wsiseg.inference.engines import make_engine

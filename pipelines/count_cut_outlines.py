@@ -21,7 +21,7 @@ from shapely.geometry import box
 from wsiseg.annotations.formats import read_annotations
 from wsiseg.annotations.polygon import LabelledPolygon
 from wsiseg.data.slides import read_slides
-from wsiseg.evaluation.evaluate import match_objects
+from wsiseg.evaluation.objects import match_objects
 from wsiseg.geometry import Box
 from wsiseg.slides.open import open_slide
 from wsiseg.slides.slide import Slide

@@ -9,7 +9,9 @@ from shapely import box as rectangle
 from wsiseg.annotations.polygon import LabelledPolygon
 from wsiseg.classes import IGNORE, ClassMap
 from wsiseg.errors import ClassError
-from wsiseg.evaluation.evaluate import confusion_matrix, evaluate_slide, match_objects, pixel_figures, render, summary
+from wsiseg.evaluation.evaluate import evaluate_slide, render, summary
+from wsiseg.evaluation.objects import match_objects
+from wsiseg.evaluation.pixels import confusion_matrix, pixel_metrics
 from wsiseg.geometry import Box, Frame
 
 CLASSES = ClassMap(("Background", "A", "B"))
@@ -36,7 +38,7 @@ def test_the_confusion_matrix_is_counted_over_the_whole_slide() -> None:
 
 
 def test_figures_by_hand() -> None:
-    figures = pixel_figures(np.array([[90, 10, 0], [5, 15, 0], [0, 0, 0]]), CLASSES)
+    figures = pixel_metrics(np.array([[90, 10, 0], [5, 15, 0], [0, 0, 0]]), CLASSES)
     assert figures["A"] == pytest.approx(
         {"iou": 15 / 30, "precision": 15 / 25, "recall": 15 / 20, "f1": 30 / 45, "dice": 30 / 45}
     )
@@ -92,7 +94,7 @@ def test_a_slide_by_hand() -> None:
 def test_another_resolution_changes_little() -> None:
     truth, said = [region(3, 4, 40, 30)], [region(5, 4, 40, 33)]
     fine, coarse = (evaluate_slide("s", truth, said, CLASSES, FRAME.at(m), FRAME) for m in (0.25, 1.0))
-    figures = [pixel_figures(e.confusion, CLASSES)["A"]["iou"] for e in (fine, coarse)]
+    figures = [pixel_metrics(e.confusion, CLASSES)["A"]["iou"] for e in (fine, coarse)]
     assert figures[0] == pytest.approx(figures[1], abs=0.01)
 
 

@@ -18,7 +18,7 @@ MODULES = (
     "selection.tiling", "annotations.polygon", "annotations.formats", "annotations.geojson_write", "annotations.trace",
     "annotations.rasterise", "stores.tiles", "stores.labels", "stores.objects", "bundle", "inference.engines",
     "inference.engines.engine", "inference.predict", "inference.cascade", "export", "evaluation.compare",
-    "evaluation.evaluate", "evaluation.agreement", "measure.files", "measure.objects", "measure.tables",
+    "evaluation.evaluate", "evaluation.objects", "evaluation.pixels", "evaluation.agreement", "measure.files", "measure.objects", "measure.tables",
     "methods.method", "synthetic.slide", "synthetic.svs", "synthetic.annotator", "recipe.load",
 )  # fmt: skip
 

@@ -16,7 +16,7 @@ from wsiseg.annotations.formats import read_annotations, write_annotations
 from wsiseg.annotations.polygon import LabelledPolygon
 from wsiseg.annotations.rasterise import rasterise
 from wsiseg.classes import ClassMap
-from wsiseg.evaluation.evaluate import match_objects
+from wsiseg.evaluation.objects import match_objects
 from wsiseg.selection.tissue import tissue_of
 from wsiseg.viewer.outlines import CASING_COLOUR, OutlineLayer
 from wsiseg.viewer.pyramid import TILE, Pyramid

@@ -108,7 +108,7 @@ SOURCES = """
 ## How good they are
 
 ```
-wsiseg evaluate --slide a.svs --reference a.geojson --prediction a.pred.geojson --measurements --csv agreement.csv
+wsiseg evaluate a.svs --reference a.geojson --prediction a.pred.geojson --measurements --csv agreement.csv
 ```
 
 compares the measurements of predicted outlines with those of reference outlines: over matched objects (IoU of at least

@@ -11,7 +11,7 @@ import click
 NEXT: dict[str, tuple[tuple[str, str], ...]] = {
     "tile": (("wsiseg train RECIPE.toml", "train on the slides of a recipe"),),
     "train": (
-        ("wsiseg predict --model {model} --slide SLIDE", "predict the objects of a slide"),
+        ("wsiseg predict SLIDE --model {model}", "predict the objects of a slide"),
         ("wsiseg run {recipe} --slides 'SLIDES/*.svs' --model {model} --out RESULTS", "predict many slides"),
         ("wsiseg report {run} --out training.html", "see how the training went"),
     ),
@@ -27,7 +27,7 @@ NEXT: dict[str, tuple[tuple[str, str], ...]] = {
     ),
     "qc": (
         ("wsiseg view {slide} {artefacts}", "see the artefacts"),
-        ("wsiseg predict --slide {slide} --exclude-artefacts", "predict without blur, pen and bubbles"),
+        ("wsiseg predict {slide} --exclude-artefacts", "predict without blur, pen and bubbles"),
         ("wsiseg tile {slide} --exclude-artefacts", "tile without them"),
     ),
     "synth": (("wsiseg view {slide} {truth}", "look at the slide in the browser"),),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -74,13 +75,11 @@ def train(
 
 
 @click.command()
-@click.option(
-    "--slide", "slides", type=PATH, required=True, multiple=True,
-    help="The slide. For several slides, repeat --slide, --reference and --prediction.",
-)  # fmt: skip
+@click.argument("slides", type=PATH, nargs=-1, metavar="SLIDE...")
+@click.option("--slide", "slide_options", type=PATH, multiple=True, hidden=True)  # as in version 0.1
 @click.option(
     "--reference", "references", cls=Renamed, was="--truth", type=PATH, required=True, multiple=True,
-    help="The reference: annotations to compare with.",
+    help="The reference: annotations to compare with. Once for each slide, in the same order.",
 )  # fmt: skip
 @click.option(
     "--prediction",
@@ -88,8 +87,16 @@ def train(
     type=PATH,
     required=True,
     multiple=True,
-    help="The prediction: objects or a label map (.zarr). Repeat for several slides.",
+    help="The prediction: objects or a label map (.zarr). Once for each slide, in the same order.",
 )
+@click.option(
+    "--classes", "only", multiple=True, metavar="NAME",
+    help="Compare these classes alone; all others count as background. Repeat it for several.",
+)  # fmt: skip
+@click.option(
+    "--ignore-class", "ignored", multiple=True, metavar="NAME",
+    help="Leave the pixels and objects of this class out, on both sides. Repeat it for several.",
+)  # fmt: skip
 @click.option(
     "--match-um",
     type=click.FloatRange(0, min_open=True),
@@ -117,39 +124,40 @@ def train(
 @slide_mpp_option
 @series_option
 def evaluate(
-    slides: tuple[Path, ...], references: tuple[Path, ...], predictions: tuple[Path, ...], resolution: float,
-    match_um: float | None,
+    slides: tuple[Path, ...], slide_options: tuple[Path, ...], references: tuple[Path, ...], predictions: tuple[Path, ...], resolution: float,
+    only: tuple[str, ...], ignored: tuple[str, ...], match_um: float | None,
     measurements: bool, table: Path | None, profile: Any, glomeruli: tuple[str, ...], sclerotic: tuple[str, ...],
     podocytes: tuple[str, ...], thickness_um: float | None, as_json: bool, slide_mpp: float | None, series: int | None,
 ) -> None:  # fmt: skip
-    """Compare predictions with a reference over whole slides: pixels, objects and measurements."""
+    """Compare predictions of SLIDE... with a reference: pixels, objects and measurements."""
     from wsiseg.errors import WsisegError
     from wsiseg.measure.files import MeasureOptions
 
-    if not len(slides) == len(references) == len(predictions):
-        raise WsisegError("Give --slide, --reference and --prediction once for each slide, in the same order.")
+    slides += slide_options
+    if not slides or not len(slides) == len(references) == len(predictions):
+        raise WsisegError("Name the slides, and give --reference and --prediction once for each, in the same order.")
     wanted = MeasureOptions(profile, glomeruli, sclerotic, podocytes, thickness_um)
     if not measurements and (table is not None or wanted != MeasureOptions()):
         raise WsisegError(
             "--csv, --profile, --thickness-um and the names of classes are about measurements: add --measurements."
         )
 
-    from wsiseg.evaluation.compare import common_classes, compare_files
+    from wsiseg.evaluation.compare import ClassChoice, common_classes, compare_files
     from wsiseg.evaluation.evaluate import render, summary
     from wsiseg.evaluation.measurements import compare_measurements, measure_pair, render_measurements, write_agreement
     from wsiseg.slides.open import open_slide
 
     classes = common_classes(list(zip(references, predictions, strict=True))) if len(slides) > 1 else None
+    choice, say = ClassChoice(only, ignored), partial(click.echo, err=True)
     found, pairs = [], []
     for slide, reference, prediction in zip(slides, references, predictions, strict=True):
         with open_slide(slide, mpp=slide_mpp, series=series) as opened:
             say_cautions(opened)
-            one, classes = compare_files(opened, reference, prediction, resolution, classes, match_um)
+            one, compared = compare_files(opened, reference, prediction, resolution, classes, match_um, choice, say)
             found.append(one)
             if measurements:
                 pairs.append(measure_pair(opened, reference, prediction, wanted))
-    assert classes is not None
-    result = summary(found, classes, match_um)
+    result = summary(found, compared, match_um)
     if measurements:
         result["measurements"] = compare_measurements(pairs)
         if table is not None:

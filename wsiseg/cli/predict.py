@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from wsiseg.cli.ending import say_next
+from wsiseg.cli.renamed import Renamed, slide_argument
 from wsiseg.cli.screen import (
     engine_option,
     exclude_artefacts_option,
@@ -25,7 +26,7 @@ PATH = click.Path(path_type=Path)
 
 
 @click.command()
-@click.option("--slide", type=PATH, required=True, help="The slide.")
+@slide_argument
 @click.option("--model", type=PATH, metavar="BUNDLE", help="The model bundle (default: the bundled models).")
 @click.option(
     "--out",
@@ -34,13 +35,17 @@ PATH = click.Path(path_type=Path)
     help="The objects to write (default: SLIDE-STEM.geojson in the current folder).",
 )
 @click.option("--labels", type=PATH, metavar="FILE.zarr", help="Also write the label map.")
-@click.option("--roi", "--within", "roi", type=PATH, metavar="FILE", help="Predict only inside these annotations.")
 @click.option(
-    "--within-model",
+    "--roi", cls=Renamed, was="--within", type=PATH, metavar="FILE", help="Predict only inside these annotations."
+)
+@click.option(
+    "--parent-model",
+    cls=Renamed,
+    was="--within-model",
     type=PATH,
     metavar="BUNDLE",
-    help="Predict with this coarse model first, and with --model only inside its objects (default: "
-    "the coarse model of the bundle, if it has one).",
+    help="Predict with this parent model first, and with --model only inside its objects (default: "
+    "the parent model of the bundle, if it has one).",
 )
 @click.option("--no-tissue", is_flag=True, help="Predict the whole slide, not only its tissue.")
 @exclude_artefacts_option
@@ -55,11 +60,11 @@ PATH = click.Path(path_type=Path)
 @quiet_option
 def predict(
     slide: Path, model: Path | None, out: Path | None, labels: Path | None, roi: Path | None,
-    within_model: Path | None, no_tissue: bool, exclude_artefacts: bool, device: str, engine: str,
+    parent_model: Path | None, no_tissue: bool, exclude_artefacts: bool, device: str, engine: str,
     max_ram: int | None, slide_mpp: float | None, series: int | None, full_decoding: bool, overwrite: bool, log_json: Path | None,
     quiet: bool,
 ) -> None:  # fmt: skip
-    """Find the objects of a slide, and write them for QuPath."""
+    """Find the objects of SLIDE, and write them for QuPath."""
     from wsiseg.bundle import load_bundle
     from wsiseg.inference.cascade import parent_file, predict_cascade
     from wsiseg.inference.engines import make_engine
@@ -69,8 +74,8 @@ def predict(
     from wsiseg.slides.open import open_slide
 
     if model is None:
-        model, first_model = _default_models(slide, slide_mpp)
-        within_model = within_model or first_model
+        model, first_model = _default_models(slide, slide_mpp, series)
+        parent_model = parent_model or first_model
     bundle = load_bundle(model)
     job = PredictOptions(
         out=out or Path(f"{slide.stem}.geojson"),
@@ -78,7 +83,7 @@ def predict(
         selection=Selection(not no_tissue, exclude_artefacts, None if roi is None else Roi.read(roi)),
         overwrite=overwrite,
     )
-    first = load_bundle(within_model) if within_model is not None else bundle.parent
+    first = load_bundle(parent_model) if parent_model is not None else bundle.parent
     scaled = bundle.usage.scaled_decoding and not full_decoding
     opening = open_slide(slide, mpp=slide_mpp, scaled_decoding=scaled, series=series)
     with opening as opened, progress_bar("Predicting", "tiles", quiet, log_json) as report:
@@ -102,12 +107,12 @@ def predict(
     say_next("predict", quiet=quiet, slide_mpp=slide_mpp, series=series, slide=slide, outlines=job.out)
 
 
-def _default_models(path: Path, slide_mpp: float | None) -> tuple[Path, Path | None]:
+def _default_models(path: Path, slide_mpp: float | None, series: int | None) -> tuple[Path, Path | None]:
     """The bundled models for a slide, and on the error stream which they are; see `wsiseg.models.default_models`."""
     from wsiseg.models import NUCLEI_MPP, default_models
     from wsiseg.slides.open import open_slide
 
-    with open_slide(path, mpp=slide_mpp) as slide:
+    with open_slide(path, mpp=slide_mpp, series=series) as slide:
         mpp = max(slide.frame.mpp, slide.frame.mpp_y)
     model, first = default_models(mpp)
     if first is None:

@@ -1,17 +1,18 @@
-"""Evaluation of files: a slide, the reference to judge by, and a prediction of whatever kind."""
+"""Evaluation of files: a slide, the reference to compare with, and a prediction of whatever kind."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from wsiseg.annotations.formats import read_annotations
+from wsiseg.annotations.intake import take_in
 from wsiseg.annotations.polygon import Annotations, LabelledPolygon
-from wsiseg.classes import IGNORE, ClassMap
+from wsiseg.classes import IGNORE, ClassMap, states_nothing
 from wsiseg.errors import AnnotationError, ClassError, MismatchError
 from wsiseg.evaluation.evaluate import SlideEvaluation, evaluate_slide
 from wsiseg.geometry import Box
@@ -32,20 +33,30 @@ class ClassChoice:
     only: tuple[str, ...] = ()
     ignore: tuple[str, ...] = ()
 
-    def of(self, classes: ClassMap) -> ClassMap:
-        """The classes to compare out of those that are known; ClassError where a chosen one is not known."""
+    def of(self, known: ClassMap) -> ClassMap:
+        """The classes to compare, out of those that the prediction knows; ClassError where a chosen one is unknown."""
         for name in self.only:
-            if classes.index(name) in (0, IGNORE):  # it raises for an unknown name, and says which there are
+            if known.index(name) in (0, IGNORE):  # it raises for an unknown name, and says which there are
                 raise ClassError(f"The class {name!r} cannot be compared: name classes of objects.")
-        names = [
-            n
-            for n in classes.names
-            if n == classes.names[0] or (n not in self.ignore and (not self.only or n in self.only))
+        kept = [
+            i for i, n in enumerate(known) if i == 0 or (n not in self.ignore and (not self.only or n in self.only))
         ]
-        if len(names) < 2:
+        if len(kept) < 2:
             raise ClassError("No class is left to compare: ignore fewer of them.")
-        colours = tuple(classes.colours[classes.names.index(n)] for n in names)
-        return ClassMap(tuple(names), colours, tuple(dict.fromkeys((*classes.ignore_names, *self.ignore))))
+        colours = tuple(known.colours[i] for i in kept)
+        return ClassMap(
+            tuple(known.names[i] for i in kept), colours, tuple(dict.fromkeys((*known.ignore_names, *self.ignore)))
+        )
+
+    def allowed(self, known: ClassMap) -> ClassMap | None:
+        """The classes that the reference may have; None allows all."""
+        if self.only:  # whatever else there is counts as background
+            return None
+        unknown = tuple(dict.fromkeys(n for n in self.ignore if n not in (*known.names, *known.ignore_names)))
+        return replace(known, ignore_names=known.ignore_names + unknown)
+
+
+ALL_CLASSES = ClassChoice()
 
 
 def compare_files(
@@ -53,9 +64,10 @@ def compare_files(
     reference: Path,
     prediction: Path,
     resolution: float,
-    classes: ClassMap | None = None,
+    known: ClassMap | None = None,
     match_um: float | None = None,
-    choice: ClassChoice = ClassChoice(),
+    choice: ClassChoice = ALL_CLASSES,
+    say: Callable[[str], None] = lambda line: None,
 ) -> tuple[SlideEvaluation, ClassMap]:
     """Compare two files over the whole slide.
 
@@ -64,59 +76,44 @@ def compare_files(
         reference: annotations; those without a class are left out
         prediction: annotations or a label map; the same prediction gives the same objects either way
         resolution: µm/px at which pixels are compared; a label map brings its own
-        classes: known to the prediction, see `common_classes`, which several slides need
+        known: the classes of the prediction, see `common_classes`, which several slides need
         match_um: as of `evaluate_slide`
         choice: which of the classes are compared
+        say: told what became of the annotations of the reference
 
     Returns:
-        The evaluation, and the classes that were compared: the prediction's own where it says them, else all that
-        either file names.
+        The evaluation, and the classes that were compared, out of the prediction's own where it says them, else out of
+        all that either file names.
 
     Raises:
-        AnnotationError: a file cannot be read, or neither names a class
+        AnnotationError: a file cannot be read, neither names a class, or the reference lies outside the slide
         MismatchError: the prediction was made from another slide
-        ClassError: the reference has a class that the prediction's classes do not have
+        ClassError: the reference has a class that the prediction does not know; the message names file and outline
         StoreError: the label map is damaged
     """
-    wanted, found = read_annotations(reference), read_prediction(prediction)
+    found = read_prediction(prediction)
     if found.level0 not in (None, slide.frame):
         raise MismatchError(
             f"{prediction} was made from a slide of another size or µm/px than {slide.name}: name its own slide, or "
             "state --mpp as for the prediction."
         )
-    known = classes or found.classes or _named([(wanted, found)], f"{reference} and {prediction}")
+    known = known or found.classes or _named([(read_annotations(reference), found)], f"{reference} and {prediction}")
     compared = choice.of(known)
-    _check_classes(reference, wanted, known, choice)
+    intake = take_in(reference, slide, classes=choice.allowed(known), keep_unclassed=False)
+    say(str(intake.summary))
     frame = slide.frame.at(resolution) if found.labels is None else found.labels.frame
-    # Of a cascade, the label map knows the objects of one model only: its polygons say all.
+    # Of a cascade, the label map has the objects of one model only; its polygons have those of both.
     labels = None if found.labels is None or found.parent is not None else partial(_relabelled, found.labels, compared)
     evaluation = evaluate_slide(
-        slide.name, _of(compared, wanted.polygons), _of(compared, found.objects()), compared, frame, slide.frame,
+        slide.name, _of(compared, intake.polygons), _of(compared, found.objects()), compared, frame, slide.frame,
         labels=labels, match_um=match_um,
     )  # fmt: skip
     return evaluation, compared
 
 
-def _check_classes(path: Path, wanted: Annotations, known: ClassMap, choice: ClassChoice) -> None:
-    """ClassError, naming file and polygon, for a class that the prediction does not know and that was not left
-    out.
-    """
-    if choice.only:
-        return
-    there = {*known.names, *known.ignore_names, *choice.ignore}
-    for number, polygon in enumerate(wanted.polygons, 1):
-        if polygon.label is not None and polygon.label not in there:
-            raise ClassError(
-                f"{path}: outline {number} of {len(wanted.polygons)} has the class {polygon.label!r}, which the prediction "
-                f"does not know (it has {', '.join(map(repr, known.names[1:]))}): leave it out with --ignore-class "
-                f"{polygon.label!r}, or name the classes to compare with --classes."
-            )
-
-
 def _of(classes: ClassMap, polygons: Iterable[LabelledPolygon]) -> tuple[LabelledPolygon, ...]:
     """The polygons of some classes, ignored ones included."""
-    there = {*classes.names, *classes.ignore_names}
-    return tuple(p for p in polygons if p.label in there)
+    return tuple(p for p in polygons if p.label is not None and (p.label in classes.names or classes.ignores(p.label)))
 
 
 def _relabelled(labels: LabelMap, classes: ClassMap, box: Box) -> np.ndarray:
@@ -124,7 +121,7 @@ def _relabelled(labels: LabelMap, classes: ClassMap, box: Box) -> np.ndarray:
     table = np.zeros(256, np.uint8)
     table[IGNORE] = IGNORE
     for index, name in enumerate(labels.classes):
-        if name in classes.names or name in classes.ignore_names:
+        if name in classes.names or classes.ignores(name):
             table[index] = classes.index(name)
     return np.asarray(table[labels.read(box)])
 
@@ -150,9 +147,8 @@ def common_classes(pairs: Sequence[tuple[Path, Path]]) -> ClassMap:
 
 def _named(pairs: Sequence[tuple[Annotations, PredictionFile]], files: str) -> ClassMap:
     """All classes that files name which state none."""
-    ignored = {"Background", "Ignore", "Ignore*"}
     both = [polygons for wanted, found in pairs for polygons in (wanted.polygons, found.annotations.polygons)]
-    names = {p.label for polygons in both for p in polygons if p.label} - ignored
+    names = {p.label for polygons in both for p in polygons if p.label and not states_nothing(p.label)} - {"Background"}
     if not names:
         raise AnnotationError(f"None of {files} has an outline with a class: there is nothing to compare.")
     return ClassMap(("Background", *sorted(names)))

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from wsiseg.atomic import atomic_write
 from wsiseg.evaluation.agreement import Agreement, agreement
-from wsiseg.evaluation.evaluate import MATCH_IOU, Matches, match_objects
+from wsiseg.evaluation.objects import MATCH_IOU, Matches, match_objects
 from wsiseg.measure.files import MeasureOptions, measure_read, read_all, tissue_context_of
 from wsiseg.measure.objects import Measured
 from wsiseg.measure.profiles import compared_columns

@@ -9,7 +9,8 @@ import numpy as np
 from wsiseg.annotations.polygon import LabelledPolygon
 from wsiseg.classes import ClassMap, Colour
 from wsiseg.evaluation.agreement import agreement
-from wsiseg.evaluation.evaluate import MATCH_IOU, SlideEvaluation, evaluate_slide, summary
+from wsiseg.evaluation.evaluate import SlideEvaluation, evaluate_slide, summary
+from wsiseg.evaluation.objects import MATCH_IOU
 from wsiseg.measure.files import Read
 from wsiseg.report import charts
 from wsiseg.report.gallery import Item, gallery

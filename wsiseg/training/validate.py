@@ -11,7 +11,7 @@ import torch
 
 from wsiseg.bundle import Usage
 from wsiseg.classes import ClassMap
-from wsiseg.evaluation.evaluate import pixel_figures
+from wsiseg.evaluation.pixels import pixel_metrics
 from wsiseg.grid import Grid
 from wsiseg.inference.blend import to_labels
 from wsiseg.inference.engines.engine import infer
@@ -58,7 +58,7 @@ def validate(
     pictures.sort(key=lambda pair: -pair[0])
     view = picture_grid([rows for _, rows in pictures[:PICTURE_ROWS]], classes)
     save_picture(out / "pictures" / f"step-{step:06d}.png", view)
-    metrics = pixel_figures(confusion, classes)
+    metrics = pixel_metrics(confusion, classes)
     flat = {f"{name}/{key}": v for name, row in metrics.items() for key, v in row.items() if v is not None}
     log.write(step, flat)
     log.picture(step, torch.from_numpy(view))

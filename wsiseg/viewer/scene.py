@@ -12,7 +12,7 @@ from wsiseg.annotations.intake import named, take_in
 from wsiseg.annotations.polygon import Annotations, LabelledPolygon
 from wsiseg.classes import Colour
 from wsiseg.errors import AnnotationError, MismatchError
-from wsiseg.evaluation.evaluate import match_objects
+from wsiseg.evaluation.objects import match_objects
 from wsiseg.geometry import Box, Frame
 from wsiseg.grid import Grid
 from wsiseg.slides.slide import Slide
@@ -177,7 +177,7 @@ def _fits(level0: Frame, slide: Slide, path: Path) -> None:
 def compared(
     reference: Sequence[LabelledPolygon], prediction: Sequence[LabelledPolygon], level0: Frame
 ) -> OutlineLayer:
-    """Reference against prediction as one layer, objects matched class by class at the IoU of `wsiseg.evaluation.evaluate`.
+    """Reference against prediction as one layer, objects matched class by class as by `wsiseg.evaluation.objects`.
 
     "Agreement" are the prediction's objects that have a partner, "False" those that have none, and "Missed" are the
     objects of the reference without a partner.
