@@ -92,7 +92,7 @@ class FeatureReader:
     def root(self, tree: Any) -> None:
         kind = tree.get("type") if isinstance(tree, dict) else None
         if isinstance(tree, list):
-            features = tree
+            features: Any = tree
         elif isinstance(tree, dict) and ("features" in tree or kind == "FeatureCollection"):
             features = tree.get("features")
             if not isinstance(features, list):

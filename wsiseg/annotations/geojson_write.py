@@ -170,7 +170,7 @@ class FeatureWriter:
                 "type": "MultiPolygon" if multiple else "Polygon",
                 "coordinates": orjson.Fragment(coordinates),
             }
-            feature = {"type": "Feature", "id": uuid, "geometry": geometry, "properties": properties}
+            feature: dict[str, Any] = {"type": "Feature", "id": uuid, "geometry": geometry, "properties": properties}
             if details is not PLAIN:
                 feature["properties"] = self.own(details) | properties
                 if details.plane != FLAT:

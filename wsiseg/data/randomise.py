@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -64,10 +64,11 @@ def palette_of(pixels: NDArray[np.uint8]) -> Palette:
     plane = vectors[:, :0:-1]  # the two directions with most variance
     plane *= np.sign(plane.sum(0))
     angle = np.arctan2(*(density @ plane).T[::-1])
-    ends = [plane @ (math.cos(a), math.sin(a)) for a in np.percentile(angle, [2, 98])]
+    ends: list[Any] = [plane @ (math.cos(a), math.sin(a)) for a in np.percentile(angle, [2, 98])]
     ends = [np.maximum(e, 0.01) / np.linalg.norm(np.maximum(e, 0.01)) for e in ends]
     # The nuclear stain takes away more red than the other.
-    return Palette(white, np.stack(sorted(ends, key=lambda e: -e[0])))
+    ends.sort(key=lambda e: -float(e[0]))
+    return Palette(white, np.stack(ends))
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +116,7 @@ def warp(image: NDArray[np.uint8], label: NDArray[np.uint8], how: Warp, rng: Gen
     flip = rng.choice([-1.0, 1.0])
     turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
     matrix = turn @ np.diag([flip * along, 1 / along]) / size
-    bend = np.zeros((2, crop, crop), np.float32)
+    bend: NDArray[Any] = np.zeros((2, crop, crop), np.float32)
     if rng.random() < 0.5:
         waves = int(rng.integers(3, 7))
         bend = rng.uniform(0, how.bend) * np.stack([smooth_noise(crop, waves, rng).numpy() for _ in range(2)])
@@ -318,7 +319,7 @@ def restain(image: Tensor, label: NDArray, palette: Palette, rng: Generator, *, 
         amounts.append(value * change)
     kind = str(rng.choice(_KINDS, p=_CHANCE))
     colours = _colours(kind, rng)
-    density = sum(
+    density = torch.zeros_like(image) + sum(
         a[None] * torch.tensor(c, dtype=torch.float32)[:, None, None] for a, c in zip(amounts, colours, strict=True)
     )
     residual = torch.tensor(base[2] * rng.uniform(-0.3, 1.2), dtype=torch.float32)[:, None, None]

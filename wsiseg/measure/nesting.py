@@ -88,4 +88,6 @@ class Nesting:
     def area_of(self, label: int) -> NDArray[np.float64]:
         """(n,) the sum of the areas of the objects of a class that lie in each object."""
         here = self.labels[self._inner] == label
-        return np.bincount(self._outer[here], self.area[self._inner[here]], minlength=len(self.labels))
+        return np.bincount(self._outer[here], self.area[self._inner[here]], minlength=len(self.labels)).astype(
+            np.float64
+        )

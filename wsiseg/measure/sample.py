@@ -52,7 +52,7 @@ class Sample:
         """(k,) sums of (n,) values."""
         numbers = np.asarray(values, np.float64)
         if self._unit is not None:
-            numbers = np.bincount(self._unit, numbers, minlength=self._counts.shape[1])
+            numbers = np.bincount(self._unit, numbers, minlength=self._counts.shape[1]).astype(np.float64)
         return self._counts @ numbers
 
     def ratio(self, part: ArrayLike, whole: ArrayLike) -> Numbers:

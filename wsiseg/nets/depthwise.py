@@ -22,9 +22,9 @@ def speed_up_depthwise(net: nn.Module) -> int:
     count = 0
     for module in net.modules():
         if isinstance(module, nn.Conv2d) and module.groups == module.in_channels == module.out_channels > 1:
-            module._conv_forward = _Forward(module)  # type: ignore[method-assign]
+            module._conv_forward = _Forward(module)  # type: ignore[method-assign, assignment]
             if type(module) is not nn.Conv2d:  # timm's Conv2dSame pads in a forward of its own
-                module.forward = _SameForward(module)  # type: ignore[method-assign]
+                module.forward = _SameForward(module)  # type: ignore[method-assign, assignment]
             count += 1
     return count
 

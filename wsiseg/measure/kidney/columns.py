@@ -101,7 +101,8 @@ PODOCYTES = (
 
 def _diameter(sample: Sample) -> Any:
     sums = sample.summary.sums_of_podocytes("equivalent_diameter_um")
-    return None if sums is None else sample.ratio(sums, sample.values("podocytes"))
+    podocytes = sample.values("podocytes")
+    return None if sums is None or podocytes is None else sample.ratio(sums, podocytes)
 
 
 def _caliper(sample: Sample) -> Any:

@@ -8,6 +8,7 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
+from wsiseg.annotations.geojson_write import ObjectKind
 from wsiseg.annotations.polygon import LabelledPolygon
 from wsiseg.measure.column import Table, tabulated
 from wsiseg.measure.kidney.columns import GLOMERULI, PODOCYTES, SLIDES
@@ -116,5 +117,6 @@ def measure_kidney(
         tables["podocytes"] = tabulated(PODOCYTES, kidney.podocytes)
         with_measurements(everything, rows["podocytes"], tables["podocytes"], PODOCYTES)
     # QuPath's "Resolve hierarchy" goes by the centroid for detections alone.
-    kinds = dict.fromkeys(roles.any_glomeruli, "annotation") | dict.fromkeys(roles.podocytes, "detection")
+    kinds: dict[str | None, ObjectKind] = dict.fromkeys(roles.any_glomeruli, "annotation")
+    kinds |= dict.fromkeys(roles.podocytes, "detection")
     return Measured("kidney", tables, rows, tuple(everything), kinds)
