@@ -1,4 +1,4 @@
-"""Laws of boxes and frames."""
+"""Properties of boxes and frames."""
 
 import math
 

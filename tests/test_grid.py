@@ -1,4 +1,4 @@
-"""Laws of the one tiling."""
+"""Properties of the tiling."""
 
 import numpy as np
 import pytest

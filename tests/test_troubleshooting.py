@@ -66,7 +66,7 @@ def test_a_message_that_has_changed_is_found() -> None:
     assert not is_said("There is …", said)
 
 
-ROOMS = ("run", "qc", "report", "viewer")
+PACKAGES = ("run", "qc", "report", "viewer")
 OTHERS = ("ValueError", "FileNotFoundError", "HTTPException")  # caught again, or said by the page of the viewer itself
 
 
@@ -79,9 +79,9 @@ def raised(source: str) -> Iterator[str]:
                 yield bare(sentence)
 
 
-@pytest.mark.parametrize("room", ROOMS)
-def test_every_message_of_a_room_is_on_the_page(room: str) -> None:
-    sources = [path.read_text(encoding="utf-8") for path in (ROOT / "wsiseg" / room).rglob("*.py")]
+@pytest.mark.parametrize("package", PACKAGES)
+def test_every_message_of_a_package_is_on_the_page(package: str) -> None:
+    sources = [path.read_text(encoding="utf-8") for path in (ROOT / "wsiseg" / package).rglob("*.py")]
     said = {sentence for source in sources for sentence in raised(source)}
     assert said
     assert [s for s in sorted(said) if not any(is_said(message, frozenset({s})) for message in quoted())] == []

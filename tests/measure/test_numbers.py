@@ -1,4 +1,4 @@
-"""Measurements: numbers that can be worked out by hand, and laws that every outline keeps."""
+"""Measurements: numbers that can be worked out by hand, and properties of every polygon."""
 
 from __future__ import annotations
 
