@@ -1,14 +1,27 @@
 """Find the tissue in a small picture of the slide.
 
-Stains have colour; glass, dust, bubbles, coverslip edges, black pen and a scanner's padding have not. So the measure
-is colourfulness in transmitted light, the spread of the three channels after division by the colour of the glass:
+Stains have colour; glass, dust, bubbles, black pen and a scanner's padding have none. So the measure is colourfulness
+in transmitted light, the spread of the three channels after division by the colour of the glass:
 
     transmittance t = pixel / glass, cut at 1        colour = max(t) - min(t)
 
     t = (0.98, 0.97, 0.98) glass 0.01      (0.5, 0.5, 0.5) shadow, black pen 0      (0.9, 0.6, 0.8) eosin 0.3
 
-There is no threshold fitted to the histogram (Otsu and the like always split it, also where it is nothing but noise):
-a mask grows from clearly coloured pixels over faintly coloured ones, and a slide without colour has an empty mask.
+**The glass** of each slide is found on the slide itself, because mounting media, coverslips and lamps tint it: it is
+the most frequent colour among bright places that are even, whatever its tint (`_glass`). Three things are assumed:
+
+- A slide shows some glass, or is so much tissue that no even, bright place is left; then the glass is taken for 245
+  grey levels without a tint. A slide that is evenly covered by one pale colour is all glass.
+- Glass is never pink beyond 24 grey levels between its channels, which the common stains are, and never tinted by more
+  than 60. A place that is pinker than another, brighter one is tissue on that other, even if there is more of it.
+- Light is transmitted and the white balance is about right: what lets all colours through alike is glass or dirt.
+
+There is no threshold fitted to the histogram (Otsu and the like always split it, also where it is nothing but noise).
+A mask grows from clearly coloured pixels over faintly coloured ones; a large faint area is tissue too, a pale section.
+A slide without colour has an empty mask.
+
+**Not tissue** although coloured: strokes of blue, green, red and violet pen, which are more saturated over a larger
+area than stains, and the dried brown rim of a coverslip, which is thin, straight and long.
 
 What this means for other slides: grey images have no tissue here; silver stains are found by their counterstain and by
 the filling of holes; in fluorescence on black, coloured signal counts as tissue and black as glass, so that DAPI gives
@@ -30,6 +43,7 @@ from scipy import ndimage
 from wsiseg.geometry import Box, Frame
 from wsiseg.process_memory import trim_heap
 from wsiseg.selection.masks import Mask, close, dilate, reconstruct, remove_small
+from wsiseg.selection.rims import RIM_LENGTH_UM, RIM_WIDTH_UM, rims
 
 Colours = NDArray[np.float32]  # (h, w, 3), transmittance 0 to 1
 
@@ -38,10 +52,19 @@ Colours = NDArray[np.float32]  # (h, w, 3), transmittance 0 to 1
 HIGH, LOW = 0.06, 0.03
 SMOOTH_UM, SMOOTH_TRUNCATE = 8.0, 3
 BAND = 512  # rows that are looked at together, where a whole slide at once would take much memory
+NEAR, FINE = 8, 32  # grey levels around the mode of the glass, and bins a grey level, for its median
 KEPT = 2**24  # numbers of the smoothed picture that are kept rather than made again: 64 MB
-# Glass is bright and nearly colourless; padding is whiter than any glass.
-GLASS_BRIGHT, GLASS_COLOUR, PADDING = 180, 12, 253
-PALE_GLASS = 245.0  # assumed where a slide shows none
+PADDING = 253  # grey level: a scanner's padding is whiter than any glass
+# Grey levels of glass: its mean and its darkest channel at least; EVEN places differ by no more along 5 px of a row.
+GLASS_MEAN, GLASS_MIN, EVEN = 150, 110, 4
+# Grey levels between the channels of glass at most: where it is not even; as a tint; as a tint that is not pink; and how
+# far green may lie below red and blue in a tint that is not pink.
+UNEVEN_TINT, TINT, STRONG_TINT, PINK = 12, 24, 60, 12
+GLASS_MIN_FRACTION = 0.005  # of the picture: less is not enough to be sure
+PALE_GLASS = 245.0  # grey level, assumed where a slide shows no glass
+PALE_MIN_UM2 = 40_000.0  # faint colour over such an area is pale tissue
+# Transmittance: a place this much pinker than a brighter one is stained.
+PINKER, STAINED = 0.01, 0.02
 PEN_MIN_UM2 = 40_000.0  # a pen's stroke is at least 0.2 mm wide
 PEN_REACH_UM = 150.0  # how far a stroke's pale rim reaches
 PEN_MAX_FRACTION = 0.95  # where "pen" would be more than this fraction of everything coloured, it is the stain
@@ -66,7 +89,7 @@ def find_tissue(
         min_tissue_um2: smaller pieces are specks; 10,000 µm² is a third of a glomerulus
         max_hole_um2: smaller gaps are filled (lumens, vessels); 50,000 µm² is a disc of 250 µm
         close_um: gaps up to this width are bridged
-        without_pen: leave out blue, green and red pen marks (black is never taken for tissue)
+        without_pen: leave out blue, green, red and violet pen marks (black is never taken for tissue)
 
     Returns:
         bool (h, w); all False where nothing is coloured: an empty, white or grey slide.
@@ -75,18 +98,23 @@ def find_tissue(
         return np.zeros(thumbnail.shape[:2], np.bool_)
     um = (frame.mpp_y, frame.mpp)
     bands = _smoothed(thumbnail, um)
-    glass, marks = _glass(thumbnail, bands), np.empty(thumbnail.shape[:2], np.uint8)
+    pixel_um2 = um[0] * um[1]
+    glass, marks = _glass(thumbnail, bands), np.empty(thumbnail.shape[:2], np.uint16)
     for rows, smooth in bands:
         _mark(smooth, glass, marks[rows])
-    faint, seed = _marked(marks, 0), _marked(marks, 1)
-    inks = _inks(marks) if without_pen and not is_dark(thumbnail) else []
-    del marks
+    faint, seed = _marked(marks, FAINT), _marked(marks, SURE)
+    shines = is_dark(thumbnail)
+    if not shines:  # light that shines has no pale stain, pen or brown rim
+        seed |= remove_small(faint, PALE_MIN_UM2 / pixel_um2)
     mask = reconstruct(faint, seed)
+    if not shines:
+        mask &= ~rims(mask & _marked(marks, BROWN), mask, um)
+    inks = _inks(marks) if without_pen and not shines else []
+    del marks
     if inks:
         pen = _pen(inks, mask.shape, um)
         if (mask & pen).sum() <= PEN_MAX_FRACTION * mask.sum():
             mask = reconstruct(mask & ~pen, seed & ~pen)
-    pixel_um2 = um[0] * um[1]
     mask = close(mask, close_um, um)
     mask = ~remove_small(~mask, max_hole_um2 / pixel_um2)
     return remove_small(mask, min_tissue_um2 / pixel_um2)
@@ -96,6 +124,9 @@ def find_tissue(
 RULES: dict[str, Any] = {
     "look_um": LOOK_UM,
     "colour": [HIGH, LOW],
+    "glass": [GLASS_MEAN, GLASS_MIN, EVEN, UNEVEN_TINT, TINT, STRONG_TINT, PINK],
+    "pale": [PALE_MIN_UM2, PINKER, STAINED],
+    "rim_um": [RIM_WIDTH_UM, RIM_LENGTH_UM],
     "smooth_um": SMOOTH_UM,
     "grow_um": GROW_UM,
 }
@@ -253,23 +284,43 @@ def spread(colours: Colours) -> NDArray[np.float32]:
 
 
 def _glass(thumbnail: NDArray[np.uint8], bands: Iterable[tuple[slice, Colours]]) -> NDArray[np.float32]:
-    """The colour of the glass: the most frequent brightness of bright, colourless pixels that are not padding."""
-    plain, counts = np.empty(thumbnail.shape[:2], np.bool_), np.zeros(256, np.int64)
-    bright = np.empty(thumbnail.shape[:2], np.float32)
+    """The colour of the glass, float32 (3,): the median around the most frequent colour of what may be glass."""
+    counts = np.zeros((64, 64, 64), np.int64)  # colours, 4 grey levels a bin
     for rows, smooth in bands:
-        bright[rows] = smooth @ np.full(3, 1 / 3, np.float32)
-        _find_plain(smooth, bright[rows], thumbnail[rows], plain[rows], counts)
-    if plain.sum() < 0.005 * plain.size:
+        _count_glass(smooth, thumbnail[rows], counts)
+    found = _glass_mode(counts, GLASS_MIN_FRACTION * thumbnail[..., 0].size)
+    if found is None:
         return np.full(3, PALE_GLASS, np.float32)
-    mode = int(np.convolve(counts, np.ones(5), "same").argmax())
-    plain &= np.abs(np.subtract(bright, mode, out=bright), out=bright) <= 3
-    del bright
-    colours, done = np.empty((3, int(plain.sum())), np.float32), 0
+    # Brightness around the mode, a grey level a bin; channel; its value around the mode, `FINE` bins a grey level.
+    near = np.zeros((2 * NEAR, 3, 2 * NEAR * FINE), np.int64)
     for rows, smooth in bands:
-        found = smooth[plain[rows]]
-        colours[:, done : done + len(found)] = found.T
-        done += len(found)
-    return np.array([np.median(channel, overwrite_input=True) for channel in colours], np.float32)
+        _count_near(smooth, thumbnail[rows], found, near)
+    brightest = np.convolve(near[:, 0].sum(1), np.ones(5), "same").argmax()
+    halves = near[max(0, brightest - 3) : brightest + 4].sum(0).cumsum(1)
+    # The median of each channel, to a fraction of a grey level: counts do not depend on the bands.
+    median = (np.argmax(2 * halves >= halves[:, -1:], 1) + 0.5) / FINE
+    return (found + median - NEAR).astype(np.float32)
+
+
+def _glass_mode(counts: NDArray[np.int64], least: float) -> NDArray[np.float32] | None:
+    """The colour (3,) of the highest peak in counts of colours that may be glass; None where there are too few."""
+    around = ndimage.uniform_filter(counts.astype(np.float64), 3, mode="constant") * 27
+    peaks = np.argwhere((around == ndimage.maximum_filter(around, 3)) & (around >= least))
+    boxes = [tuple(slice(max(0, i - 1), i + 2) for i in peak) for peak in peaks]
+    colours = np.array([_mean_colour(counts[box], box) for box in boxes]).reshape(-1, 3)
+    tint, pink = np.ptp(colours, axis=1), np.minimum(colours[:, 0], colours[:, 2]) - colours[:, 1]
+    kept = (tint <= TINT) | ((tint <= STRONG_TINT) & (pink <= PINK))
+    peaks, colours = peaks[kept], colours[kept]
+    if not len(peaks):
+        return None
+    order = np.argsort(-around[tuple(peaks.T)], kind="stable")
+    mode = colours[order[0]]
+    for other in colours[order[1:]]:
+        light = mode / other
+        pinker = min(light[0], light[2]) - light[1] > PINKER and np.ptp(light) > STAINED
+        if pinker and light.max() <= 1.01:  # the most frequent colour is pale tissue on this one
+            mode = other
+    return np.asarray(mode, np.float32)
 
 
 def is_dark(thumbnail: NDArray[np.uint8]) -> bool:
@@ -278,33 +329,71 @@ def is_dark(thumbnail: NDArray[np.uint8]) -> bool:
 
 
 def coloured_pen(light: Colours, um: tuple[float, float]) -> Mask:
-    """Strokes of blue, green and red pen: more saturated over a larger area than stains at this µm/px."""
-    marks = np.empty(light.shape[:2], np.uint8)
+    """Strokes of blue, green, red and violet pen: more saturated over a larger area than stains at this µm/px."""
+    marks = np.empty(light.shape[:2], np.uint16)
     _mark(light, np.ones(3, np.float32), marks)
     return _pen(_inks(marks), marks.shape, um)
 
 
+def _mean_colour(counts: NDArray[np.int64], box: tuple[slice, ...]) -> NDArray[np.float64]:
+    """Grey levels (3,): the mean of the colours in a box of bins."""
+    sums = [counts.sum(tuple(a for a in range(3) if a != axis)) for axis in range(3)]
+    return np.array(
+        [(s * (np.arange(b.start, b.stop) * 4 + 2)).sum() / s.sum() for s, b in zip(sums, box, strict=True)]
+    )
+
+
 @njit(cache=True, nogil=True)
-def _find_plain(smooth, bright, thumbnail, plain, counts):  # type: ignore[no-untyped-def]
-    """Mark what may be glass, and count it by its brightness."""
-    for y in range(plain.shape[0]):
-        for x in range(plain.shape[1]):
+def _count_glass(smooth, thumbnail, counts):  # type: ignore[no-untyped-def]
+    """Count the colours that may be glass: bright, and even along the row or nearly without colour."""
+    width = smooth.shape[1]
+    for y in range(smooth.shape[0]):
+        for x in range(width):
             red, green, blue = smooth[y, x, 0], smooth[y, x, 1], smooth[y, x, 2]
-            plain[y, x] = (
-                bright[y, x] > GLASS_BRIGHT
-                and max(red, green, blue) - min(red, green, blue) < GLASS_COLOUR
-                and min(thumbnail[y, x, 0], thumbnail[y, x, 1], thumbnail[y, x, 2]) < PADDING
-            )
-            if plain[y, x]:
-                counts[int(bright[y, x])] += 1
+            darkest = min(red, green, blue)
+            if red + green + blue < 3 * GLASS_MEAN or darkest < GLASS_MIN:
+                continue
+            if min(thumbnail[y, x, 0], thumbnail[y, x, 1], thumbnail[y, x, 2]) >= PADDING:
+                continue
+            tint = max(red, green, blue) - darkest
+            if tint > STRONG_TINT + 4:
+                continue
+            if tint >= UNEVEN_TINT or red + green + blue < 3 * 180:
+                even = True
+                for c in range(3):
+                    low = high = smooth[y, x, c]
+                    for near in range(max(0, x - 2), min(width, x + 3)):
+                        low, high = min(low, smooth[y, near, c]), max(high, smooth[y, near, c])
+                    even = even and high - low <= EVEN
+                if not even:
+                    continue
+            counts[int(red) >> 2, int(green) >> 2, int(blue) >> 2] += 1
+
+
+@njit(cache=True, nogil=True)
+def _count_near(smooth, thumbnail, mode, near):  # type: ignore[no-untyped-def]
+    """Count the brightness and the channels of what has about the tint and the brightness of a colour."""
+    for y in range(smooth.shape[0]):
+        for x in range(smooth.shape[1]):
+            red, green, blue = smooth[y, x, 0] - mode[0], smooth[y, x, 1] - mode[1], smooth[y, x, 2] - mode[2]
+            low, high, bright = min(red, green, blue), max(red, green, blue), (red + green + blue) / 3
+            if high - low >= NEAR or low < -NEAR or high >= NEAR:
+                continue
+            if min(thumbnail[y, x, 0], thumbnail[y, x, 1], thumbnail[y, x, 2]) < PADDING:
+                for c in range(3):
+                    near[int(bright + NEAR), c, int((smooth[y, x, c] - mode[c] + NEAR) * FINE)] += 1
+
+
+# Bits of `_mark`: faintly and surely a stain; inks, each surely and as a rim; brown.
+FAINT, SURE, BLUE_INK, GREEN_INK, RED_INK, VIOLET_INK, BROWN = 0, 1, 2, 4, 6, 8, 10
 
 
 @njit(cache=True, nogil=True)
 def _mark(smooth, glass, marks):  # type: ignore[no-untyped-def]
-    """What a colour may be, as bits: 0 faintly and 1 surely a stain; of blue, green and red ink 2, 4, 6 surely, 3, 5, 7
-    a rim.
+    """What a colour may be, as bits: faintly or surely a stain, surely or at the rim of an ink, brown.
 
-    Blue and green inks let red through least, haematoxylin and eosin green; red ink swallows blue as much as green.
+    Blue and green inks let red through least, haematoxylin and eosin green; red ink swallows blue as much as green;
+    violet ink lets through far more blue than any haematoxylin of its density.
     """
     f, one = np.float32, np.float32(1)
     for y in range(marks.shape[0]):
@@ -312,24 +401,27 @@ def _mark(smooth, glass, marks):  # type: ignore[no-untyped-def]
             red, green, blue = smooth[y, x, 0] / glass[0], smooth[y, x, 1] / glass[1], smooth[y, x, 2] / glass[2]
             red, green, blue = min(red, one), min(green, one), min(blue, one)
             colour = max(red, green, blue) - min(red, green, blue)
-            mark = (colour > f(LOW)) | (colour > f(HIGH)) << 1
-            mark |= ((blue - red > f(0.40)) & (green > red - f(0.05))) << 2
-            mark |= ((blue - red > f(0.12)) & (green > red)) << 3
-            mark |= ((green - red > f(0.25)) & (green - blue > f(0.08))) << 4
-            mark |= ((green - red > f(0.05)) & (green > blue)) << 5
-            mark |= ((red > f(0.55)) & (green < f(0.30)) & (blue < f(0.35))) << 6
-            mark |= ((red - green > f(0.25)) & (abs(blue - green) < f(0.10))) << 7
+            mark = (colour > f(LOW)) << FAINT | (colour > f(HIGH)) << SURE
+            mark |= ((blue - red > f(0.40)) & (green > red - f(0.05))) << BLUE_INK
+            mark |= ((blue - red > f(0.12)) & (green > red)) << (BLUE_INK + 1)
+            mark |= ((green - red > f(0.25)) & (green - blue > f(0.08))) << GREEN_INK
+            mark |= ((green - red > f(0.05)) & (green > blue)) << (GREEN_INK + 1)
+            mark |= ((red > f(0.55)) & (green < f(0.30)) & (blue < f(0.35))) << RED_INK
+            mark |= ((red - green > f(0.25)) & (abs(blue - green) < f(0.10))) << (RED_INK + 1)
+            mark |= ((blue - green > f(0.46)) & (blue - red > f(0.18)) & (red > green + f(0.05))) << VIOLET_INK
+            mark |= ((blue - green > f(0.12)) & (blue - red > f(0.04))) << (VIOLET_INK + 1)
+            mark |= ((red - green > f(0.02)) & (green - blue > f(0.02))) << BROWN
             marks[y, x] = mark
 
 
-def _marked(marks: NDArray[np.uint8], bit: int) -> Mask:
-    return (marks & np.uint8(1 << bit)) > 0
+def _marked(marks: NDArray[np.uint16], bit: int) -> Mask:
+    return (marks & np.uint16(1 << bit)) > 0
 
 
-def _inks(marks: NDArray[np.uint8]) -> list[tuple[Mask, Mask]]:
+def _inks(marks: NDArray[np.uint16]) -> list[tuple[Mask, Mask]]:
     """Of each ink that is there, where it surely is and where its rim may be."""
     inks = []
-    for bit in (2, 4, 6):
+    for bit in (BLUE_INK, GREEN_INK, RED_INK, VIOLET_INK):
         sure = _marked(marks, bit)
         if sure.any():
             inks.append((sure, _marked(marks, bit + 1)))
