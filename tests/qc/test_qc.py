@@ -288,7 +288,7 @@ def test_the_command_and_tiles_without_artefacts(spoilt: np.ndarray, tmp_path: P
         truth, generate(SPEC).truth, classes=ClassMap(("Background", "Glomerulus", "Sclerotic glomerulus"))
     )
     store = tmp_path / "s.zarr"
-    words = ["tile", path, "--slide-mpp", 1.0, "--size", 128, "--annotations", truth, "--out", store, "--quiet"]
+    words = ["tile", path, "--mpp", 1.0, "--size", 128, "--annotations", truth, "--out", store, "--quiet"]
     done = command(*words, "--exclude-artifacts")
     assert done.exit_code == 0, done.output
     tiles = TileStore(store)

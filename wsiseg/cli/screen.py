@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from wsiseg.cli.renamed import Renamed
 from wsiseg.process_memory import peak_mib
 from wsiseg.progress import Progress as Event
 from wsiseg.progress import Report
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 quiet_option = click.option("-q", "--quiet", is_flag=True, help="Show no progress bar and no hints.")
 overwrite_option = click.option("--overwrite", is_flag=True, help="Replace an output that exists already.")
 slide_mpp_option = click.option(
-    "--mpp", "--slide-mpp", "slide_mpp", type=float, metavar="µM/PX",
+    "--mpp", "slide_mpp", cls=Renamed, was="--slide-mpp", type=float, metavar="µM/PX",
     help="Resolution of the slide's level 0, if the file does not state it or states it wrongly.",
 )  # fmt: skip
 series_option = click.option(
@@ -45,8 +46,8 @@ full_decoding_option = click.option(
 )  # fmt: skip
 exclude_artefacts_option = click.option(
     "--exclude-artefacts",
-    "--exclude-artifacts",
-    "exclude_artefacts",
+    cls=Renamed,
+    was="--exclude-artifacts",
     is_flag=True,
     help="Leave out blur, pen and bubbles as `wsiseg qc` finds them; folds stay.",
 )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from wsiseg.cli.ending import say_next
+from wsiseg.cli.renamed import Renamed
 from wsiseg.cli.screen import (
     class_option,
     exclude_artefacts_option,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from wsiseg.slides.slide import Slide
 
 PATH = click.Path(path_type=Path)
+SAME_MPP = 0.02  # by which fraction two statements of µm/px may differ
 
 
 @click.command()
@@ -150,7 +152,10 @@ def tissue(
     metavar="STORE.zarr",
     help="The store to write (default: SLIDE-STEM.zarr in the current folder).",
 )
-@click.option("--mpp", type=float, default=1.0, show_default=True, metavar="µM/PX", help="Resolution of the tiles.")
+@click.option(
+    "--tile-mpp", type=click.FloatRange(0, min_open=True), default=1.0, show_default=True, metavar="µM/PX",
+    help="Resolution of the tiles.",
+)  # fmt: skip
 @click.option("--size", type=int, default=512, show_default=True, metavar="PX", help="Width and height of a tile.")
 @click.option("--overlap", type=int, default=0, show_default=True, metavar="PX", help="Overlap of neighbouring tiles.")
 @click.option("--annotations", type=PATH, metavar="FILE", help="Annotations to store as labels.")
@@ -159,7 +164,12 @@ def tissue(
     help="Classes to store; later ones cover earlier ones (default: those of the file, from A to Z).",
 )  # fmt: skip
 @click.option(
-    "--roi", "--within", "roi", type=PATH, metavar="FILE", help="Store only tiles that touch these annotations."
+    "--roi",
+    cls=Renamed,
+    was="--within",
+    type=PATH,
+    metavar="FILE",
+    help="Store only tiles that touch these annotations.",
 )
 @click.option("--no-tissue", is_flag=True, help="Store every tile, not only those with tissue.")
 @exclude_artefacts_option
@@ -192,18 +202,21 @@ def tissue(
 @max_input_option
 @tiling_ram_option
 @click.option(
-    "--slide-mpp", type=float, metavar="µM/PX", help="Resolution of the slide, if the file does not state it."
-)
+    "--mpp", "slide_mpp", type=float, metavar="µM/PX",
+    help="Resolution of the slide's level 0, if the file does not state it.",
+)  # fmt: skip
+@click.option("--slide-mpp", "corrected_mpp", type=float, hidden=True)  # overrules what the file states
 @series_option
 @full_decoding_option
 @overwrite_option
 @log_option
 @quiet_option
 def tile(
-    slide: Path, out: Path | None, mpp: float, size: int, overlap: int, annotations: Path | None, classes: str | None,
-    roi: Path | None, no_tissue: bool, exclude_artefacts: bool, codec: str, store: str, workers: int,
-    class_of_rest: str | None, max_ram: int | None, slide_mpp: float | None, series: int | None, full_decoding: bool, overwrite: bool,
-    log_json: Path | None, quiet: bool,
+    slide: Path, out: Path | None, tile_mpp: float, size: int, overlap: int, annotations: Path | None,
+    classes: str | None, roi: Path | None, no_tissue: bool, exclude_artefacts: bool, codec: str, store: str,
+    workers: int, class_of_rest: str | None, max_ram: int | None, slide_mpp: float | None,
+    corrected_mpp: float | None, series: int | None, full_decoding: bool, overwrite: bool, log_json: Path | None,
+    quiet: bool,
 ) -> None:  # fmt: skip
     """Store the tissue of SLIDE as tiles in Zarr, with labels if there are annotations."""
     from wsiseg.annotations.formats import file_hash
@@ -219,8 +232,10 @@ def tile(
     sources: dict[str, Any] = {}
     regions: tuple[LabelledPolygon, ...] = ()
     class_map = None
-    opening = open_slide(slide, mpp=slide_mpp, scaled_decoding=not full_decoding, series=series)
+    opening = open_slide(slide, mpp=corrected_mpp or slide_mpp, scaled_decoding=not full_decoding, series=series)
     with opening as opened, progress_bar("Tiling", "tiles", quiet, log_json) as report:
+        if slide_mpp is not None:
+            _check_meaning_of_mpp(opened, slide_mpp)
         say_cautions(opened)
         if annotations is not None:
             intake = take_in(
@@ -235,7 +250,7 @@ def tile(
             )
             sources |= {"annotations": file_hash(annotations), "annotated": intake.summary.to_json()}
             click.echo(str(intake.summary), err=True)
-        grid = Grid(opened.frame.at(mpp), size, overlap)
+        grid = Grid(opened.frame.at(tile_mpp), size, overlap)
         kept = codec if store == "copy" else store
         if max_ram is not None:
             needed = estimate_tiling(opened, grid, pixels=kept, labelled=class_map is not None, workers=workers)
@@ -249,6 +264,19 @@ def tile(
         )  # fmt: skip
     click.echo(describe(out))
     say_next("tile", quiet=quiet)
+
+
+def _check_meaning_of_mpp(slide: Slide, mpp: float) -> None:
+    """SlideError where --mpp may be meant for the tiles, as it was in version 0.1: the slide states another one."""
+    from wsiseg.errors import SlideError
+
+    stated = slide.stated_mpp
+    if stated is not None and any(abs(mpp / own - 1) > SAME_MPP for own in stated):
+        raise SlideError(
+            f"{slide.name} states {stated[0]:g} µm/px, and --mpp {mpp:g} is about the slide, not about the tiles: "
+            f"choose the resolution of the tiles with --tile-mpp {mpp:g}, or correct that of the slide with "
+            f"--slide-mpp {mpp:g}."
+        )
 
 
 def _listed(names: str) -> ClassMap:

@@ -119,5 +119,5 @@ def _check_own_jpeg(slide: Slide, grid: Grid, tiles: Sequence[Tile]) -> None:
         finest = ", ".join(f"{slide.frame.mpp * scale:g}" for scale, _ in slide.downsamples)
         raise StoreError(
             f"The own JPEG of {slide.name} cannot be kept: that takes JPEG tiles, no overlap, the width of the slide's "
-            f"tiles as --size and the µm/px of one of its levels as --mpp ({finest})."
+            f"tiles as --size and the µm/px of one of its levels as --tile-mpp ({finest})."
         )

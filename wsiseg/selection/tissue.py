@@ -306,7 +306,7 @@ def _glass_mode(counts: NDArray[np.int64], least: float) -> NDArray[np.float32] 
     """The colour (3,) of the highest peak in counts of colours that may be glass; None where there are too few."""
     around = ndimage.uniform_filter(counts.astype(np.float64), 3, mode="constant") * 27
     peaks = np.argwhere((around == ndimage.maximum_filter(around, 3)) & (around >= least))
-    boxes = [tuple(slice(max(0, i - 1), i + 2) for i in peak) for peak in peaks]
+    boxes = [tuple(slice(max(0, i - 1), min(64, i + 2)) for i in peak) for peak in peaks]
     colours = np.array([_mean_colour(counts[box], box) for box in boxes]).reshape(-1, 3)
     tint, pink = np.ptp(colours, axis=1), np.minimum(colours[:, 0], colours[:, 2]) - colours[:, 1]
     kept = (tint <= TINT) | ((tint <= STRONG_TINT) & (pink <= PINK))
