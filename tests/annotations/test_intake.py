@@ -97,7 +97,7 @@ def test_what_lies_outside_altogether_is_refused_with_its_likely_cause(
 ) -> None:
     with pytest.raises(AnnotationError, match=advice) as caught:
         taken(tmp_path, feature(shape))
-    assert "a.geojson: all 1 outlines lie" in str(caught.value)
+    assert "a.geojson: its only outline lies" in str(caught.value)
 
 
 def test_micrometres_are_recognised(tmp_path: Path) -> None:
@@ -128,9 +128,7 @@ def test_a_file_of_another_slide_is_refused(tmp_path: Path) -> None:
 
 def test_without_any_class_there_is_a_way_out(tmp_path: Path) -> None:
     bare = feature(INSIDE, None), feature(box(1, 1, 9, 9), None)
-    with pytest.raises(
-        AnnotationError, match=r"a\.geojson has 2 outlines, and none of them has a class: .*--class NAME"
-    ):
+    with pytest.raises(AnnotationError, match=r"a\.geojson has 2 outlines and not one with a class: .*--class NAME"):
         taken(tmp_path, *bare, need_class=True)
     named = taken(tmp_path, *bare, need_class=True, class_of_rest="Tumor:necrosis")
     assert {p.label for p in named.polygons} == {"Tumor: necrosis"}
@@ -149,7 +147,7 @@ def test_an_unknown_class_names_file_outline_and_way_out(tmp_path: Path) -> None
 def test_only_another_plane(tmp_path: Path) -> None:
     high = feature(INSIDE)
     high["geometry"]["plane"] = {"c": -1, "z": 3, "t": 0}
-    with pytest.raises(AnnotationError, match=r"all 1 outlines lie on other planes .*z 3"):
+    with pytest.raises(AnnotationError, match=r"its only outline lies on other planes .*z 3"):
         taken(tmp_path, high)
     assert len(take_in(given(tmp_path, high), all_planes=True).polygons) == 1
 

@@ -162,14 +162,14 @@ def take_in(
     if polygons and not flat:
         planes = sorted({p.details.plane[1] for p in polygons})
         raise AnnotationError(
-            f"{path}: all {len(polygons)} outlines lie on other planes than the first, which alone is read "
+            f"{path}: {_all(polygons)} on other planes than the first, which alone is read "
             f"(z {', '.join(map(str, planes[:5]))}): move them to z 0, or give the annotations of that plane."
         )
     once = without_duplicates(named(flat, rename or {}, class_of_rest))
     inside, partly = on_slide(path, once, slide) if slide is not None else (once, 0)
     unclassed = sum(p.label is None for p in inside)
     if need_class and inside and unclassed == len(inside):
-        raise AnnotationError(f"{path} has {len(inside)} outlines, and none of them has a class: {name_them}.")
+        raise AnnotationError(f"{path} has {counted(len(inside), 'outline')} and not one with a class: {name_them}.")
     used = [p for p in inside if p.label is not None or keep_unclassed]
     if classes is not None:
         _check_classes(path, used, classes, know_them)
@@ -259,7 +259,7 @@ def on_slide(what: object, polygons: Sequence[LabelledPolygon], slide: Plane) ->
     bounds = shapely.bounds(shapes)
     if (bounds >= 0).all() and (bounds <= 1).all() and min(frame.width, frame.height) > 2:
         raise AnnotationError(
-            f"{what}: all {len(polygons)} outlines lie within the first pixel; they look like fractions of the slide: "
+            f"{what}: {_all(polygons)} within the first pixel; they look like fractions of the slide: "
             f"multiply x by {frame.width} and y by {frame.height}."
         )
     touches = (bounds[:, :2] < size[:2]).all(axis=1) & (bounds[:, 2:] > 0).all(axis=1)
@@ -268,7 +268,7 @@ def on_slide(what: object, polygons: Sequence[LabelledPolygon], slide: Plane) ->
     touches[doubtful] = shapely.intersects(shapes[doubtful], shapely.box(0, 0, frame.width, frame.height))
     if not touches.any():
         raise AnnotationError(
-            f"{what}: all {len(polygons)} outlines lie outside the slide of {frame.width} × {frame.height} px; "
+            f"{what}: {_all(polygons)} outside the slide of {frame.width} × {frame.height} px; "
             f"{explanation(bounds, slide)}."
         )
     beyond = np.maximum(-bounds[:, :2], bounds[:, 2:] - size[2:]).max(axis=1)
@@ -279,6 +279,10 @@ def on_slide(what: object, polygons: Sequence[LabelledPolygon], slide: Plane) ->
             f"{frame.height} px: correct it, or check that the file belongs to this slide."
         )
     return [p for p, keep in zip(polygons, touches, strict=True) if keep], int((touches & ~whole).sum())
+
+
+def _all(polygons: Sequence[LabelledPolygon]) -> str:
+    return "its only outline lies" if len(polygons) == 1 else f"all {len(polygons)} outlines lie"
 
 
 def explanation(bounds: NDArray[np.float64], slide: Plane) -> str:
@@ -313,7 +317,7 @@ def _transforms(bounds: NDArray[np.float64], slide: Plane) -> Iterator[tuple[str
     scale = np.array([frame.mpp, frame.mpp_y] * 2)
     yield f"they fit if they are in µm: divide them by {frame.mpp:g} µm/px", bounds / scale
     own = [one for one, _ in slide.downsamples if one > 1]
-    for factor in sorted({*own, *(2.0**k for k in range(1, 7))}):
+    for factor in sorted({*own, 2.0, 4.0, 8.0, 16.0}):
         yield (
             f"they fit if they were drawn on another level or magnification: divide them by {factor:g}",
             bounds / factor,

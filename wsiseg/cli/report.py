@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import click
@@ -36,5 +37,5 @@ def report(
     from wsiseg.report.write import Wanted, write_report
 
     wanted = Wanted(results, outlines, reference, measurements, quality, slide_mpp, class_of_rest, series)
-    write_report(out, wanted)
+    write_report(out, wanted, partial(click.echo, err=True))
     click.echo(f"{out}: {out.stat().st_size / 1e6:.1f} MB, opens in any browser")

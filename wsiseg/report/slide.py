@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -54,8 +54,8 @@ class Sources:
     class_of_rest: str | None = None
 
 
-def slide_report(slide: Slide, sources: Sources) -> bytes:
-    """The report as HTML.
+def slide_report(slide: Slide, sources: Sources, say: Callable[[str], None] = lambda line: None) -> bytes:
+    """The report as HTML; `say` is told what became of the annotations of each file.
 
     Raises:
         AnnotationError: an outline file cannot be read, or holds something other than areas
@@ -69,6 +69,8 @@ def slide_report(slide: Slide, sources: Sources) -> bytes:
         if sources.reference is not None
         else None
     )
+    for summary in (*read.summaries, *(reference.summaries if reference is not None else ())):
+        say(str(summary))
     measured = read_measurements(sources.measurements) if sources.measurements is not None else None
     flags = read_flags(sources.quality, slide) if sources.quality is not None else None
     areas = areas_of(read.polygons, slide)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,7 +42,7 @@ class Wanted:
         return (*self.outlines, *(p for p in (self.reference, self.measurements, self.quality) if p is not None))
 
 
-def write_report(out: Path, wanted: Wanted) -> None:
+def write_report(out: Path, wanted: Wanted, say: Callable[[str], None] = lambda line: None) -> None:
     """Make a page; the file appears whole or not at all, and replaces an earlier page.
 
     Raises:
@@ -53,12 +54,12 @@ def write_report(out: Path, wanted: Wanted) -> None:
         raise OutputError(f"{out} has an unknown ending: use .html.")
     if out.resolve() in {path.resolve() for path in (wanted.results, *wanted.others)}:
         raise OutputError(f"{out} is one of the files that are read: choose another name.")
-    page = _page(wanted)
+    page = _page(wanted, say)
     with atomic_write(out) as sink:
         sink.write(page)
 
 
-def _page(wanted: Wanted) -> bytes:
+def _page(wanted: Wanted, say: Callable[[str], None]) -> bytes:
     folder = wanted.results
     if is_run(folder) or is_results(folder):
         if wanted.others:
@@ -70,4 +71,4 @@ def _page(wanted: Wanted) -> bytes:
         raise StoreError(f"{folder} is a slide: name the outlines to report about after it.")
     with open_slide(folder, mpp=wanted.mpp, series=wanted.series) as slide:
         sources = Sources(wanted.outlines, wanted.reference, wanted.measurements, wanted.quality, wanted.class_of_rest)
-        return slide_report(slide, sources)
+        return slide_report(slide, sources, say)
