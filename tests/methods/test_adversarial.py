@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, ClassVar
 
 import pytest
@@ -55,10 +56,10 @@ class AdversarialContract(MethodContract):
         assert method.remarks() == ()
         torch.manual_seed(0)
         for _ in range(ENOUGH):
-            method.critic.measure(torch.randn(500), torch.randn(500))
+            method.critic.measure(torch.randn(1000), torch.arange(1000) < 500)
         assert "has learnt nothing (AUC 0." in method.remarks()[0]
         for _ in range(200):
-            method.critic.measure(torch.randn(500) + 2, torch.randn(500))
+            method.critic.measure(torch.randn(1000) + 2 * (torch.arange(1000) < 500), torch.arange(1000) < 500)
         assert method.remarks() == ()
 
 
@@ -149,6 +150,12 @@ class TestStraightThrough(AdversarialContract):
 
 def test_the_auc_counts_pairs() -> None:
     torch.manual_seed(0)
-    assert auc(torch.tensor([2.0, 3.0]), torch.tensor([0.0, 1.0])) == 1
-    assert auc(torch.tensor([1.0]), torch.tensor([1.0])) == 0.5
-    assert auc(torch.randn(9000) + 1, torch.randn(9000)) == pytest.approx(0.760, abs=0.02)
+    high = torch.tensor([True, True, False, False])
+    assert auc(torch.tensor([2.0, 3.0, 0.0, 1.0]), high, ~high) == 1
+    assert auc(torch.tensor([1.0, 1.0, 1.0, 1.0]), high, ~high) == pytest.approx(0.5)
+    assert auc(torch.tensor([2.0, 0.0, 1.0, 1.0]), high, ~high) == pytest.approx(0.5, abs=0.02)
+    many = torch.arange(18000) < 9000
+    assert auc(torch.randn(18000) + many, many, ~many) == pytest.approx(0.760, abs=0.02)
+    some = many & (torch.arange(18000) % 9 == 0)
+    assert auc(torch.randn(18000) + many, some, ~many) == pytest.approx(0.760, abs=0.03), "what counts for neither"
+    assert math.isnan(auc(torch.randn(10), torch.zeros(10) > 0, torch.zeros(10) < 1))

@@ -62,10 +62,11 @@ def correctness_loss(logits: Tensor, prediction: Tensor, labels: Tensor) -> Tens
     size = (logits.shape[-2], logits.shape[-1])
     fraction = F.adaptive_avg_pool2d(right * stated, size) / F.adaptive_avg_pool2d(stated, size).clamp_min(1e-6)
     counted = F.adaptive_avg_pool2d(stated, size)
-    each = [fraction * counted, (1 - fraction) * counted]  # how much of each patch is right, and wrong
-    losses = [F.softplus(-logits.float()), F.softplus(logits.float())]
-    parts = [(loss * part).sum() / part.sum() for loss, part in zip(losses, each, strict=True) if part.sum() > 0]
-    return torch.stack(parts).mean() if parts else 0 * logits.float().sum()
+    each = torch.stack([fraction * counted, (1 - fraction) * counted])  # how much of each patch is right, and wrong
+    losses = torch.stack([F.softplus(-logits.float()), F.softplus(logits.float())])
+    total = each.flatten(1).sum(1)
+    means = (losses * each).flatten(1).sum(1) / total.clamp_min(1e-6)
+    return means.sum() / (total > 0).sum().clamp_min(1)
 
 
 def gradient_penalty(logits: Tensor, *inputs: Tensor) -> Tensor:

@@ -36,7 +36,7 @@ from wsiseg.losses.encoding import encode, shown
 from wsiseg.losses.segmentation import trusted_cross_entropy
 from wsiseg.methods.context import Batches, Context, Method
 from wsiseg.methods.parts.chooser import CropChooser
-from wsiseg.methods.parts.critic import MEMORY, Critic
+from wsiseg.methods.parts.critic import MEMORY, Critic, pixelwise
 from wsiseg.methods.parts.gate import Quantile
 from wsiseg.methods.parts.student import LabelledLoss, Student
 from wsiseg.methods.parts.teachers import EMATeacher
@@ -73,7 +73,8 @@ class Adversarial(Method):
         playing = progress >= o.adversarial_start
         weight = self.unlabelled_factor(progress)
         metrics = self.chooser.step(self.teacher, weight > 0)
-        phase_two = o.gan_schedule == "paper" and progress >= PAPER_PHASE_TWO and batches.unlabelled is not None
+        later = o.gan_schedule == "paper" and progress >= PAPER_PHASE_TWO
+        phase_two = playing and later and batches.unlabelled is not None
         images, labels = self.views.weak(batches.labelled)
 
         if not playing or batches.unlabelled is None or weight == 0:
@@ -95,11 +96,7 @@ class Adversarial(Method):
             loss = loss + o.labelled_weight * adversarial
             metrics["adversarial_labelled"] = adversarial.item()
         if other is not None:
-            # In phase two G says nothing of labelled crops, and their true maps alone are D's features to match.
-            truth = encode(logits.new_zeros(len(images), logits.shape[1], *labels.shape[1:]), labels, "smooth")[0]
-            extra, parts = self._unlabelled_loss(
-                logits[-len(other) :], other, plain, covered, (images, truth if true is None else true)
-            )
+            extra, parts = self._unlabelled_loss(logits[-len(other) :], other, plain, covered, (images, labels, true))
             loss, metrics = loss + weight * extra, metrics | parts
         self.student.learn(loss)
         if playing and not phase_two:
@@ -116,11 +113,14 @@ class Adversarial(Method):
         return rampup(progress, o.unlabelled_start, o.rampup)
 
     def _unlabelled_loss(
-        self, logits: Tensor, images: Tensor, plain: Tensor, covered: Tensor, labelled: tuple[Tensor, Tensor]
-    ) -> tuple[Tensor, dict[str, float]]:
+        self, logits: Tensor, images: Tensor, plain: Tensor, covered: Tensor,
+        labelled: tuple[Tensor, Tensor, Tensor | None],
+    ) -> tuple[Tensor, dict[str, float]]:  # fmt: skip
         """Adversarial, self-taught and feature loss of G's logits on unlabelled images.
 
-        The EMA sees the crop in its own stain, and D judges the EMA's map, as it does when it learns.
+        The EMA sees the crop in its own stain, and D judges the EMA's map, as it does when it learns. `labelled` are
+        images, labels and true maps, for D's features to match; in phase two, without logits of G, the true maps are
+        the labels themselves.
         """
         o = self.options
         judged, features = self.critic.judge(images, shown(logits, o.map_encoding))
@@ -135,8 +135,11 @@ class Adversarial(Method):
             metrics |= {"self_taught": taught.item(), "pseudo_labelled": (target >= 0).float().mean().item()}
             metrics["pseudo_objects"] = (target > 0).float().mean().item()
         if o.feature_matching:
+            known, labels, true = labelled
+            if true is None:
+                true = encode(logits.new_zeros(len(labels), logits.shape[1], *labels.shape[1:]), labels, "smooth")[0]
             with torch.no_grad():
-                wanted = self.critic.judge(*labelled)[1]
+                wanted = self.critic.judge(known, true)[1]
             matching = feature_matching(wanted, features)
             loss = loss + o.feature_matching * matching
             metrics["feature_matching"] = matching.item()
@@ -156,7 +159,7 @@ class Adversarial(Method):
             judged = self.critic(images, maps)
             label = maps.detach().argmax(1)
             if held is not None:
-                self.critic.measure(*right_and_wrong(judged, label, labels))
+                self.critic.measure(pixelwise(judged, labels), label == labels, labels != IGNORE)
             loss, penalised = correctness_loss(judged, label, labels), maps
         else:
             if held is not None:
@@ -180,8 +183,10 @@ class Adversarial(Method):
         """Note how well D tells true maps from predicted ones on crops that neither network learns from."""
         true, predicted = encode(self.teacher(images).clamp_min(1e-12).log(), labels, self.options.map_encoding)
         with torch.no_grad():
-            judged = [self.critic.judge(images, maps)[0] for maps in (true, predicted)]
-        self.critic.measure(*judged)
+            judged = torch.stack([self.critic.judge(images, maps)[0] for maps in (true, predicted)])
+        genuine = torch.zeros_like(judged, dtype=torch.bool)
+        genuine[0] = True
+        self.critic.measure(judged, genuine)
 
     def predictor(self) -> SegmentationNet:
         """The EMA."""
@@ -204,13 +209,6 @@ class Adversarial(Method):
         """The inverse of `state_dict`."""
         super().load_state_dict(state)
         self.d_loss_mean, self.updates = state["d_loss_mean"], state["updates"]
-
-
-def right_and_wrong(judged: Tensor, prediction: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """D's logits where a prediction (n, h, w) is right, and where it is wrong; pixels without a label left out."""
-    score = torch.nn.functional.interpolate(judged.detach(), size=labels.shape[-2:], mode="bilinear")[:, 0]
-    stated = labels != IGNORE
-    return score[stated & (prediction == labels)], score[stated & (prediction != labels)]
 
 
 def _stated(labels: Tensor, judged: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -14,7 +15,7 @@ from wsiseg.methods.context import Context
 from wsiseg.nets.discriminators import DISCRIMINATORS
 
 MEMORY = 0.95  # of the running means
-SAMPLE = 4096  # logits of each side that an AUC is computed from
+SAMPLE = 16384  # logits that an AUC is computed from
 ENOUGH = 20  # measurements before a verdict
 GUESSING = 0.55  # AUC below which it knows nothing
 
@@ -52,7 +53,7 @@ class Critic:
     def score(self, images: Tensor, maps: Tensor) -> Tensor:
         """(n, h, w) logit of each pixel, interpolated where there is one for each patch; no gradients."""
         logits, _ = self.judge(images, maps)
-        return F.interpolate(logits, size=maps.shape[-2:], mode="bilinear", align_corners=False)[:, 0]
+        return pixelwise(logits, maps)
 
     def learn(self, loss: Tensor) -> None:
         """One step of the critic."""
@@ -60,10 +61,17 @@ class Critic:
         self.fabric.backward(loss)
         self.optimiser.step()
 
-    def measure(self, high: Tensor, low: Tensor) -> None:
-        """Note how well it distinguished what should be judged high from what should be judged low; before it learns it."""
-        if high.numel() and low.numel():
-            now = auc(high.detach(), low.detach())
+    def measure(self, score: Tensor, positive: Tensor, counted: Tensor | None = None) -> None:
+        """Note how well scores tell what should be judged high from the rest, before the critic learns from it.
+
+        Args:
+            score: logits of any shape
+            positive: bool, what should be judged high
+            counted: bool, what takes part; None: all
+        """
+        counted = torch.ones_like(positive) if counted is None else counted
+        now = auc(score.detach(), positive & counted, ~positive & counted)
+        if math.isfinite(now):
             self.auc = now if not self.measured else MEMORY * self.auc + (1 - MEMORY) * now
             self.measured += 1
 
@@ -101,9 +109,23 @@ def frozen(net: nn.Module) -> Iterator[None]:
         net.requires_grad_(True).train(training)
 
 
-def auc(high: Tensor, low: Tensor) -> float:
-    """Chance that a value of `high` is above one of `low` (Mann-Whitney, ties counted half), from a sample of both."""
-    high, low = (x.flatten()[torch.randint(x.numel(), (SAMPLE,)).to(x.device)].double() for x in (high, low))
-    ordered = low.sort().values
-    below = torch.searchsorted(ordered, high) + torch.searchsorted(ordered, high, right=True)
-    return below.double().mean().item() / (2 * SAMPLE)
+def pixelwise(logits: Tensor, like: Tensor) -> Tensor:
+    """Logits (n, 1, h', w') as (n, h, w), with the height and width of another tensor; no gradients."""
+    return F.interpolate(logits.detach(), size=like.shape[-2:], mode="bilinear", align_corners=False)[:, 0]
+
+
+def auc(score: Tensor, high: Tensor, low: Tensor) -> float:
+    """Chance that a score of `high` is above one of `low` (Mann-Whitney, ties counted half); NaN without one of each.
+
+    From a sample, drawn evenly. Every shape is known beforehand, so that no device waits for another.
+
+    Args:
+        score: any shape
+        high, low: bool, of the same shape
+    """
+    drawn = torch.randint(score.numel(), (SAMPLE,)).to(score.device)
+    values, high, low = score.flatten()[drawn].double(), high.flatten()[drawn].double(), low.flatten()[drawn].double()
+    ordered, order = values.sort()
+    before = torch.cat([low.new_zeros(1), low[order].cumsum(0)])
+    below = before[torch.searchsorted(ordered, values)] + before[torch.searchsorted(ordered, values, right=True)]
+    return ((high * below).sum() / (2 * high.sum() * low.sum())).item()

@@ -10,6 +10,7 @@ from torch import Tensor
 from wsiseg.methods.context import Context
 
 UNSURE = -1
+MOST = 100_000  # pixels that a quantile is computed from
 
 
 def confident(probability: Tensor, threshold: Tensor) -> Tensor:
@@ -64,13 +65,13 @@ class Quantile:
 
     def __call__(self, label: Tensor, score: Tensor) -> Tensor:
         """Labels (n, h, w), UNSURE where the score (n, h, w) is below the quantile of the label's class."""
+        step = max(1, score.numel() // MOST)
+        known, drawn = label.flatten()[::step], score.detach().float().flatten()[::step]
         for c in range(len(self.cut)):
-            here = score[label == c]
-            if here.numel():
-                step = max(1, here.numel() // 100_000)  # torch.quantile refuses very long inputs
-                now = here[::step].float().quantile(1 - self.fraction).cpu()
-                before = self.cut[c]
-                self.cut[c] = now if before.isinf() else self.memory * before + (1 - self.memory) * now
+            now = torch.where(known == c, drawn, torch.nan).nanquantile(1 - self.fraction).cpu()
+            before = self.cut[c]
+            mean = torch.where(before.isinf(), now, self.memory * before + (1 - self.memory) * now)
+            self.cut[c] = torch.where(now.isnan(), before, mean)
         cut = self.cut.to(score)[label.clamp_min(0)]
         return torch.where(score >= cut, label, torch.full_like(label, UNSURE))
 
