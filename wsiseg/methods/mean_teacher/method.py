@@ -48,8 +48,9 @@ class MeanTeacher(Method):
             logits = self.student.net(torch.cat([images, self.views.stain(other)]))
             loss, parts = self.labelled_loss(logits[: len(images)], images, labels, progress)
             wanted = self.teacher(self.views.stain(torch.cat([plain, other])))
-            counted = torch.cat([torch.ones_like(labels, dtype=torch.bool), covered])
-            difference = (logits.float().softmax(1) - wanted).square().mean(1)[counted].mean()
+            counted = torch.cat([torch.ones_like(labels, dtype=torch.bool), covered]).float()
+            squares = (logits.float().softmax(1) - wanted).square().mean(1)
+            difference = (squares * counted).sum() / counted.sum()
             loss = loss + weight * difference
             metrics["disagreement"] = difference.item()
         self.student.learn(loss)
