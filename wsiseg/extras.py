@@ -15,6 +15,7 @@ EXTRAS = {
     "safetensors": "predict",
     "lightning_fabric": "train",
     "tensorboard": "train",
+    "h11": "view",
     "starlette": "view",
     "uvicorn": "view",
     "matplotlib": "report",
