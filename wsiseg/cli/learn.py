@@ -129,7 +129,7 @@ def evaluate(
     measurements: bool, table: Path | None, profile: Any, glomeruli: tuple[str, ...], sclerotic: tuple[str, ...],
     podocytes: tuple[str, ...], thickness_um: float | None, as_json: bool, slide_mpp: float | None, series: int | None,
 ) -> None:  # fmt: skip
-    """Compare predictions of SLIDE... with a reference: pixels, objects and measurements."""
+    """Compare predictions of slides with a reference: pixels, objects and measurements."""
     from wsiseg.errors import WsisegError
     from wsiseg.measure.files import MeasureOptions
 
