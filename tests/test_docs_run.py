@@ -59,7 +59,7 @@ def example(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("example")
     write_example(folder)
     shutil.copyfile(folder / "slide-truth.geojson", folder / "outlines.geojson")
-    shutil.copyfile(folder / "slide-truth.geojson", folder / "truth.geojson")
+    shutil.copyfile(folder / "slide-truth.geojson", folder / "reference.geojson")
     for seed, name in enumerate("abcd", 5):
         write_example(folder, name, seed)
         if name != "d":  # whose outlines the tutorial predicts
