@@ -172,7 +172,7 @@ def take_in(
         raise AnnotationError(f"{path} has {counted(len(inside), 'outline')} and not one with a class: {name_them}.")
     used = [p for p in inside if p.label is not None or keep_unclassed]
     if classes is not None:
-        _check_classes(path, used, classes, know_them)
+        check_classes(path, used, classes, know_them)
     summary = Summary(
         path.name,
         read=len(found.polygons),
@@ -225,7 +225,10 @@ def named(
     return [replace(p, label=names.get(p.label or "", p.label or "") or None) for p in polygons]
 
 
-def _check_classes(path: Path, polygons: Sequence[LabelledPolygon], classes: ClassMap, know_them: str) -> None:
+def check_classes(
+    path: Path, polygons: Sequence[LabelledPolygon], classes: ClassMap, know_them: str = KNOW_THEM
+) -> None:
+    """ClassError, naming the file and the outline, for a class that a class map does not know."""
     known: set[str | None] = {None}
     for number, polygon in enumerate(polygons, 1):
         if polygon.label in known:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,9 @@ from wsiseg.cli.ending import say_next
 from wsiseg.cli.measure import measured_options
 from wsiseg.cli.renamed import Renamed
 from wsiseg.cli.screen import (
+    class_option,
     log_option,
+    max_input_option,
     overwrite_option,
     progress_bar,
     quiet_option,
@@ -38,6 +41,7 @@ PATH = click.Path(path_type=Path)
     help="Change a value of the recipe, for example training.steps=500.",
 )
 @click.option("--device", default="auto", show_default=True, help="Where the network runs: auto, cpu, cuda, cuda:1, …")
+@max_input_option
 @overwrite_option
 @log_option
 @quiet_option
@@ -121,13 +125,16 @@ def train(
 )
 @measured_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@class_option
+@max_input_option
 @slide_mpp_option
 @series_option
 def evaluate(
     slides: tuple[Path, ...], slide_options: tuple[Path, ...], references: tuple[Path, ...], predictions: tuple[Path, ...], resolution: float,
     only: tuple[str, ...], ignored: tuple[str, ...], match_um: float | None,
     measurements: bool, table: Path | None, profile: Any, glomeruli: tuple[str, ...], sclerotic: tuple[str, ...],
-    podocytes: tuple[str, ...], thickness_um: float | None, as_json: bool, slide_mpp: float | None, series: int | None,
+    podocytes: tuple[str, ...], thickness_um: float | None, as_json: bool, class_of_rest: str | None,
+    slide_mpp: float | None, series: int | None,
 ) -> None:  # fmt: skip
     """Compare predictions of slides with a reference: pixels, objects and measurements."""
     from wsiseg.errors import WsisegError
@@ -141,19 +148,23 @@ def evaluate(
         raise WsisegError(
             "--csv, --profile, --thickness-um and the names of classes are about measurements: add --measurements."
         )
+    wanted = replace(wanted, class_of_rest=class_of_rest)
 
     from wsiseg.evaluation.compare import ClassChoice, common_classes, compare_files
     from wsiseg.evaluation.evaluate import render, summary
     from wsiseg.evaluation.measurements import compare_measurements, measure_pair, render_measurements, write_agreement
     from wsiseg.slides.open import open_slide
 
-    classes = common_classes(list(zip(references, predictions, strict=True))) if len(slides) > 1 else None
+    pairs_of_files = list(zip(references, predictions, strict=True))
+    classes = common_classes(pairs_of_files, class_of_rest) if len(slides) > 1 else None
     choice, say = ClassChoice(only, ignored), partial(click.echo, err=True)
     found, pairs = [], []
     for slide, reference, prediction in zip(slides, references, predictions, strict=True):
         with open_slide(slide, mpp=slide_mpp, series=series) as opened:
             say_cautions(opened)
-            one, compared = compare_files(opened, reference, prediction, resolution, classes, match_um, choice, say)
+            one, compared = compare_files(
+                opened, reference, prediction, resolution, classes, match_um, choice, say, class_of_rest
+            )
             found.append(one)
             if measurements:
                 pairs.append(measure_pair(opened, reference, prediction, wanted))

@@ -13,6 +13,7 @@ from wsiseg.cli.screen import (
     exclude_artefacts_option,
     full_decoding_option,
     log_option,
+    max_input_option,
     max_ram_option,
     overwrite_option,
     progress_bar,
@@ -55,6 +56,7 @@ PATH = click.Path(path_type=Path)
 @slide_mpp_option
 @series_option
 @full_decoding_option
+@max_input_option
 @overwrite_option
 @log_option
 @quiet_option

@@ -10,15 +10,15 @@ from pathlib import Path
 import numpy as np
 
 from wsiseg.annotations.formats import read_annotations
-from wsiseg.annotations.intake import take_in
-from wsiseg.annotations.polygon import Annotations, LabelledPolygon
-from wsiseg.classes import IGNORE, ClassMap, states_nothing
+from wsiseg.annotations.intake import check_classes, named, take_in
+from wsiseg.annotations.polygon import LabelledPolygon
+from wsiseg.classes import IGNORE, ClassMap, canonical_name, states_nothing
 from wsiseg.errors import AnnotationError, ClassError, MismatchError
 from wsiseg.evaluation.evaluate import SlideEvaluation, evaluate_slide
 from wsiseg.geometry import Box
 from wsiseg.slides.slide import Slide
 from wsiseg.stores.labels import LabelMap
-from wsiseg.stores.prediction import PredictionFile, read_prediction
+from wsiseg.stores.prediction import read_prediction
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +32,10 @@ class ClassChoice:
 
     only: tuple[str, ...] = ()
     ignore: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for field in ("only", "ignore"):
+            object.__setattr__(self, field, tuple(map(canonical_name, getattr(self, field))))
 
     def of(self, known: ClassMap) -> ClassMap:
         """The classes to compare, out of those that the prediction knows; ClassError where a chosen one is unknown."""
@@ -68,6 +72,7 @@ def compare_files(
     match_um: float | None = None,
     choice: ClassChoice = ALL_CLASSES,
     say: Callable[[str], None] = lambda line: None,
+    class_of_rest: str | None = None,
 ) -> tuple[SlideEvaluation, ClassMap]:
     """Compare two files over the whole slide.
 
@@ -79,14 +84,16 @@ def compare_files(
         known: the classes of the prediction, see `common_classes`, which several slides need
         match_um: as of `evaluate_slide`
         choice: which of the classes are compared
-        say: told what became of the annotations of the reference
+        say: told what became of the annotations of each file
+        class_of_rest: the class of all annotations that have none
 
     Returns:
         The evaluation, and the classes that were compared, out of the prediction's own where it says them, else out of
         all that either file names.
 
     Raises:
-        AnnotationError: a file cannot be read, neither names a class, or the reference lies outside the slide
+        AnnotationError: a file cannot be read, the reference has outlines and none with a class, or all of a file lie
+            outside the slide
         MismatchError: the prediction was made from another slide
         ClassError: the reference has a class that the prediction does not know; the message names file and outline
         StoreError: the label map is damaged
@@ -97,18 +104,29 @@ def compare_files(
             f"{prediction} was made from a slide of another size or µm/px than {slide.name}: name its own slide, or "
             "state --mpp as for the prediction."
         )
-    known = known or found.classes or _named([(read_annotations(reference), found)], f"{reference} and {prediction}")
-    compared = choice.of(known)
-    intake = take_in(reference, slide, classes=choice.allowed(known), keep_unclassed=False)
-    say(str(intake.summary))
+    intake = take_in(reference, slide, need_class=True, keep_unclassed=False, class_of_rest=class_of_rest)
+    taken, objects = [intake], found.objects() if found.labels is not None else ()
+    if found.labels is None:
+        said = take_in(
+            prediction, slide, found=found.annotations, need_class=True, keep_unclassed=False,
+            class_of_rest=class_of_rest,
+        )  # fmt: skip
+        taken.append(said)
+        objects = said.polygons
+    for one in taken:
+        say(str(one.summary))
+    known = known or found.classes or _named([one.polygons for one in taken], f"{reference} and {prediction}")
+    compared, allowed = choice.of(known), choice.allowed(known)
+    if allowed is not None:
+        check_classes(reference, intake.polygons, allowed)
     frame = slide.frame.at(resolution) if found.labels is None else found.labels.frame
     # Of a cascade, the label map has the objects of one model only; its polygons have those of both.
     labels = None if found.labels is None or found.parent is not None else partial(_relabelled, found.labels, compared)
     evaluation = evaluate_slide(
-        slide.name, _of(compared, intake.polygons), _of(compared, found.objects()), compared, frame, slide.frame,
+        slide.name, _of(compared, intake.polygons), _of(compared, objects), compared, frame, slide.frame,
         labels=labels, match_um=match_um,
     )  # fmt: skip
-    return evaluation, compared
+    return replace(evaluation, annotations=tuple(one.summary for one in taken)), compared
 
 
 def _of(classes: ClassMap, polygons: Iterable[LabelledPolygon]) -> tuple[LabelledPolygon, ...]:
@@ -126,11 +144,12 @@ def _relabelled(labels: LabelMap, classes: ClassMap, box: Box) -> np.ndarray:
     return np.asarray(table[labels.read(box)])
 
 
-def common_classes(pairs: Sequence[tuple[Path, Path]]) -> ClassMap:
+def common_classes(pairs: Sequence[tuple[Path, Path]], class_of_rest: str | None = None) -> ClassMap:
     """The classes by which several slides are judged together.
 
     Args:
         pairs: (reference, prediction) of each slide
+        class_of_rest: the class of all annotations that have none
 
     Raises:
         AnnotationError: a file cannot be read, or none of them names a class
@@ -142,13 +161,13 @@ def common_classes(pairs: Sequence[tuple[Path, Path]]) -> ClassMap:
         raise MismatchError(
             "The predictions have different classes: evaluate slides together only if one model predicted them."
         )
-    return stated[0] or _named(read, "these files")
+    files = [polygons for wanted, found in read for polygons in (wanted.polygons, found.annotations.polygons)]
+    return stated[0] or _named([named(polygons, {}, class_of_rest) for polygons in files], "these files")
 
 
-def _named(pairs: Sequence[tuple[Annotations, PredictionFile]], files: str) -> ClassMap:
-    """All classes that files name which state none."""
-    both = [polygons for wanted, found in pairs for polygons in (wanted.polygons, found.annotations.polygons)]
-    names = {p.label for polygons in both for p in polygons if p.label and not states_nothing(p.label)} - {"Background"}
+def _named(read: Iterable[Sequence[LabelledPolygon]], files: str) -> ClassMap:
+    """All classes of the polygons of files which state none."""
+    names = {p.label for polygons in read for p in polygons if p.label and not states_nothing(p.label)} - {"Background"}
     if not names:
         raise AnnotationError(f"None of {files} has an outline with a class: there is nothing to compare.")
     return ClassMap(("Background", *sorted(names)))

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from wsiseg.annotations.intake import Summary
 from wsiseg.annotations.polygon import LabelledPolygon
 from wsiseg.annotations.rasterise import Rasteriser
 from wsiseg.classes import ClassMap
@@ -24,13 +25,15 @@ from wsiseg.geometry import Frame
 class SlideEvaluation:
     """One slide: a (classes, classes) confusion matrix of pixels, and the matches of each class but background.
 
-    `any_object` matches objects of all classes alike: found, though perhaps under another name.
+    `any_object` matches objects of all classes alike: found, though perhaps under another name. `annotations` say what
+    became of the annotations of the files that were compared.
     """
 
     name: str
     confusion: np.ndarray
     objects: dict[str, Matches]
     any_object: Matches
+    annotations: tuple[Summary, ...] = ()
 
 
 def evaluate_slide(
@@ -93,6 +96,7 @@ def summary(slides: Sequence[SlideEvaluation], classes: ClassMap, match_um: floa
         **({} if match_um is None else {"match_um": match_um, "match_iou_above_um": WIDE * match_um}),
         "pooled": metrics(slides),
         "slides": {s.name: metrics([s]) for s in slides},
+        "annotations": {s.name: [one.to_json() for one in s.annotations] for s in slides},
     }
 
 

@@ -62,7 +62,7 @@ def measure_pair(slide: Slide, reference: Path, prediction: Path, options: Measu
     Raises:
         AnnotationError, MismatchError, ClassError, GeometryError: as `wsiseg.measure.files.measure_files`
     """
-    sides = read_all([reference], slide), read_all([prediction], slide)
+    sides = [read_all([path], slide, class_of_rest=options.class_of_rest) for path in (reference, prediction)]
     known = sides[0].known | sides[1].known
     place = tissue_context_of(slide, options)
     return MeasuredPair.of(*(measure_read(side, place, options, known) for side in sides))
