@@ -1,10 +1,15 @@
 """Bundles: all that is needed, nothing that runs."""
 
+import copy
+import hashlib
 import json
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from wsiseg.bundle import ModelBundle, Usage, load_bundle, save_bundle
 from wsiseg.classes import ClassMap
@@ -71,6 +76,125 @@ def test_a_damaged_bundle_is_one_sentence(bundle: ModelBundle, changes: dict, me
     with pytest.raises(BundleError, match=message) as caught:
         load_bundle(bundle.path).network()
     assert "\n" not in str(caught.value)
+
+
+ARCHITECTURE_JSON = ARCHITECTURE.to_json()
+DEEP = "[" * 100_000
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"format": True},
+        {"format": "2"},
+        {"name": 3},
+        {"usage": {"mpp": True}},
+        {"usage": {"mpp": 1.0, "batch": -1}},
+        {"usage": {"mpp": float("nan")}},
+        {"usage": []},
+        {"architecture": ARCHITECTURE_JSON | {"std": [0, 1, 1]}},
+        {"architecture": ARCHITECTURE_JSON | {"std": [float("nan"), 1, 1]}},
+        {"architecture": ARCHITECTURE_JSON | {"mean": [0.5, 0.5]}},
+        {"architecture": ARCHITECTURE_JSON | {"classes": 4}},
+        {"architecture": ARCHITECTURE_JSON | {"decoder_channels": 10**400}},
+        {"architecture": []},
+        {"classes": [{"index": 0, "name": "B"}, {"index": 2, "name": "A"}]},
+        {"classes": [{"index": 0, "name": "B"}, {"index": 1, "name": "\ud800"}]},
+        {"classes": "AB"},
+        {"metrics": {"A/dice": float("inf")}},
+        {"weights_sha256": "xyz"},
+        {"provenance": None},
+    ],
+)
+def test_every_field_of_a_bundle_is_checked(bundle: ModelBundle, changes: dict) -> None:
+    assert bundle.path is not None
+    damage(bundle.path, **changes)
+    with pytest.raises(BundleError) as caught:
+        load_bundle(bundle.path)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 600
+
+
+@pytest.mark.parametrize("text", [DEEP, '{"format": ' + "9" * 5000 + "}", '{"a": ' * 50_000, "{", "", "\x00"])
+def test_json_that_nobody_wrote_is_one_sentence(bundle: ModelBundle, text: str) -> None:
+    assert bundle.path is not None
+    (bundle.path / "model.json").write_text(text)
+    with pytest.raises(BundleError, match="damaged") as caught:
+        load_bundle(bundle.path)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 600
+
+
+@pytest.mark.parametrize("encoder", ["tu-hf-hub:owner/model", "tu-hf_hub:owner/model", "tu-local-dir:/tmp", "a/b", ""])
+def test_an_encoder_is_never_fetched(bundle: ModelBundle, encoder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: object) -> None:
+        raise AssertionError("something was asked for over the network")
+
+    monkeypatch.setattr("socket.socket.connect", refuse)
+    monkeypatch.setattr("socket.getaddrinfo", refuse)
+    assert bundle.path is not None
+    damage(bundle.path, architecture=ARCHITECTURE_JSON | {"encoder": encoder})
+    with pytest.raises(BundleError, match="encoder"):
+        load_bundle(bundle.path).network()
+
+
+def rewrite_weights(path: Path, spoil: Callable[[dict[str, torch.Tensor]], None]) -> None:
+    """Change the weights of a bundle, hash and all."""
+    file = path / "weights.safetensors"
+    state = load_file(file)
+    spoil(state)
+    save_file(state, file)
+    damage(path, weights_sha256=hashlib.sha256(file.read_bytes()).hexdigest())
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_must_be_finite(bundle: ModelBundle, value: float) -> None:
+    assert bundle.path is not None
+
+    def spoil(state: dict[str, torch.Tensor]) -> None:
+        state[sorted(state)[3]].flatten()[0] = value
+
+    rewrite_weights(bundle.path, spoil)
+    with pytest.raises(BundleError, match="not all finite"):
+        load_bundle(bundle.path).network()
+
+
+def test_a_diverged_network_is_not_saved(bundle: ModelBundle, net: SegmentationNet, tmp_path: Path) -> None:
+    about: dict = {"name": "test", "classes": bundle.classes, "usage": bundle.usage, "provenance": {}, "metrics": {}}
+    spoilt = copy.deepcopy(net)
+    weight = next(spoilt.parameters())
+    with torch.no_grad():
+        weight.flatten()[0] = 1e6
+    with pytest.raises(BundleError, match="16 bits"):
+        save_bundle(tmp_path / "bad", spoilt, half=True, **about)
+    with torch.no_grad():
+        weight.flatten()[0] = float("nan")
+    with pytest.raises(BundleError, match="diverged"):
+        save_bundle(tmp_path / "bad", spoilt, **about)
+    assert not (tmp_path / "bad").exists()
+
+
+def test_bundles_of_version_0_1_are_read(bundle: ModelBundle, tmp_path: Path) -> None:
+    """Format 1: usage without a table of its own for post-processing, other keys, the folder `within`."""
+    assert bundle.path is not None
+    old = {"mpp": 2.0, "object_above": 0.4, "separate_um": 3.0, "flips": True, "within_margin_um": 5.0}
+    for path in (tmp_path / "cascade", tmp_path / "cascade" / "within"):
+        shutil.copytree(bundle.path, path)
+        damage(path, format=1, usage=old)
+    found = load_bundle(tmp_path / "cascade")
+    assert found.parent is not None
+    for usage in (found.usage, found.parent.usage):
+        assert (usage.foreground_threshold, usage.tta, usage.parent_margin_um) == (0.4, True, 5.0)
+        assert usage.postprocessing.split_distance_um == 3.0
+
+
+def test_a_cascade_has_two_models(bundle: ModelBundle, net: SegmentationNet, tmp_path: Path) -> None:
+    assert bundle.path is not None
+    shutil.copytree(bundle.path, tmp_path / "cascade")
+    shutil.copytree(bundle.path, tmp_path / "cascade" / "parent")
+    (tmp_path / "cascade" / "parent" / "parent").symlink_to(tmp_path / "cascade" / "parent")  # without an end
+    with pytest.raises(BundleError, match="two models"):
+        load_bundle(tmp_path / "cascade")
 
 
 def test_weights_that_are_missing_or_torn(bundle: ModelBundle) -> None:

@@ -255,3 +255,22 @@ def test_large_objects_are_looked_at_in_strips(
     assert max(r.polygon.envelope.area for r in before) / 4 > 200
     monkeypatch.setattr("wsiseg.stores.objects.STRIP_PX", 200)
     assert list(labels.objects(Postprocessing(whole_objects=whole))) == before
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("call", [0, 3])
+def test_what_is_not_finite_is_no_background(slide: Slide, tmp_path: Path, value: float, call: int) -> None:
+    """A single NaN, in whatever batch, ends the prediction: it would be background, and nobody would know."""
+
+    class Spoilt(ColourRule):
+        def probabilities(self, images: np.ndarray) -> np.ndarray:
+            found = super().probabilities(images)
+            if self.calls == call + 1:
+                found[-1, 1, 5, 7] = value
+            return found
+
+    options = PredictOptions(tmp_path / "out.geojson", labels=tmp_path / "labels.zarr")
+    with pytest.raises(BundleError, match="finite numbers"):
+        predict_slide(slide, BUNDLE, Spoilt(), options)
+    assert not options.out.exists()
+    assert not (tmp_path / "labels.zarr").exists()

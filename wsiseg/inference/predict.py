@@ -15,7 +15,6 @@ import numpy as np
 
 from wsiseg import __version__
 from wsiseg.annotations.formats import file_hash, read_annotations, write_annotations
-from wsiseg.annotations.geojson_write import SUFFIXES as GEOJSON
 from wsiseg.bundle import ModelBundle
 from wsiseg.classes import ClassMap
 from wsiseg.errors import AnnotationError, BundleError, MismatchError
@@ -252,18 +251,13 @@ def predict_slide(
 def write_prediction(labels: Path, out: Path) -> int:
     """Write the objects of a label map, found as its model was made for, and those of its parent model before them.
 
-    Objects inside those of a parent model are detections, so that QuPath's "Resolve hierarchy" goes by their centroids.
-
     Returns:
         how many objects the file has
     """
     found = read_prediction(labels)
     assert found.classes is not None
-    nested: dict[str, Any] = {}
-    if found.parent is not None and found.labels is not None and out.name.lower().endswith(GEOJSON):
-        nested["kind"] = dict.fromkeys(found.labels.classes.names, "detection")
     written = write_annotations(
-        out, found.objects(), classes=found.classes, properties={"wsiseg": dict(found.manifest)}, **nested
+        out, found.objects(), classes=found.classes, properties={"wsiseg": dict(found.manifest)}
     )
     return written.objects
 

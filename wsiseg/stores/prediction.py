@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
@@ -50,7 +50,7 @@ class PredictionFile:
         """
         if self.labels is not None:
             found: Iterator[LabelledPolygon] = self.labels.objects(postprocessing)
-            return found if self.parent is None else chain(self.parent.polygons, found)
+            return found if self.parent is None else chain(self.parent.polygons, map(_as_detection, found))
         if postprocessing is not None:
             raise AnnotationError(
                 f"{self.path} holds finished objects: sizes and simplification can be chosen for a label map alone."
@@ -79,6 +79,11 @@ class PredictionFile:
         if self.labels is not None:
             return self.labels.level0
         return self.annotations.level0
+
+
+def _as_detection(polygon: LabelledPolygon) -> LabelledPolygon:
+    """For QuPath, whose "Resolve hierarchy" goes by the centroids of detections alone."""
+    return replace(polygon, details=replace(polygon.details, kind="detection"))
 
 
 def is_label_map(path: Path) -> bool:
