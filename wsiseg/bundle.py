@@ -93,7 +93,7 @@ class ModelBundle:
             if bad:
                 raise BundleError(
                     f"The weights in {self.path} are not all finite numbers ({bad}): its training has diverged, so "
-                    "take another model."
+                    "use another model."
                 )
             net = SegmentationNet(self.architecture)
             net.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in state.items()})

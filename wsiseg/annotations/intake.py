@@ -155,7 +155,7 @@ def take_in(
         if (made_from.width, made_from.height) != (size.width, size.height):
             raise MismatchError(
                 f"{path} was made from a slide of {made_from.width} × {made_from.height} px at {made_from.mpp:g} µm/px, "
-                f"not {size.width} × {size.height} px at {size.mpp:g} µm/px: name its own slide."
+                f"not {size.width} × {size.height} px at {size.mpp:g} µm/px: give the slide that it belongs to."
             )
     polygons = statements_first(found.polygons) if found.about.get("kind") == "review" else list(found.polygons)
     flat = polygons if all_planes else [p for p in polygons if p.details.plane[1:] == (0, 0)]

@@ -141,7 +141,7 @@ class Annotations:
             _ = self.level0, self.classes
         except (LookupError, TypeError, ValueError, AttributeError, OverflowError, WsisegError) as error:
             raise AnnotationError(
-                f"{path} is damaged: its `properties` do not tell how wsiseg made it; take them out or export it again."
+                f"{path} is damaged: its `properties` do not tell how wsiseg made it; remove them or export it again."
             ) from error
 
     def __str__(self) -> str:

@@ -64,7 +64,9 @@ def trace(
     for batch in tracer.read(bands):
         if batch.labels[batch.labels != IGNORE].max(initial=0) >= len(classes):
             label = batch.labels[batch.labels != IGNORE].max()
-            raise ClassError(f"The map has the label {label}, the class map ends at {len(classes) - 1}: take its own.")
+            raise ClassError(
+                f"The map has the label {label}, the class map ends at {len(classes) - 1}: use the classes of the map."
+            )
         kept = sieve.sift(batch, tracer)
         polygons = (
             _simplified(kept, frame, level0, simplify_um) if simplify_um else kept.polygons(frame.scale_to(level0))

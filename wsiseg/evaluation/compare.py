@@ -101,7 +101,7 @@ def compare_files(
     found = read_prediction(prediction)
     if found.level0 not in (None, slide.frame):
         raise MismatchError(
-            f"{prediction} was made from a slide of another size or µm/px than {slide.name}: name its own slide, or "
+            f"{prediction} was made from a slide of another size or µm/px than {slide.name}: give the slide that it belongs to, or "
             "state --mpp as for the prediction."
         )
     intake = take_in(reference, slide, need_class=True, keep_unclassed=False, class_of_rest=class_of_rest)

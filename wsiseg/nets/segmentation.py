@@ -23,8 +23,8 @@ OLD_RATES = (12, 24, 36)  # atrous rates of all bundles before they could be cho
 def _plain_name(encoder: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9][\w.\-]{0,99}", encoder, re.ASCII):
         raise ValueError(
-            f"the encoder {encoder[:60]!r} is not the name of one that comes along; names with ':' or '/' would fetch a "
-            "model from elsewhere, which is never done"
+            f"the encoder {encoder[:60]!r} is not the name of an installed one; a name with ':' or '/' would download a "
+            "model, which wsiseg never does"
         )
     return encoder
 
@@ -120,7 +120,7 @@ class SegmentationNet(nn.Module):
             self.heads = nn.ModuleDict()
         except (KeyError, ValueError, RuntimeError, NotImplementedError) as error:
             raise BundleError(
-                f"DeepLabV3+ cannot be built on the encoder {architecture.encoder!r} ({error}): take another one, "
+                f"DeepLabV3+ cannot be built on the encoder {architecture.encoder!r} ({error}): choose another one, "
                 "for instance tu-tf_efficientnet_lite0, resnet34 or tu-xception65."
             ) from error
         self.register_buffer("mean", torch.tensor(architecture.mean).view(1, 3, 1, 1), persistent=False)

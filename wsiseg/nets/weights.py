@@ -111,7 +111,7 @@ def _find(encoder_name: str, file: Path | None) -> tuple[Path, str]:
 def _read(path: Path) -> dict[str, Tensor]:
     """The floating-point tensors of a weight file in its order; a .pth is read by torch's restricted unpickler."""
     if path.suffix not in (".safetensors", ".pth", ".pt"):
-        raise BundleError(f"{path.name} is no known kind of weight file: give a .safetensors or .pth file.")
+        raise BundleError(f"{path.name} is not a known kind of weight file: give a .safetensors or .pth file.")
     content: Any
     try:
         if path.suffix == ".safetensors":
