@@ -102,7 +102,7 @@ def test_a_missing_key_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["name = ", "\x00\x01", 'name = "a"\nname = "b"'])
 def test_what_is_no_toml_says_so(tmp_path: Path, text: str) -> None:
-    with pytest.raises(RecipeError, match="no readable TOML"):
+    with pytest.raises(RecipeError, match="not a readable TOML file"):
         load_recipe(recipe(tmp_path, text))
     with pytest.raises(RecipeError, match="no recipe at"):
         load_recipe(tmp_path / "nothing.toml")
