@@ -1,6 +1,6 @@
 """The bundled models.
 
-- `kidney-glomeruli/`: glomeruli and sclerotic glomeruli at 2 µm/px on slides of any stain, from a real section and
+- `kidney-glomeruli/`: glomeruli and sclerotic glomeruli at 2.25 µm/px on slides of any stain, from a real section and
   generated slides (pipelines/bundled_model; docs/models/kidney-glomeruli.md)
 - `demonstration/`: nuclei at 0.25 µm/px inside glomeruli, from generated slides alone (pipelines/kidney-podocytes.toml);
   it shows how two models work together and is good for nothing else
