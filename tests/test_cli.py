@@ -66,6 +66,25 @@ def test_every_command_in_the_docs_exists_with_its_options(path: Path) -> None:
         assert used <= known, f"{path.name}: wsiseg {name}{rest}"
 
 
+# Options on the pages that belong to other programs.
+OTHERS = {"--no-crop", "--user", "--shm-size", "--rm", "--gpus", "--logdir", "--resources", "--memory-limit"}
+
+
+def test_every_option_in_a_sentence_exists() -> None:
+    known = {"--help", "--version", *OTHERS}
+    for command in commands_of(wsiseg).values():
+        shown = [p for p in command.params if isinstance(p, click.Option) and not p.hidden]
+        known |= {name for option in shown for name in [*option.opts, *option.secondary_opts]}
+    for script in [*ROOT.glob("pipelines/**/*.py"), *ROOT.glob("benchmarks/**/*.py"), *ROOT.glob("tools/*.py")]:
+        known |= set(re.findall(r'"(--[a-z][a-z-]+)"', script.read_text(encoding="utf-8")))
+    unknown = {}
+    for path in PAGES:
+        for code in re.findall(r"`([^`\n]+)`", path.read_text(encoding="utf-8")):
+            if lost := set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", code)) - known:
+                unknown[f"{path.relative_to(ROOT)}: {code}"] = lost
+    assert not unknown
+
+
 def commands_of(group: click.Group, path: str = "") -> dict[str, click.Command]:
     """Every command, those of groups by both names."""
     found: dict[str, click.Command] = {}
