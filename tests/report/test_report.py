@@ -27,7 +27,7 @@ from wsiseg.evaluation.agreement import agreement
 from wsiseg.qc.examine import examine
 from wsiseg.qc.files import write_quality
 from wsiseg.report import charts
-from wsiseg.report.images import bar_length, with_scale_bar
+from wsiseg.report.images import bar_length, with_legend, with_scale_bar
 from wsiseg.report.page import document, paragraph, section, table
 from wsiseg.report.results import results_report
 from wsiseg.report.slide import Sources, slide_report
@@ -67,8 +67,9 @@ def check(page: bytes) -> Page:
     read = Page(page)
     assert {tag for tag, _ in read.tags} <= {
         "html", "head", "meta", "title", "style", "body", "main", "h1", "h2", "h3", "p", "section", "div", "table",
-        "caption", "thead", "tbody", "tr", "th", "td", "figure", "figcaption", "img",
+        "caption", "thead", "tbody", "tr", "th", "td", "figure", "figcaption", "img", "script",
     }  # fmt: skip
+    assert read.all("script") == [{}], "one, and it is in the page"
     assert not any(name.startswith("on") or name == "style" for _, attributes in read.tags for name in attributes)
     assert len(read.all("h1")) == 1
     for image in read.all("img"):
@@ -233,6 +234,48 @@ def test_many_slides(tmp_path: Path) -> None:
     assert "16 objects, median 31.5" in page.text
 
 
+def test_results_beside_the_outlines_are_taken_up(files: dict[str, Path], tmp_path: Path) -> None:
+    out, said = tmp_path / "report.html", files["said"]
+    assert command("measure", files["slide"], said, "--out", tmp_path / "slide-measurements").exit_code == 0
+    assert command("qc", files["slide"], "--out", tmp_path / "slide-qc").exit_code == 0
+    words = ["evaluate", "--slide", files["slide"], "--reference", files["truth"], "--prediction", said, "--json"]
+    evaluation = tmp_path / "slide-evaluation.json"
+    evaluation.write_text(command(*words).stdout)
+    done = command("report", files["slide"], said, "--out", out)
+    assert done.exit_code == 0, done.exception
+    page = check(out.read_bytes())
+    for part in ("mean_area_um2", "Look at tissue", "From slide-evaluation.json", "F1 (Dice)"):
+        assert part in page.text
+    for name in ("slide-measurements", "slide-qc", "slide-evaluation.json"):
+        assert f"{tmp_path / name}: found beside" in done.output
+    assert command("report", files["slide"], said, "--out", out, "--alone").exit_code == 0
+    assert "mean_area_um2" not in check(out.read_bytes()).text
+    # what is of another slide is not taken up, and said to be so where it was asked for
+    for path, was, now in (
+        (tmp_path / "slide-measurements" / "slides.csv", "slide.tif", "other.tif"),
+        (evaluation, "slide.tif", "other.tif"),
+    ):
+        path.write_text(path.read_text().replace(was, now))
+    write_quality(tmp_path / "slide-qc", small_slide(), examine(small_slide()))
+    assert command("report", files["slide"], said, "--out", out).exit_code == 0
+    text = check(out.read_bytes()).text
+    assert "mean_area_um2" not in text
+    assert "Look at" not in text
+    assert "evaluate" not in text
+    done = command("report", files["slide"], said, "--out", out, "--evaluation", evaluation)
+    assert isinstance(done.exception, StoreError)
+
+
+def test_a_legend_is_below_the_picture_and_hides_nothing() -> None:
+    pixels = np.full((200, 300, 3), 128, np.uint8)
+    found = with_legend(pixels, {"Glomerulus": (0, 114, 178), "A very long name " * 20: (213, 94, 0)})
+    assert (found[:200] == 128).all()
+    assert found.shape[0] > 200
+    for colour in ((0, 114, 178), (213, 94, 0)):
+        assert (found[200:] == colour).all(-1).sum() > 50
+    assert with_legend(pixels, {}) is pixels
+
+
 def test_what_it_refuses(files: dict[str, Path], tmp_path: Path) -> None:
     slide, said, out = files["slide"], files["said"], tmp_path / "r.html"
     bare, other = tmp_path / "bare", tmp_path / "other"
@@ -322,13 +365,15 @@ def test_measurements_have_units_and_intervals(tmp_path: Path) -> None:
     assert [row[:3] for row in rows] == [("mpp_x", "0.5 µm/px", ""), ("sclerotic_fraction", "0.25", "")]
 
 
-def test_the_policy_allows_the_style_that_is_there() -> None:
+def test_the_policy_allows_the_style_and_the_script_that_are_there() -> None:
     import hashlib
 
     page = document("t", "s", section("x", paragraph("y"), table("c", ["a"], [["b"]]))).decode()
-    style = re.search(r"<style>(.*)</style>", page, re.DOTALL)
-    assert style is not None
-    assert base64.b64encode(hashlib.sha256(style[1].encode()).digest()).decode() in page.split("<style>")[0]
+    for tag in ("style", "script"):
+        inner = re.search(rf"<{tag}>(.*)</{tag}>", page, re.DOTALL)
+        assert inner is not None
+        digest = base64.b64encode(hashlib.sha256(inner[1].encode()).digest()).decode()
+        assert f"{tag}-src 'sha256-{digest}'" in page.split("<style>")[0]
 
 
 @pytest.fixture(scope="module")
@@ -341,6 +386,43 @@ def browser() -> Iterator[Any]:
         opened = started.chromium.launch(executable_path=PROGRAM, args=[*flags, "--disable-component-update"])
         yield opened
         opened.close()
+
+
+def test_the_slides_of_a_run_have_pictures_and_can_be_sorted(
+    browser: Any, files: dict[str, Path], tmp_path: Path
+) -> None:
+    results = tmp_path / "results"
+    for name, count in (("a", 3), ("b", 20), ("c", 9)):
+        tables = results / "slides" / name / "measurements"
+        tables.mkdir(parents=True)
+        (tables / "slides.csv").write_text(f"slide,tissue_area_mm2\n{name},{count / 2}\n")
+        (tables / "glomeruli.csv").write_text("slide,area_um2\n" + "".join(f"x,{7 * k}\n" for k in range(count)))
+    (results / "slides" / "a" / "outlines.geojson").write_bytes(files["said"].read_bytes())
+    known = [{"name": "a", "path": str(files["slide"]), "mpp": None}, {"name": "b", "path": str(tmp_path / "gone.svs")}]
+    (results / "run.json").write_text(json.dumps({"slides": known}))
+    out = tmp_path / "run.html"
+    assert command("report", results, "--out", out).exit_code == 0
+    read = check(out.read_bytes())
+    assert [i["alt"] for i in read.all("img")][:1] == ["The slide a with its outlines"]
+    page = browser.new_page(viewport={"width": 360, "height": 800})
+    complaints: list[str] = []
+    page.on("console", lambda message: complaints.append(message.text))
+    page.goto(out.as_uri())
+
+    def order() -> str:
+        return "".join(page.locator("table.sortable").first.locator("tbody th").all_inner_texts())
+
+    assert order() == "abc"
+    objects = page.get_by_role("button", name="objects").first
+    objects.click()
+    assert order() == "acb", "numbers, not text"
+    objects.click()
+    assert order() == "bca"
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360, "the table scrolls, not the page"
+    wide = page.locator(".wide").first.evaluate("(e) => e.scrollWidth > e.clientWidth")
+    assert wide
+    assert complaints == []
+    page.close()
 
 
 def test_it_opens_in_a_browser_and_asks_for_nothing(browser: Any, files: dict[str, Path], tmp_path: Path) -> None:

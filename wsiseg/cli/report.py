@@ -24,18 +24,27 @@ PATH = click.Path(path_type=Path)
     help="The reference: annotations to compare the objects with.",
 )  # fmt: skip
 @click.option("--measurements", type=PATH, metavar="DIR", help="The folder of `wsiseg measure` (CSV).")
+@click.option("--evaluation", type=PATH, metavar="FILE", help="What `wsiseg evaluate --json` printed.")
 @click.option("--qc", "quality", type=PATH, metavar="DIR", help="The folder of `wsiseg qc`.")
+@click.option(
+    "--alone", is_flag=True,
+    help="Use only what is named here. By default the page also takes up results of measure, qc and evaluate that lie "
+    "beside the outlines, beside the slide or in the current folder.",
+)  # fmt: skip
 @class_option
 @max_input_option
 @slide_mpp_option
 @series_option
 def report(
     results: Path, outlines: tuple[Path, ...], out: Path, reference: Path | None, measurements: Path | None,
-    quality: Path | None, class_of_rest: str | None, slide_mpp: float | None, series: int | None,
+    evaluation: Path | None, quality: Path | None, alone: bool, class_of_rest: str | None, slide_mpp: float | None,
+    series: int | None,
 ) -> None:  # fmt: skip
     """Make an HTML page about a slide and its objects, many slides, or a training run."""
     from wsiseg.report.write import Wanted, write_report
 
-    wanted = Wanted(results, outlines, reference, measurements, quality, slide_mpp, class_of_rest, series)
+    wanted = Wanted(
+        results, outlines, reference, measurements, quality, slide_mpp, class_of_rest, series, evaluation, alone
+    )
     write_report(out, wanted, partial(click.echo, err=True))
     click.echo(f"{out}: {out.stat().st_size / 1e6:.1f} MB, opens in any browser")

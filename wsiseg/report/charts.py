@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from wsiseg.classes import PALETTE
 from wsiseg.evaluation.agreement import Agreement
 
-NAMES = ("blue", "vermilion", "green", "reddish purple", "orange", "sky blue", "yellow")  # of the palette
 COLOURS = tuple((red / 255, green / 255, blue / 255) for red, green, blue in PALETTE)
 FEW = 10  # values of which a histogram would tell less than the points themselves
 LINES = ("-", "--", "-.", ":")

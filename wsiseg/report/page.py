@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from html import escape
 from importlib.resources import files
 from typing import NewType
@@ -16,11 +17,18 @@ Html = NewType("Html", str)
 Cell = str | Html
 
 STYLE = (files("wsiseg.report") / "report.css").read_text(encoding="utf-8")
-# The page may show pictures that it holds and use the one style that it holds; nothing else, from nowhere.
-_STYLE_HASH = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
+SCRIPT = (files("wsiseg.report") / "sort.js").read_text(encoding="utf-8")
+
+
+def _hash(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+# The page may show pictures that it holds, and use the one style and the one script that it holds; nothing else.
 POLICY = (
-    f"default-src 'none'; img-src data:; style-src 'sha256-{_STYLE_HASH}'; base-uri 'none'; form-action 'none'"
-)  # fmt: skip
+    f"default-src 'none'; img-src data:; style-src {_hash(STYLE)}; script-src {_hash(SCRIPT)}; base-uri 'none'; "
+    "form-action 'none'"
+)
 
 
 def text(value: str) -> Html:
@@ -48,19 +56,48 @@ def subsection(title: str, *parts: Html) -> Html:
     return Html(f'<div class="part">\n<h3>{escape(title)}</h3>\n{"".join(parts)}</div>\n')
 
 
-def table(caption: str, head: Sequence[str], rows: Iterable[Sequence[Cell]], kind: str = "") -> Html:
-    """A table; the first cell of a row is its heading, and all cells are plain text."""
+def table(caption: str, head: Sequence[str], rows: Iterable[Sequence[Cell | Picture]], kind: str = "") -> Html:
+    """A table; the first cell of a row is its heading, and all cells are plain text.
+
+    Args:
+        caption: what it holds
+        head: of the columns
+        rows: a cell may be a `Picture`
+        kind: "sortable" lets a click on a column's heading sort the rows
+    """
     top = "".join(f'<th scope="col">{escape(name)}</th>' for name in head)
     lines = [
-        f'<tr><th scope="row">{escape(str(first))}</th>'
-        + "".join(f"<td>{escape(str(c))}</td>" for c in rest)
-        + "</tr>\n"
-        for first, *rest in rows
+        f'<tr><th scope="row">{escape(str(first))}</th>{"".join(map(_cell, rest))}</tr>\n' for first, *rest in rows
     ]
     return Html(
-        f'<div class="wide"><table{_class(kind)}>\n<caption>{escape(caption)}</caption>\n'
+        f'<div class="wide" tabindex="0" role="region" aria-label="{escape(caption)}"><table{_class(kind)}>\n'
+        f"<caption>{escape(caption)}</caption>\n"
         f"<thead><tr>{top}</tr></thead>\n<tbody>\n{''.join(lines)}</tbody>\n</table></div>\n"
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A small picture in a cell.
+
+    Attributes:
+        jpeg: the file
+        alt: what it shows
+    """
+
+    jpeg: bytes
+    alt: str
+
+
+WORDS = 40  # characters from which a cell holds words rather than a number
+
+
+def _cell(cell: Cell | Picture) -> str:
+    if isinstance(cell, Picture):
+        source = f"data:image/jpeg;base64,{base64.b64encode(cell.jpeg).decode()}"
+        return f'<td><img src="{source}" alt="{escape(cell.alt)}"></td>'
+    value = str(cell)
+    return f"<td{_class('words' if len(value) > WORDS else '')}>{escape(value)}</td>"
 
 
 def picture(media: str, data: bytes, alt: str, caption: str = "", kind: str = "") -> Html:
@@ -91,7 +128,7 @@ def document(title: str, summary: str, *parts: Html) -> bytes:
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<meta name="referrer" content="no-referrer">\n'
         f"<title>{escape(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n"
-        f"<h1>{escape(title)}</h1>\n<p>{escape(summary)}</p>\n{''.join(parts)}</main>\n</body>\n</html>\n"
+        f"<h1>{escape(title)}</h1>\n<p>{escape(summary)}</p>\n{''.join(parts)}</main>\n<script>{SCRIPT}</script>\n</body>\n</html>\n"
     ).encode("utf-8", "replace")  # a file's name may be no text
 
 

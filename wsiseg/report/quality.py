@@ -6,11 +6,19 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from PIL import Image
+
 from wsiseg.errors import MismatchError, StoreError
+from wsiseg.geometry import Frame
 from wsiseg.qc.files import FLAGS, PICTURE
+from wsiseg.report.images import jpeg, with_legend, with_scale_bar
 from wsiseg.report.page import Html, paragraph, picture, section, table
 from wsiseg.report.tables import shown
+from wsiseg.selection.artefacts import CLASSES
 from wsiseg.slides.slide import Slide
+
+LONGEST_PX = 1600  # of the picture
 
 Flags = list[dict[str, Any]]
 
@@ -42,8 +50,13 @@ def read_flags(folder: Path, slide: Slide | None = None) -> Flags:
     return flags
 
 
-def quality_section(flags: Flags | None, folder: Path | None) -> Html:
-    """The checks, the raised flags, and the picture if it exists."""
+def quality_section(flags: Flags | None, folder: Path | None, level0: Frame) -> Html:
+    """What was looked at, what stands out, and the picture if it is there.
+
+    Args:
+        flags, folder: of `wsiseg qc`; None where nobody looked
+        level0: the slide's plane, for the scale bar
+    """
     if flags is None or folder is None:
         return section("Quality", paragraph("Quality was not looked at: use wsiseg qc, and name its folder with --qc."))
     raised = [f for f in flags if f["raised"]]
@@ -63,6 +76,22 @@ def quality_section(flags: Flags | None, folder: Path | None) -> Html:
     parts.append(table("Flags", ["what", "", "value", "usual", "in words"], rows))
     image = folder / PICTURE
     if image.is_file():
-        says = "Blur in blue, folds in vermilion, pen in green."
-        parts.append(picture("image/png", image.read_bytes(), "The slide with its artefacts marked", says))
+        parts.append(picture("image/jpeg", _marked(image, level0), "The slide with its artefacts marked"))
     return section("Quality", *parts)
+
+
+def _marked(path: Path, level0: Frame) -> bytes:
+    """The picture of `wsiseg qc` as JPEG, with a scale bar and a legend.
+
+    Raises:
+        StoreError: it is damaged
+    """
+    try:
+        with Image.open(path) as image:
+            image.thumbnail((LONGEST_PX, LONGEST_PX))
+            pixels = np.asarray(image.convert("RGB"))
+    except (OSError, ValueError, Image.DecompressionBombError) as error:
+        raise StoreError(f"{path} cannot be read: run `wsiseg qc` again.") from error
+    legend = dict(zip(CLASSES.names[1:], CLASSES.colours[1:], strict=True))
+    mpp = level0.width * level0.mpp / pixels.shape[1]  # it shows the whole slide
+    return jpeg(with_legend(with_scale_bar(pixels, mpp), legend))

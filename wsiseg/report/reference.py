@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from wsiseg.annotations.polygon import LabelledPolygon
 from wsiseg.classes import ClassMap, Colour
+from wsiseg.errors import StoreError
 from wsiseg.evaluation.agreement import agreement
 from wsiseg.evaluation.evaluate import SlideEvaluation, evaluate_slide, summary
 from wsiseg.evaluation.objects import MATCH_IOU
 from wsiseg.measure.files import Read
 from wsiseg.report import charts
+from wsiseg.report.beside import read_evaluation
 from wsiseg.report.gallery import Item, gallery
 from wsiseg.report.page import Html, paragraph, picture, row, section, table
 from wsiseg.report.tables import shown
@@ -21,6 +24,7 @@ from wsiseg.slides.slide import Slide
 RESOLUTION = 1.0  # µm/px at which pixels are compared, as `wsiseg evaluate` does where nobody says otherwise
 SAID: Colour = (213, 94, 0)
 TRUE: Colour = (0, 0, 0)
+MATCHED = f"Objects, matched at an IoU of {MATCH_IOU:g} or more"
 
 
 def reference_section(slide: Slide, said: Read, reference: Read, areas: np.ndarray, most: int) -> Html:
@@ -52,27 +56,52 @@ def reference_section(slide: Slide, said: Read, reference: Read, areas: np.ndarr
     return section(
         "Compared with the reference",
         paragraph(doubt, "raised") if unknown else Html(""),
-        *_tables(metrics, classes, frame.mpp),
+        *_tables({**metrics["pooled"], "classes": classes.names}, f"Pixels of {frame.mpp:.4g} µm", MATCHED),
         row([matrix, _agreement(slide, found, true, areas[places])]),
         *_worst(slide, found, true, predicted, most),
     )
 
 
-def _tables(metrics: dict[str, Any], classes: ClassMap, mpp: float) -> list[Html]:
-    pooled = metrics["pooled"]
+def evaluation_section(path: Path, slide: Slide) -> Html:
+    """The metrics of a slide as `wsiseg evaluate --json` printed them.
+
+    Raises:
+        StoreError: it is no such file, or of other slides
+    """
+    value = read_evaluation(path)
+    try:
+        found = value["slides"][slide.name]
+        parts = _tables({**found, "classes": value["classes"]}, "Pixels", "Objects")
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise StoreError(f"{path} says nothing of {slide.name}: name the evaluation of this slide.") from error
+    return section("Compared with the reference", paragraph(f"From {path.name}, of wsiseg evaluate."), *parts)
+
+
+def _tables(metrics: dict[str, Any], pixels_title: str, objects_title: str) -> list[Html]:
+    """Tables of pixels, objects and confusion, of one slide or of several.
+
+    Args:
+        metrics: as in the JSON of `wsiseg evaluate`
+        pixels_title, objects_title: captions
+    """
     keys = ("iou", "precision", "recall", "f1")
-    pixels = [[name, *(shown(values[key]) for key in keys)] for name, values in pooled["pixels"].items()]
+    pixels = [[name, *(shown(values[key]) for key in keys)] for name, values in metrics["pixels"].items()]
     counts = ("reference", "predicted", "found", "missed", "unmatched")
     objects = [
-        [name, *(str(values[key]) for key in counts), *(shown(values[key]) for key in keys[1:])]
-        for name, values in pooled["objects"].items()
+        [
+            name,
+            *(str(values.get(key, values.get("truth"))) for key in counts),
+            *(shown(values[key]) for key in keys[1:]),
+        ]
+        for name, values in metrics["objects"].items()
     ]
     head = ["class", "reference", "predicted", "found", "missed", "unmatched", "precision", "recall", "F1"]
-    confusion = [[name, *map(str, line)] for name, line in zip(classes.names, pooled["confusion"], strict=True)]
+    classes = metrics["classes"]
+    confusion = [[name, *map(str, line)] for name, line in zip(classes, metrics["confusion"], strict=True)]
     return [
-        table(f"Pixels of {mpp:.4g} µm", ["class", "IoU", "precision", "recall", "F1 (Dice)"], pixels),
-        table(f"Objects, matched at an IoU of {MATCH_IOU:g} or more", head, objects),
-        table("Confusion: pixels, reference by rows", ["reference", *classes.names], confusion),
+        table(pixels_title, ["class", "IoU", "precision", "recall", "F1 (Dice)"], pixels),
+        table(objects_title, head, objects),
+        table("Confusion: pixels, reference by rows", ["reference", *classes], confusion),
     ]
 
 

@@ -11,15 +11,20 @@ from typing import Any
 import numpy as np
 
 from wsiseg import __version__
-from wsiseg.errors import StoreError
+from wsiseg.errors import StoreError, WsisegError
+from wsiseg.measure.files import read_all
+from wsiseg.pictures import draw_outlines
 from wsiseg.qc.files import FLAGS
 from wsiseg.report import charts
-from wsiseg.report.page import Html, document, paragraph, picture, section, table
+from wsiseg.report.images import jpeg
+from wsiseg.report.page import Cell, Html, Picture, document, paragraph, picture, section, table
 from wsiseg.report.quality import Flags, read_flags
-from wsiseg.report.slide import flattened
-from wsiseg.report.tables import Measurements, declared, numbers, read_measurements, shown, with_interval
+from wsiseg.report.slide import OWN, flattened
+from wsiseg.report.tables import Measurements, declared, number, numbers, read_measurements, shown, with_interval
+from wsiseg.slides.open import open_slide
 
-RUN, SLIDES_FOLDER = "run.json", "slides"
+RUN, SLIDES_FOLDER, OUTLINES = "run.json", "slides", "outlines.geojson"
+THUMBNAIL_PX = 240
 MOST_LINES = 60  # slides in a plot
 # What the table of all slides shows, as far as it is there.
 COLUMNS = {
@@ -38,6 +43,7 @@ class Found:
     name: str
     measured: Measurements | None
     flags: Flags | None
+    thumbnail: Picture | None = None
 
 
 def is_results(folder: Path) -> bool:
@@ -55,15 +61,17 @@ def results_report(folder: Path) -> bytes:
     Raises:
         StoreError: there is no finished slide, or a file is damaged
     """
+    run = _run(folder / RUN)
+    files = _files(run)
     names = sorted(p for p in (folder / SLIDES_FOLDER).iterdir() if p.is_dir() and not p.name.endswith(".partial"))
     if not names:
         raise StoreError(f"{folder / SLIDES_FOLDER} holds no finished slide: run it first.")
-    found = [_found(path) for path in names]
-    run = _run(folder / RUN)
+    found = [_found(path, files.get(path.name)) for path in names]
     return document(
         f"Report of {folder.resolve().name}",
         f"{len(found)} slides. Made by wsiseg {__version__}.",
         _failures(run),
+        _slides(found),
         _measurements(found),
         _distributions(found),
         _quality(found),
@@ -71,12 +79,40 @@ def results_report(folder: Path) -> bytes:
     )
 
 
-def _found(path: Path) -> Found:
+def _files(run: dict[str, Any]) -> dict[str, tuple[Path, float | None]]:
+    """Name of a slide -> its file and the µm/px that the run was told, as far as run.json knows them."""
+    listed = run.get("slides")
+    found = {}
+    for entry in listed if isinstance(listed, list) else []:
+        if isinstance(entry, dict) and isinstance(entry.get("path"), str) and isinstance(entry.get("name"), str):
+            mpp = entry.get("mpp")
+            found[entry["name"]] = (Path(entry["path"]), mpp if isinstance(mpp, float) else None)
+    return found
+
+
+def _thumbnail(folder: Path, file: tuple[Path, float | None] | None) -> Picture | None:
+    """The slide with its outlines, small; None where the slide is no longer where the run found it."""
+    if file is None or not file[0].exists():
+        return None
+    try:
+        with open_slide(file[0], mpp=file[1]) as slide:
+            pixels, frame = slide.thumbnail(THUMBNAIL_PX)
+            outlines = folder / OUTLINES
+            if outlines.is_file():
+                read = read_all([outlines], slide)
+                pixels = draw_outlines(pixels, frame, [(list(read.polygons), OWN)], slide.frame)
+    except WsisegError:  # a slide that changed or went away since the run; its numbers are still worth a report
+        return None
+    return Picture(jpeg(pixels), f"The slide {folder.name} with its outlines")
+
+
+def _found(path: Path, file: tuple[Path, float | None] | None) -> Found:
     tables, quality = path / "measurements", path / "qc"
     return Found(
         path.name,
         read_measurements(tables) if (tables / "slides.csv").is_file() else None,
         read_flags(quality) if (quality / FLAGS).is_file() else None,
+        _thumbnail(path, file),
     )
 
 
@@ -100,6 +136,20 @@ def _failures(run: dict[str, Any]) -> Html:
     return section(
         "Failed", paragraph(f"Slides that failed: {len(bad)}.", "raised"), table("Why", ["slide", "reason"], bad)
     )
+
+
+def _slides(found: list[Found]) -> Html:
+    """All slides at a glance."""
+    rows: list[list[Cell | Picture]] = []
+    for f in found:
+        raised = "not looked at" if f.flags is None else str(sum(flag["raised"] for flag in f.flags))
+        size = "–"
+        if f.measured is not None:
+            size = shown(number(f.measured.slides.get("tissue_area_mm2", [""])[0]))
+        objects = "–" if f.measured is None else str(len(f.measured.objects["slide"]))
+        rows.append([f.name, f.thumbnail or "–", size, objects, raised])
+    head = ["slide", "", "tissue, mm²", "objects", "raised flags"]
+    return section("Slides", table("A click on a heading sorts", head, rows, "sortable"))
 
 
 def _measurements(found: list[Found]) -> Html:

@@ -13,15 +13,15 @@ import shapely
 
 from wsiseg import __version__
 from wsiseg.annotations.polygon import LabelledPolygon
-from wsiseg.classes import PALETTE, Colour
+from wsiseg.classes import Colour
 from wsiseg.measure.files import Read, read_all
 from wsiseg.pictures import draw_outlines
 from wsiseg.report import charts
 from wsiseg.report.gallery import Item, gallery
-from wsiseg.report.images import jpeg, with_scale_bar
+from wsiseg.report.images import jpeg, with_legend, with_scale_bar
 from wsiseg.report.page import Html, document, join, paragraph, picture, row, section, subsection, table
 from wsiseg.report.quality import quality_section, read_flags
-from wsiseg.report.reference import reference_section
+from wsiseg.report.reference import evaluation_section, reference_section
 from wsiseg.report.tables import Measurements, declared, explained, numbers, read_measurements, shown
 from wsiseg.slides.slide import Slide
 
@@ -44,6 +44,7 @@ class Sources:
         reference: annotations to compare with
         measurements: folder of `wsiseg measure`
         quality: folder of `wsiseg qc`
+        evaluation: what `wsiseg evaluate --json` printed; not needed with a reference
         class_of_rest: the class of all annotations that have none
     """
 
@@ -51,6 +52,7 @@ class Sources:
     reference: Path | None = None
     measurements: Path | None = None
     quality: Path | None = None
+    evaluation: Path | None = None
     class_of_rest: str | None = None
 
 
@@ -83,11 +85,19 @@ def slide_report(slide: Slide, sources: Sources, say: Callable[[str], None] = la
         _overview(slide, read, reference),
         _measurements(read, areas, measured),
         _distributions(read, areas, measured),
-        quality_section(flags, sources.quality),
-        reference_section(slide, read, reference, areas, SHOWN) if reference is not None else Html(""),
+        quality_section(flags, sources.quality, slide.frame),
+        _compared(slide, read, reference, areas, sources),
         _galleries(slide, read, areas),
         _provenance(slide, read),
     )
+
+
+def _compared(
+    slide: Slide, read: Read, reference: Read | None, areas: np.ndarray, sources: Sources
+) -> Html:  # fmt: skip
+    if reference is not None:
+        return reference_section(slide, read, reference, areas, SHOWN)
+    return Html("") if sources.evaluation is None else evaluation_section(sources.evaluation, slide)
 
 
 def areas_of(regions: Sequence[LabelledPolygon], slide: Slide) -> np.ndarray:
@@ -125,20 +135,13 @@ def _overview(slide: Slide, read: Read, reference: Read | None) -> Html:
         for name in dict.fromkeys(map(name_of, read.polygons))
     ]
     drawn = with_scale_bar(draw_outlines(pixels, frame, layers, slide.frame), frame.mpp)
-    legend = ", ".join(
-        f"{name} in {_said(colours.get(name, BESIDE))}" for name in by_class(read, np.zeros(len(read.polygons)))
-    )
+    legend = {name: colours.get(name, BESIDE) for name in by_class(read, np.zeros(len(read.polygons)))}
     if reference is not None:
-        legend = f"{legend}; reference in black" if legend else "Reference in black"
+        legend["Reference"] = BESIDE
     alt = f"The whole slide with {len(read.polygons)} outlines"
-    return section("Overview", picture("image/jpeg", jpeg(drawn), alt, legend or "No outlines."))
-
-
-def _said(colour: Colour) -> str:
-    """A colour in words, as far as it has any."""
-    if colour in PALETTE:
-        return charts.NAMES[PALETTE.index(colour)]
-    return "#" + "".join(f"{c:02x}" for c in colour)
+    return section(
+        "Overview", picture("image/jpeg", jpeg(with_legend(drawn, legend)), alt, "" if legend else "No outlines.")
+    )
 
 
 def _measurements(read: Read, areas: np.ndarray, measured: Measurements | None) -> Html:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from wsiseg.atomic import atomic_write
 from wsiseg.errors import OutputError, StoreError
+from wsiseg.report.beside import Beside, find_beside
 from wsiseg.report.results import is_results, results_report
 from wsiseg.report.slide import Sources, slide_report
 from wsiseg.report.training import is_run, training_report
@@ -22,6 +23,9 @@ class Wanted:
         results: a slide, the folder of a training run, or a folder with `slides/`
         outlines: of the slide
         reference, measurements, quality: see `wsiseg.report.slide.Sources`; of a slide only
+        evaluation: see `wsiseg.report.slide.Sources`
+        alone: use nothing but what is named here; otherwise the results of other commands that lie beside the outlines
+            are used too, see `wsiseg.report.beside`
         mpp: µm/px of the slide
         class_of_rest: the class of all annotations that have none
         series: which image of the slide's file, if it holds several
@@ -35,11 +39,17 @@ class Wanted:
     mpp: float | None = None
     class_of_rest: str | None = None
     series: int | None = None
+    evaluation: Path | None = None
+    alone: bool = False
 
     @property
     def others(self) -> tuple[Path, ...]:
         """All files that only a slide's report takes."""
-        return (*self.outlines, *(p for p in (self.reference, self.measurements, self.quality) if p is not None))
+        return (*self.outlines, *(p for p in self._named if p is not None))
+
+    @property
+    def _named(self) -> tuple[Path | None, ...]:
+        return self.reference, self.measurements, self.quality, self.evaluation
 
 
 def write_report(out: Path, wanted: Wanted, say: Callable[[str], None] = lambda line: None) -> None:
@@ -70,5 +80,13 @@ def _page(wanted: Wanted, say: Callable[[str], None]) -> bytes:
     if not wanted.outlines:
         raise StoreError(f"{folder} is a slide: name the outlines to report about after it.")
     with open_slide(folder, mpp=wanted.mpp, series=wanted.series) as slide:
-        sources = Sources(wanted.outlines, wanted.reference, wanted.measurements, wanted.quality, wanted.class_of_rest)
+        beside = Beside() if wanted.alone else find_beside(slide, wanted.outlines[0])
+        sources = Sources(
+            wanted.outlines, wanted.reference, wanted.measurements or beside.measurements,
+            wanted.quality or beside.quality, wanted.evaluation or (None if wanted.reference else beside.evaluation),
+            wanted.class_of_rest,
+        )  # fmt: skip
+        for path in (sources.measurements, sources.quality, sources.evaluation):
+            if path is not None and path not in wanted.others:
+                say(f"{path}: found beside the outlines, and in the page")
         return slide_report(slide, sources, say)
