@@ -134,7 +134,7 @@ def test_the_figures_of_the_truth_are_those_of_evaluate(files: dict[str, Path], 
         files["said"],
         "--json",
     ]
-    told = json.loads(command(*words).output)["pooled"]
+    told = json.loads(command(*words).stdout)["pooled"]
     text = Page(out.read_bytes()).text
     for row in told["objects"].values():
         assert f"{row['reference']} {row['predicted']} {row['found']} {row['missed']} {row['unmatched']}" in text
