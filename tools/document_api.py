@@ -14,12 +14,13 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # What people build on. Everything else (cli, viewer, the inside of training, …) may change without notice.
 MODULES = (
-    "errors", "geometry", "grid", "classes", "slides.open", "slides.slide", "slides.backend", "selection.tissue",
-    "selection.tiling", "annotations.polygon", "annotations.formats", "annotations.geojson_write", "annotations.trace",
-    "annotations.rasterise", "stores.tiles", "stores.labels", "stores.objects", "bundle", "inference.engines",
-    "inference.engines.engine", "inference.predict", "inference.cascade", "export", "evaluation.compare",
-    "evaluation.evaluate", "evaluation.objects", "evaluation.pixels", "evaluation.agreement", "measure.files", "measure.objects", "measure.tables",
-    "methods.method", "synthetic.slide", "synthetic.svs", "synthetic.annotator", "recipe.load",
+    "errors", "geometry", "grid", "classes", "slides.open", "slides.slide", "slides.backend", "selection.select",
+    "selection.tissue", "selection.tiling", "annotations.polygon", "annotations.formats", "annotations.feature",
+    "annotations.geojson_write", "annotations.trace", "annotations.rasterise", "stores.tiles", "stores.labels",
+    "stores.objects", "stores.prediction", "bundle", "inference.engines", "inference.engines.engine",
+    "inference.predict", "inference.cascade", "export", "evaluation.compare", "evaluation.evaluate",
+    "evaluation.objects", "evaluation.pixels", "evaluation.agreement", "measure.files", "measure.objects",
+    "measure.tables", "methods.context", "synthetic.slide", "synthetic.svs", "synthetic.annotator", "recipe.load",
 )  # fmt: skip
 
 HEAD = """# Public names
