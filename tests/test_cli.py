@@ -151,7 +151,7 @@ FOUR = [
 def test_the_commands_on_real_slides(slides: Path, tmp_path: Path, name: str, options: list[str]) -> None:
     """info, tissue, tile, predict with the bundled models, evaluate against itself."""
     slide = slides / name
-    coarse = ["--mpp", "32"] if name.endswith(".dcm") else ["--mpp", "2.0"]
+    coarse = ["--tile-mpp", "32"] if name.endswith(".dcm") else ["--tile-mpp", "2.0"]
     for words in (
         ["info", slide, "--thumbnail", tmp_path / "slide.png", *options],
         ["tissue", slide, "--out", tmp_path / "tissue.png", *options],
@@ -252,3 +252,12 @@ def test_a_full_disk_is_one_sentence_and_keeps_what_is_finished(slides: Path, tm
     assert not out.exists()
     assert run("tile", slide, "--out", out, "--quiet").returncode == 0
     assert (out / "zarr.json").exists()
+
+
+@pytest.mark.parametrize(("mpp", "code"), [("4", 0), ("5", 2)])
+def test_predict_without_a_model_works_up_to_four_um(slides: Path, tmp_path: Path, mpp: str, code: int) -> None:
+    """A slide coarser than the bundled model's pixels is enlarged, one that is far coarser refused in a sentence."""
+    done = run("predict", slides / "../kidney/kidney-051.svs", "--slide-mpp", mpp, "--quiet", cwd=tmp_path)
+    assert done.returncode == code, done.stderr
+    assert f"glomeruli alone (the slide has {mpp} µm/px" in done.stderr
+    assert ("has only 5" in done.stderr) == (code == 2)
