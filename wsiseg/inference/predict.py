@@ -88,6 +88,7 @@ def predict_labels(
     parent: Path | None = None,
     overwrite: bool = False,
     report: Report = silent,
+    check: Callable[[], None] | None = None,
 ) -> LabelMap:
     """Predict tiles and blend them into a label map; an interrupted one is continued.
 
@@ -102,6 +103,7 @@ def predict_labels(
         parent: annotation file with the parent model's objects, kept in the label map
         overwrite: replace a label map that was made from something else
         report: told how many tiles are done
+        check: called when all tiles are read, before the label map counts as finished
 
     Raises:
         BundleError: the network gives something other than finite numbers
@@ -131,6 +133,8 @@ def predict_labels(
                         blender.add(tile, values)
                 report(Progress(min(i + batch, len(tiles)), len(tiles)))
             store(before=grid.shape[0])
+            if check is not None:
+                check()
             writer.finish()
             if parent is not None:
                 shutil.copyfile(parent, folder / PARENT)
@@ -240,7 +244,7 @@ def predict_slide(
     labels = predict_labels(
         lambda box: slide.read(box, grid.frame), tiles, engine, PredictionSpec(grid, bundle.classes, bundle.usage),
         kept, manifest, masks=selected.masks(), parent=options.parent, overwrite=options.overwrite,
-        report=lambda progress: report(replace(progress, task=bundle.name)),
+        report=lambda progress: report(replace(progress, task=bundle.name)), check=slide.check_unchanged,
     )  # fmt: skip
     count = write_prediction(labels.path, options.out)
     if options.labels is None:

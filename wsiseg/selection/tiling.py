@@ -99,6 +99,7 @@ def tile_slide(
                         writer.write(shard, images, labels)
                     done += len(shard)
                     report(Progress(done, len(tiles)))
+            slide.check_unchanged()
             writer.finish()
     return TileStore(out)
 

@@ -36,8 +36,11 @@ class ImageBackend:
         self.notes: tuple[str, ...] = ()
         self.bounds: Box | None = None
         self.properties: Mapping[str, str] = {}
-        with open(path, "rb") as file:
-            tiff = is_tiff(file.read(4))
+        try:
+            with open(path, "rb") as file:
+                tiff = is_tiff(file.read(4))
+        except OSError as error:
+            raise SlideError(f"it cannot be read ({error.strerror or error})") from error
         try:
             if tiff:
                 self._pixels, (self.mpp, self.mpp_doubt), self.series, self.notes = _read_tiff(path, series)

@@ -17,7 +17,9 @@ from __future__ import annotations
 
 import copy
 import os
+import stat
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +35,9 @@ from wsiseg.slides.resample import resample, source_box
 from wsiseg.slides.resolution import chosen
 
 WHITE = 255
+CHECK_SECONDS = 1.0  # between two looks at whether the file is still the same
+
+Stamp = tuple[int, ...]
 
 # A larger piece of a level is read in parts: 2**24 px are 50 MB as RGB, and Pillow takes the box in 32-bit floats,
 # which are exact to 1/1000 px only up to about 8000 px.
@@ -82,6 +87,7 @@ class Slide:
         notes: tuple[str, ...] = (),
         *,
         scaled_decoding: bool = True,
+        stamp: Stamp | None = None,
     ) -> None:
         """Puts the front door before an open backend.
 
@@ -91,8 +97,10 @@ class Slide:
             notes: kept as `notes`
             scaled_decoding: let the decoder shrink, where the backend can do that; False decodes everything and
                 shrinks it afterwards
+            stamp: size and time of the file when another process opened it; None for a slide that is opened anew
 
         Raises:
+            SlideError: the file is another one than the stamp says
             ResolutionError: neither the file nor `mpp` says how many µm a pixel is.
         """
         self.notes = notes
@@ -109,6 +117,8 @@ class Slide:
         self._allowed = scaled_decoding
         self._sources = tuple(_sources(backend, self._scales, scaled_decoding))
         self.scaled_decoding = any(source.factor > 1 for source in self._sources)
+        self._stamp = _stamp_of(backend.path) if stamp is None else stamp
+        self._checked_at = time.monotonic()
         self._last: tuple[Frame, _View] = self.frame, (self.frame.box, self._sources[0], (1.0, 1.0))
 
     @property
@@ -232,6 +242,19 @@ class Slide:
         frame = full.at(max(coarsest, full.mpp, full.mpp_y))
         return self.read(frame.box, frame), frame
 
+    def check_unchanged(self) -> None:
+        """Called now and then while pixels are read, and by whoever has read all that an output is made from.
+
+        Raises:
+            SlideError: the file is not the one that was opened: it has been written to, replaced or removed
+        """
+        self._checked_at = time.monotonic()
+        if self._stamp != _stamp_of(self.path):
+            raise SlideError(
+                f"{self.name} has changed since it was opened, so its pixels may be those of two files: "
+                "let the copy end, and start again."
+            )
+
     def close(self) -> None:
         """Lets go of the file; reading afterwards raises SlideError."""
         if not self._closed:
@@ -245,10 +268,11 @@ class Slide:
         self.close()
 
     def __copy__(self) -> Slide:
-        return _slide(copy.copy(self._backend), self._override, self.notes, self._allowed)
+        self.check_unchanged()
+        return _slide(copy.copy(self._backend), self._override, self.notes, self._allowed, self._stamp)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _slide, (self._backend, self._override, self.notes, self._allowed)
+        return _slide, (self._backend, self._override, self.notes, self._allowed, self._stamp)
 
     def __repr__(self) -> str:
         f = self.frame
@@ -318,6 +342,8 @@ class Slide:
     def _backend_read(self, source: _Source, box: Box) -> Pixels:
         if self._closed:
             raise SlideError(f"{self.name} has been closed: open it again to read from it.")
+        if time.monotonic() - self._checked_at > CHECK_SECONDS:
+            self.check_unchanged()
         try:
             backend = self._own_backend()
             if source.factor > 1 and isinstance(backend, ReducingBackend):
@@ -339,6 +365,7 @@ class Slide:
         if os.getpid() != self._process:
             with self._lock:
                 if os.getpid() != self._process:
+                    self.check_unchanged()
                     self._backend = copy.copy(self._backend)
                     self._process = os.getpid()
         return self._backend
@@ -352,9 +379,20 @@ def _sources(backend: Backend, scales: tuple[Scale, ...], scaled_decoding: bool)
             yield _Source(level, factor, (width // factor, height // factor), (x * factor, y * factor))
 
 
-def _slide(backend: Backend, mpp: float | None, notes: tuple[str, ...], scaled_decoding: bool) -> Slide:
+def _slide(backend: Backend, mpp: float | None, notes: tuple[str, ...], scaled_decoding: bool, stamp: Stamp) -> Slide:
     """What a copied or pickled slide is made by: pickle takes no named arguments."""
-    return Slide(backend, mpp, notes, scaled_decoding=scaled_decoding)
+    slide = Slide(backend, mpp, notes, scaled_decoding=scaled_decoding, stamp=stamp)
+    slide.check_unchanged()
+    return slide
+
+
+def _stamp_of(path: str) -> Stamp:
+    """Size and time of the last change of a file; nothing for a folder, a slide in memory, or one that is gone."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return ()
+    return () if stat.S_ISDIR(found.st_mode) else (found.st_size, found.st_mtime_ns)
 
 
 def _whole(value: float) -> float:

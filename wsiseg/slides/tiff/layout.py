@@ -101,6 +101,13 @@ def first_tags(path: str, wanted: Collection[int]) -> Tags:
 
 def tiff_damage(path: str) -> str | None:
     """What is missing from a TIFF, None when every directory and every tile lies inside the file."""
+    try:
+        return _damage(path)
+    except OSError as error:
+        raise SlideError(f"it cannot be read ({error.strerror or error})") from error
+
+
+def _damage(path: str) -> str | None:
     with open(path, "rb") as file:
         size = os.path.getsize(path)
         try:
