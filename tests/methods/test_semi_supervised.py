@@ -37,20 +37,19 @@ class TestConsistency(MethodContract):
         assert isinstance(method, Consistency)
         method.options = recipe.method.model_copy(update={"cutmix": 0.0})
         method.gate.threshold.zero_()
-        white = 0
-        for step in range(8):
+        outside = []
+        for step in range(12):
             crops = self.crops(pools, step)
             assert crops.unlabelled is not None
             torch.manual_seed(step)
             image, covered = method.views.plain(crops.unlabelled)
             torch.manual_seed(step)
             _, targets = method._strong_views(crops)
-            assert (image.movedim(1, -1)[~covered] > 0.99).float().mean() > 0.8, (
-                "but for the edge, which is interpolated"
-            )
             assert torch.equal(targets[:2] >= 0, covered)
-            white += int((~covered).sum())
-        assert white, "some crop reaches over the slide's edge"
+            outside.append(image.movedim(1, -1)[~covered])
+        seen = torch.cat(outside)
+        assert len(seen), "some crop reaches over the slide's edge"
+        assert (seen > 0.99).float().mean() > 0.8, "white, but for the edge, which is interpolated"
 
     def test_batch_statistics_are_measured_anew_at_the_end(self, recipe: Recipe, stores: Any) -> None:
         pools = self.pools(recipe, *stores)
