@@ -42,7 +42,7 @@ def rims(brown: Mask, mask: Mask, um: tuple[float, float]) -> Mask:
     for _ in range(TRIES):
         if len(pixels) * max(um) < RIM_LENGTH_UM:
             break
-        points = pixels * um
+        points: Points = np.asarray(pixels * um, np.float64)
         line = _fitted(points)
         near = np.abs(line.across(points)) <= RIM_WIDTH_UM / 2
         start, end = _longest_run(line.along(points[near]))
