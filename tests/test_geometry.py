@@ -77,3 +77,23 @@ def test_impossible_resolutions_are_refused(mpp: float) -> None:
 def test_frames_survive_json() -> None:
     frame = Frame(7, 9, 0.25, 0.26)
     assert Frame.from_json(frame.to_json()) == frame
+
+
+@given(boxes, boxes, st.integers(-60, 60), st.integers(-60, 60), st.integers(0, 9))
+def test_moving_and_growing_boxes_moves_and_grows_their_pixels(a: Box, outer: Box, dx: int, dy: int, by: int) -> None:
+    assert pixels(a.shift(dx, dy)) == {(x + dx, y + dy) for x, y in pixels(a)}
+    assert pixels(a.relative_to(outer)) == {(x - outer.x, y - outer.y) for x, y in pixels(a)}
+    grown = a.grow(by)
+    assert (grown.x, grown.y, grown.right, grown.bottom) == (a.x - by, a.y - by, a.right + by, a.bottom + by)
+
+
+def test_what_rounding_adds_to_a_whole_number_is_no_pixel() -> None:
+    """0.1 + 0.2 is 0.30000000000000004: a box must not grow by a pixel for it."""
+    frame = Frame(3000, 3000, 0.1)
+    for to in (0.3, 0.7, 1.1):
+        other = frame.at(to)
+        assert other.width == math.ceil(round(3000 * 0.1 / to, 6))
+        for n in range(1, 40):
+            edge = round(n * to / 0.1)
+            mapped = frame.map(Box(edge, edge, edge, edge), to=other)
+            assert (mapped.x, mapped.y, mapped.right, mapped.bottom) == (n, n, 2 * n, 2 * n)

@@ -169,6 +169,47 @@ def philips(downsamples: Sequence[int], mpp: float = 0.5) -> list[dict[str, Any]
     return [{"description": text, "software": "Philips DP v1.0"}, *({} for _ in downsamples[1:])]
 
 
+def write_leica(path: Path, picture: Pixels, at: tuple[int, int], plane: tuple[int, int], mpp: float = 0.5) -> Path:
+    """A Leica SCN: one scanned area in a larger plane, as OpenSlide reads it.
+
+    Args:
+        path: the file
+        picture: uint8 (h, w, 3), the scanned area
+        at: (x, y) of its corner in px of level 0
+        plane: (width, height) of the whole plane in px of level 0
+        mpp: µm/px
+    """
+    height, width = picture.shape[:2]
+    macro = texture(plane[0] // 16, plane[1] // 16)
+    nm = round(mpp * 1000)
+
+    def image(ifd: int, size: tuple[int, int], x: int, y: int, area: tuple[int, int]) -> str:
+        return (
+            f'<image name="{ifd}" uuid="{ifd}"><creationDate>2012-01-01T00:00:00Z</creationDate>'
+            '<device model="Leica SCN400" version="1.0"/>'
+            f'<pixels sizeX="{size[0]}" sizeY="{size[1]}"><dimension sizeX="{size[0]}" sizeY="{size[1]}" r="0" '
+            f'ifd="{ifd}"/></pixels><view sizeX="{area[0] * nm}" sizeY="{area[1] * nm}" offsetX="{x * nm}" '
+            f'offsetY="{y * nm}" spacingZ="0"/><scanSettings><objectiveSettings><objective>20</objective>'
+            "</objectiveSettings><illuminationSettings><numericalAperture>0.4</numericalAperture>"
+            "<illuminationSource>brightfield</illuminationSource></illuminationSettings></scanSettings></image>"
+        )
+
+    images = image(0, (macro.shape[1], macro.shape[0]), 0, 0, plane) + image(1, (width, height), *at, (width, height))
+    text = (
+        '<?xml version="1.0"?><scn xmlns="http://www.leica-microsystems.com/scn/2010/10/01" uuid="a">'
+        f'<collection name="c" uuid="b" sizeX="{plane[0] * nm}" sizeY="{plane[1] * nm}"><barcode>c</barcode>{images}'
+        "</collection></scn>"
+    )
+    with tifffile.TiffWriter(path, bigtiff=True) as tiff:
+        for i, array in enumerate((macro, picture)):
+            tiff.write(
+                array, tile=(256, 256), photometric="rgb", compression="jpeg", compressionargs={"level": 95},
+                metadata=None, description=text if i == 0 else None, resolutionunit="CENTIMETER",
+                resolution=(10_000 / mpp / (1 if i else 16),) * 2,
+            )  # fmt: skip
+    return path
+
+
 def write_ome_tiff(path: Path, levels: Sequence[Pixels], mpp: float = 0.5) -> Path:
     """An OME-TIFF with its levels in sub-directories."""
     with tifffile.TiffWriter(path, ome=True) as tiff:

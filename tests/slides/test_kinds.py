@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from tests.slides.make import coordinates, pyramid, texture, write_ome_tiff, write_tiff, write_tiles
+from tests.slides.make import coordinates, pyramid, texture, write_leica, write_ome_tiff, write_tiff, write_tiles
 from tests.slides.test_open_slide import sentence
 from wsiseg.errors import ResolutionError, SlideError
 from wsiseg.geometry import Box
@@ -673,6 +673,21 @@ class TestTileLists:
         for tag in (322, 323):
             patched(path, tag, lambda raw: (65_520).to_bytes(len(raw), "little"))
         refused(path, "it lists|fill the memory")
+
+
+@pytest.mark.parametrize("name", ["s.scn", "s.tif"])
+def test_bounds_of_leica(tmp_path: Path, name: str) -> None:
+    """OpenSlide's rule: coordinates are those of the whole plane, the header's bounds are said, the rest is white."""
+    path = write_leica(tmp_path / name, PICTURE, at=(512, 256), plane=(4096, 3072))
+    with open_slide(path) as slide:
+        assert (slide.backend_name, slide.vendor) == ("openslide", "leica")
+        assert (slide.frame.width, slide.frame.height, slide.frame.mpp) == (4096, 3072, 0.5)
+        assert slide.bounds == Box(512, 256, WIDTH, HEIGHT)
+        read = slide.read(slide.bounds, slide.frame).astype(int)
+        assert np.abs(read - PICTURE).mean() < 3
+        for outside in (Box(0, 0, 500, 250), Box(1112, 0, 300, 300), Box(512, 706, 100, 100)):
+            assert (slide.read(outside, slide.frame) == 255).all()
+    refused(path, "one image, number 0", series=1)
 
 
 CASES = {
