@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 
 import click
@@ -39,8 +41,20 @@ wsiseg.add_section("Many slides", run)
 wsiseg.add_section("Try out and set up", demo, synth, doctor, completion)
 
 
+def _interrupt(number: int, frame: object) -> None:
+    """Let SIGTERM, which batch systems send, end the command as Ctrl-C does; a second one ends it at once."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    if os.getpid() != _FIRST_PROCESS:  # a forked helper, whose parent says what there is to say
+        os.kill(os.getpid(), signal.SIGTERM)
+    raise KeyboardInterrupt
+
+
+_FIRST_PROCESS = os.getpid()
+
+
 def main() -> None:
     """Entry point. Exit code 2 and one sentence for everything that the user can mend."""
+    signal.signal(signal.SIGTERM, _interrupt)
     try:
         wsiseg.main(standalone_mode=False)
     except click.exceptions.Abort:

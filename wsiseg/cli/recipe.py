@@ -28,6 +28,12 @@ def check(file: Path, overrides: tuple[str, ...]) -> None:
     from wsiseg.recipe import load_recipe
 
     loaded = load_recipe(file, overrides)
+    if "predict" in loaded.run.stages:
+        from wsiseg.run.check import check_stages
+
+        parent = loaded.predict.parent_model
+        if not parent:  # otherwise the parent's classes are known to `wsiseg run` alone
+            check_stages(loaded, loaded.classes.names[1:])
     click.echo(
         f"{file}: {loaded.name}, {', '.join(loaded.classes.names[1:])} at {loaded.data.mpp:g} µm/px, "
         f"{loaded.method.name}, {loaded.training.steps} steps; wsiseg run: {', '.join(loaded.run.stages)}"

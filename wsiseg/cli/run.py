@@ -86,10 +86,11 @@ def run(
 
     from wsiseg.run.listed import list_slides
 
-    units = list_slides(slides)
+    entries = list_slides(slides)
 
     from wsiseg.bundle import load_bundle
-    from wsiseg.run.plan import Plan, identity_of
+    from wsiseg.run.check import check_stages
+    from wsiseg.run.plan import Plan, classes_of, identity_of
     from wsiseg.run.runner import executor as executor_of
     from wsiseg.run.runner import run as run_all
     from wsiseg.run.stages import OUTLINES
@@ -99,6 +100,7 @@ def run(
     bundle = None
     if "predict" in loaded.run.stages:
         bundle = load_bundle((model or Path("runs") / loaded.name / "model").absolute())
+        check_stages(loaded, classes_of(bundle))
     out = out if "://" in out else str(Path(out).absolute())
     apart = sha256(out.encode()).hexdigest()[:16]  # two runs to two places keep out of each other's way
     plan = Plan(
@@ -113,8 +115,8 @@ def run(
         max_ram=max_ram,
         overwrite=overwrite,
     )
-    with RunScreen(len(units), quiet, log_json) as screen:
-        summary = run_all(units, plan, execute, screen.tell)
+    with RunScreen(len(entries), quiet, log_json) as screen:
+        summary = run_all(entries, plan, execute, screen.tell)
     click.echo(render(summary))
     click.echo(f"{out}: slides/NAME for each slide, run.json for all", err=True)
     if summary.count("failed"):

@@ -157,6 +157,7 @@ def _run_stages(work: Work, made: Facts) -> None:
         before = time.monotonic()
         stages[name] = STAGES[name](work)
         seconds[name] = round(time.monotonic() - before, 3)
+    work.slide.check_unchanged()
     (work.folder / ENGINE).unlink(missing_ok=True)
     record = {
         "kind": "record",

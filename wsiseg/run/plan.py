@@ -59,6 +59,12 @@ def identity_of(bundle: ModelBundle) -> Facts:
     return bundle.identity | ({} if bundle.parent is None else {"parent": identity_of(bundle.parent)})
 
 
+def classes_of(bundle: ModelBundle) -> tuple[str, ...]:
+    """The classes that a prediction has, those of the parent model first; without the background."""
+    first = () if bundle.parent is None else classes_of(bundle.parent)
+    return first + bundle.classes.names[1:]
+
+
 def made_from(slide: Slide, entry: SlideEntry, plan: Plan) -> Facts:
     """What decides a slide's results, as JSON values.
 
