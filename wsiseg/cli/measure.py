@@ -129,7 +129,9 @@ def _lines(measured: Measured) -> Iterator[str]:
     for row, label in enumerate(classes.get("class", ())):
         yield ""
         yield str(label)
-        yield from _row({name: values for name, values in classes.items() if name not in ("slide", "class")}, row)
+        # a class does not lie in itself: those fields are empty
+        known = {name: values for name, values in classes.items() if "[" not in name or values[row] == values[row]}
+        yield from _row({name: values for name, values in known.items() if name not in ("slide", "class")}, row)
 
 
 def _row(table: Table, row: int) -> Iterator[str]:
@@ -141,4 +143,4 @@ def _row(table: Table, row: int) -> Iterator[str]:
         low, high = (table.get(f"{name}_{end}") for end in ("low", "high"))
         if low is not None and high is not None and low[row] == low[row]:
             shown += f"  ({low[row]:.4g} to {high[row]:.4g})"
-        yield f"{name:<38}{shown}"
+        yield f"{name:<37} {shown}"

@@ -162,9 +162,9 @@ def _measurements(read: Read, areas: np.ndarray, measured: Measurements | None) 
     if measured.classes is not None:
         labels = measured.classes["class"]
         columns = declared(measured.profile, "classes", labels)
-        parts += [
-            table(f"Class {label}", head, explained(measured.classes, columns, n)) for n, label in enumerate(labels)
-        ]
+        for n, label in enumerate(labels):  # a class does not lie in itself: those fields are empty
+            own = {name: column for name, column in columns.items() if not name.endswith(f"[{label}]")}
+            parts.append(table(f"Class {label}", head, explained(measured.classes, own, n)))
     says = (
         "The intervals come from drawing the objects of this slide again and again (bootstrap). They tell how far a "
         "mean would move with other objects of the same tissue, not with other patients."
