@@ -16,7 +16,7 @@ HEAD = """# Recipes
 
 A recipe is a TOML file with all settings of a training run. Its table `[run]` says what to do with
 [many slides](many-slides.md). Start from a recipe in `pipelines/`: `kidney-glomeruli.toml` for real biopsies,
-`demo.toml` and `kidney-podocytes.toml` for the bundled demonstration models, `finetune-from-qupath.toml` to
+`kidney-glomeruli-2um.toml` for the same from the bundled model, `demo.toml` and `kidney-podocytes.toml` for the bundled demonstration models, `finetune-from-qupath.toml` to
 [continue from a model with corrected predictions](correct-and-train.md), `hubmap-kidney.toml` and `kpis-kidney.toml` for
 [public data](public-data.md).
 
