@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+from shapely import box
 from starlette.testclient import TestClient
 
 from tests.viewer.conftest import HOST
 from tests.viewer.scenes import CLASSES, FRAME, outlines, small_slide, write
-from wsiseg.annotations.formats import read_annotations
+from wsiseg.annotations.formats import read_annotations, write_annotations
+from wsiseg.annotations.intake import take_in
+from wsiseg.annotations.polygon import Details, LabelledPolygon
 from wsiseg.annotations.rasterise import rasterise
 from wsiseg.classes import IGNORE, ClassMap
 from wsiseg.errors import MismatchError, OutputError
@@ -71,6 +75,48 @@ def test_a_review_becomes_annotations(client: TestClient, scene: Scene) -> None:
     assert about["revision"] == 3
 
 
+def test_accepted_objects_inside_undecided_ones_keep_all_their_pixels(tmp_path: Path) -> None:
+    classes = ClassMap(("Background", "Glomerulus", "Podocyte"))
+    nuclei = [LabelledPolygon(box(x, 40, x + 4, 44), "Podocyte") for x in range(20, 80, 6)]
+    both = [LabelledPolygon(box(10, 10, 76, 90), "Glomerulus", details=Details("detection", "G1")), *nuclei]
+    source = tmp_path / "a.geojson"
+    write_annotations(source, both, classes=classes)
+    scene = open_scene(small_slide(), [source])
+    review = scene.reviews[LAYER]
+    for number in range(1, len(both)):
+        assert review.decide(number, "accepted", None)
+    scene.close()
+    found = read_annotations(review.path).polygons
+    assert next((p.label, p.details.kind, p.details.name) for p in found) == ("Ignore*", "detection", "G1")
+    for polygons in (found, take_in(review.path).polygons):
+        labels = rasterise(polygons, classes, FRAME.box, FRAME, FRAME)
+        assert (labels == 2).sum() == len(nuclei) * 16
+        inside = (labels[10:90, 10:76] == 2).sum()
+        assert (labels == IGNORE).sum() == 66 * 80 - inside
+
+
+def test_a_review_of_version_0_1_keeps_accepted_pixels_too(tmp_path: Path) -> None:
+    """Its undecided objects lie whole over the accepted ones."""
+    classes = ClassMap(("Background", "Podocyte"))
+    whole = [LabelledPolygon(box(10, 10, 70, 90), "Ignore*"), LabelledPolygon(box(20, 20, 30, 30), "Podocyte")]
+    path = tmp_path / "a.reviewed.geojson"
+    write_annotations(path, whole, classes=classes, properties={"wsiseg": {"kind": "review"}})
+    labels = rasterise(take_in(path).polygons, classes, FRAME.box, FRAME, FRAME)
+    assert (labels == 1).sum() == 100
+
+
+@pytest.mark.parametrize("damage", ["accepted", "source", "classes_changed"])
+def test_a_damaged_review_is_refused(scene: Scene, client: TestClient, damage: str) -> None:
+    decide(client, 0, "accepted", "Sclerotic glomerulus")
+    path = scene.reviews[LAYER].path
+    tree = json.loads(path.read_text())
+    for value in (7, {"x": 1}, [True], "a", [99999]):
+        tree["properties"]["wsiseg"][damage] = value
+        path.write_text(json.dumps(tree))
+        with pytest.raises(MismatchError, match="a"):
+            open_scene(small_slide(), [scene.reviews[LAYER].source])
+
+
 def test_all_others_can_be_accepted(client: TestClient, scene: Scene) -> None:
     decide(client, 4, "rejected")
     answer = client.post(f"/api/layers/{LAYER}/accept", json={}).json()
@@ -120,9 +166,9 @@ def test_decisions_that_make_no_sense(client: TestClient, scene: Scene) -> None:
     path = f"/api/layers/{LAYER}/objects/0"
     for body in ({}, {"state": "maybe"}, {"state": 3}, {"state": "accepted", "label": "Tubule"}, [], "x", 0):
         assert client.post(path, json=body).status_code == 400, body
-    json = {"Content-Type": "application/json"}
-    assert client.post(path, content=b"{", headers=json).status_code == 400
-    assert client.post(path, content=b"[" * 60_000, headers=json).status_code == 400
+    kind = {"Content-Type": "application/json"}
+    assert client.post(path, content=b"{", headers=kind).status_code == 400
+    assert client.post(path, content=b"[" * 60_000, headers=kind).status_code == 400
     assert client.post(f"/api/layers/{LAYER}/objects/99", json={"state": "accepted"}).status_code == 400
     for other in (0, 4, 5, 6):
         assert client.post(f"/api/layers/{other}/accept", json={}).status_code == 404, "only the prediction is reviewed"

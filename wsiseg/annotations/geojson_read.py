@@ -20,7 +20,7 @@ import shapely
 from numpy.typing import NDArray
 from shapely import Polygon
 
-from wsiseg.annotations.gather import Gathering, check_near, check_text, closed, ellipse
+from wsiseg.annotations.gather import FARTHEST, Gathering, check_near, check_text, closed, ellipse
 from wsiseg.annotations.json_file import load_json, no_collection
 from wsiseg.annotations.polygon import FLAT, Annotations, Details
 from wsiseg.annotations.validity import Area, make_valid
@@ -43,6 +43,8 @@ KINDS = {
     "pathannotationobject": "annotation", "pathdetectionobject": "detection", "pathcellobject": "cell",
     "pathtileobject": "tile", "tmacoreobject": "tmaCore", "pathrootobject": "root",
 }  # fmt: skip
+
+SIMPLE = frozenset({"name", "color", "colorRGB"})  # members of a classification without parents
 
 # Properties that mean something here; all others are handed on as they are.
 USUAL = frozenset({"objectType", "object_type", "classification", "measurements"})
@@ -212,6 +214,8 @@ class FeatureReader:
             return None
         if not isinstance(value, dict):
             value = {"name": value}
+        if value.keys() <= SIMPLE and type(value.get("name")) is str and value["name"] in self.labels:  # nearly always
+            return self.labels[value["name"]]
         parts: list[str] = []
         level: Any = value
         for _ in range(DEEPEST):
@@ -327,7 +331,8 @@ class FeatureReader:
         if points.ndim != 2 or points.shape[1] < 2 or points.dtype.kind not in "iuf":
             raise self.fail(where, "has a ring that is not a list of [x, y]")
         points = points[:, :2].astype(np.float64)
-        check_near(points, f"{self.path}: {where}")
+        if not (np.abs(points) <= FARTHEST).all():
+            check_near(points, f"{self.path}: {where}")
         return points
 
 
