@@ -45,7 +45,7 @@ def test_what_is_hinted_at_can_be_typed(command: str) -> None:
     for (line, purpose), (template, _) in zip(found, NEXT[command], strict=True):
         taken = parse(line)
         assert purpose
-        assert ("slide_mpp" in taken and taken["slide_mpp"] == 0.25) == ("{slide}" in template)
+        assert (0.25 in (taken.get("slide_mpp"), taken.get("corrected_mpp"))) == ("{slide}" in template)
         said = [*map(str, taken.values())]
         for name in (n for _, n, _, _ in string.Formatter().parse(template) if n):
             assert any(values[name] in value for value in said), f"{name} is one word, spaces and quotes included"
@@ -136,7 +136,7 @@ def test_bash_completes(tmp_path: Path) -> None:
         for typed, made in (
             ("wsiseg eva\t", "wsiseg evaluate"),
             ("wsiseg recipe sch\t", "wsiseg recipe schema"),
-            ("wsiseg predict --within-m\t", "wsiseg predict --within-model"),
+            ("wsiseg predict --parent-m\t", "wsiseg predict --parent-model"),
             ("wsiseg tile slide.svs --codec jp\t", "wsiseg tile slide.svs --codec jpeg"),
             ("wsiseg info sl\t", "wsiseg info slide of mine.svs"),
             ("wsiseg run --slides sl\t", "wsiseg run --slides slide of mine.svs"),
