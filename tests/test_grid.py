@@ -63,3 +63,15 @@ def test_impossible_overlaps_are_refused(overlap: int) -> None:
 def test_tiles_outside_are_refused() -> None:
     with pytest.raises(IndexError):
         _ = Grid(Frame(10, 10, 1.0), 4)[3, 0]
+
+
+@given(st.integers(-2, 9), st.integers(-2, 9))
+def test_tiles_are_those_inside_the_shape(row: int, col: int) -> None:
+    grid = Grid(Frame(300, 500, 0.5), 100, 20)
+    rows, cols = grid.shape
+    if row in range(rows) and col in range(cols):
+        assert (grid[row, col].row, grid[row, col].col) == (row, col)
+        assert grid[row, col] in list(grid)
+    else:
+        with pytest.raises(IndexError, match=f"outside a grid of {rows} × {cols}"):
+            _ = grid[row, col]
