@@ -56,3 +56,27 @@ class TestOmeZarr:
         write_ome_zarr(tmp_path / "five.zarr", [np.zeros((20, 20, 5), np.uint8)])
         with pytest.raises(SlideError, match="5 channels"):
             open_slide(tmp_path / "five.zarr", mpp=1)
+
+    def test_the_largest_of_several_images(self, tmp_path: Path) -> None:
+        root = zarr.open_group(tmp_path / "a.zarr", mode="w", zarr_format=2)
+        root.attrs["bioformats2raw.layout"] = 3
+        for i, size in enumerate(((30, 20), (90, 70), (40, 60))):
+            write_ome_zarr(tmp_path / "a.zarr" / str(i), [texture(*size)], version="0.4")
+        with open_slide(tmp_path / "a.zarr") as slide:
+            assert (slide.levels, slide.series) == (((90, 70),), 1)
+            assert "the largest, 1, is read" in slide.cautions[0]
+        with open_slide(tmp_path / "a.zarr", series=2) as slide:
+            assert (slide.levels, slide.cautions) == (((40, 60),), ())
+        with pytest.raises(SlideError, match="no image 3"):
+            open_slide(tmp_path / "a.zarr", series=3)
+
+    def test_a_stack_is_refused(self, tmp_path: Path) -> None:
+        path = write_ome_zarr(tmp_path / "a.zarr", [texture(30, 20)])
+        for axes, said in (("zyx", "3 z planes"), ("tyx", "3 time points")):
+            group = zarr.open_group(path)
+            about = group.attrs["ome"]
+            for axis, name in zip(about["multiscales"][0]["axes"], axes, strict=True):
+                axis["name"] = name
+            group.attrs["ome"] = about
+            with pytest.raises(SlideError, match=said):
+                open_slide(path, mpp=1)
