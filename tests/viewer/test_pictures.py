@@ -100,6 +100,8 @@ def objects(screen: Screen) -> None:
 
 def review(screen: Screen) -> None:
     """Some objects accepted, one rejected, the next one in view."""
+    if not screen.page.locator("#panel").is_visible():  # folded away on a narrow screen
+        screen.page.click("#show-panel")
     screen.page.wait_for_selector("#list button")
     screen.page.keyboard.press("n")
     for key, told in (("a", "1 accepted, 0"), ("a", "2 accepted, 0"), ("r", "2 accepted, 1"), ("a", "3 accepted, 1")):
