@@ -28,7 +28,7 @@ def to_labels(scores: np.ndarray, foreground_threshold: float | None) -> np.ndar
 
     Args:
         scores: of each class
-        foreground_threshold: where the classes but background together have more than this share of the scores, the highest
+        foreground_threshold: where the classes but background together have more than this fraction of the scores, the highest
             of them wins; None: the highest of all. 0.5 is right where the classes are kinds of one thing: a network
             that is sure of a glomerulus but not of which kind should not call it background. Less is right where it
             learnt from outlines of only a part c of the objects: it then gives c times the probability, and the place
@@ -44,7 +44,7 @@ def _decided(sums, weights, foreground_threshold):  # type: ignore[no-untyped-de
     """Labels as of `to_labels` (a negative `foreground_threshold` is None) and score; see `Blender.rows`."""
     classes, height, width = sums.shape
     labels, score = np.zeros((height, width), np.uint8), np.zeros((height, width), np.uint8)
-    share, rest = np.float32(foreground_threshold), np.float32(1 - foreground_threshold)
+    fraction, rest = np.float32(foreground_threshold), np.float32(1 - foreground_threshold)
     first = 0 if foreground_threshold < 0 else 1
     for y in range(height):
         for x in range(width):
@@ -53,7 +53,7 @@ def _decided(sums, weights, foreground_threshold):  # type: ignore[no-untyped-de
                 total += sums[index, y, x]
                 if sums[index, y, x] > top:
                     best, top = index, sums[index, y, x]
-            if best > 0 and (first == 0 or total * rest > sums[0, y, x] * share):
+            if best > 0 and (first == 0 or total * rest > sums[0, y, x] * fraction):
                 labels[y, x] = best
                 score[y, x] = np.uint8(np.rint(top / weights[y, x] * np.float32(255)))
     return labels, score
@@ -93,7 +93,7 @@ class Blender:
     ) -> None:
         """Start at a row of the grid; what tiles contribute to rows above it is left out. See `to_labels`."""
         self.grid, self.classes, self.next_row = grid, classes, first_row
-        self._object_above = -1.0 if foreground_threshold is None else foreground_threshold
+        self._threshold = -1.0 if foreground_threshold is None else foreground_threshold
         self._weights = tile_weights(grid)
         self._sums: dict[tuple[int, int], tuple[np.ndarray, np.ndarray]] = {}  # of unfinished blocks
         self._bands: dict[int, tuple[np.ndarray, np.ndarray]] = {}  # labels and score of rows that are begun
@@ -140,7 +140,7 @@ class Blender:
 
     def _settle(self, box: Box, sums: np.ndarray, weights: np.ndarray) -> None:
         """Labels and score of a block, from its sums."""
-        best, score = _decided(sums, weights, self._object_above)
+        best, score = _decided(sums, weights, self._threshold)
         stride = self.grid.stride
         for row in range(max(box.y // stride, self.next_row), -(-box.bottom // stride)):
             band = self.grid.row_box(row)
