@@ -239,7 +239,7 @@ def check_classes(
             same = sum(p.label == polygon.label for p in polygons)
             which = f"outline {number}" + (f" (id {polygon.id})" if polygon.id else "")
             more = f" and {same - 1} more" if same > 1 else ""
-            raise ClassError(f"{path}: {which}{more}: {str(error).rstrip('.')}; {know_them}.") from None
+            raise ClassError(f"{path}: {which}{more}: {error} {know_them[0].upper()}{know_them[1:]}.") from None
         known.add(polygon.label)
 
 
