@@ -70,7 +70,7 @@ def figures(slides: list[Scored], bundle: ModelBundle, above: float) -> tuple[fl
     u = bundle.usage
     for s in slides:
         labels = to_labels(s.scores, above)
-        bands = iter([np.minimum(labels, 1) if u.whole_objects else labels])
+        bands = iter([np.minimum(labels, 1) if u.postprocessing.whole_objects else labels])
         said = list(
             trace(bands, bundle.classes, s.frame, s.level0,
                       min_area_um2=u.postprocessing.min_object_um2, min_hole_um2=u.postprocessing.min_hole_um2)

@@ -17,6 +17,7 @@ from options import parse
 from wsiseg.bundle import load_bundle
 from wsiseg.inference.engines import make_engine
 from wsiseg.inference.predict import PredictOptions, grid_for, predict_slide
+from wsiseg.selection.select import Selection
 from wsiseg.slides.open import open_slide
 from wsiseg.stores.labels import LabelMap
 
@@ -44,7 +45,9 @@ def main() -> None:
     kept = args.out / "labels.zarr"
     with open_slide(args.slide) as slide:
         tiles = len(grid_for(slide, bundle))
-        job = PredictOptions(args.out / "outlines.geojson", labels=kept, tissue=False, overwrite=True)
+        job = PredictOptions(
+            args.out / "outlines.geojson", labels=kept, selection=Selection(tissue=False), overwrite=True
+        )
         made = predict_slide(slide, bundle, engine, job)
     seconds = time.perf_counter() - start
     labels = LabelMap(kept)
