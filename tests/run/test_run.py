@@ -105,7 +105,7 @@ def test_memory_that_pytorch_does_not_get_is_told_as_such(
 
     monkeypatch.setitem(STAGES, "predict", ask_too_much)
     summary, _ = run(list_slides(lab.pattern)[:1], lab.plan(tmp_path))
-    assert summary.slides[0]["error"].startswith("There is not enough memory: give fewer workers")
+    assert summary.slides[0]["error"].startswith("There is not enough memory: use fewer workers")
 
 
 def test_something_else_is_refused_and_replaced_when_told(lab: Lab, tmp_path: Path) -> None:
