@@ -126,9 +126,10 @@ def damaged(anatomy: Anatomy, content: bytes, kind: str, rng: np.random.Generato
         return content[: (at := int(rng.integers(1, len(content))))] + bytes(len(content) - at)
     if kind == "swapped":
         at, size = anatomy.lists[0]
-        first, second = rng.choice(9, 2, replace=False)
-        while anatomy.counts[0][first] == anatomy.counts[0][second]:  # two tiles of one length cannot be told apart
-            second = (second + 1) % 9
+        lengths = anatomy.counts[0]
+        first, second = rng.choice(min(len(lengths), 9), 2, replace=False)
+        while lengths[first] == lengths[second]:  # two tiles of one length cannot be told apart
+            second = (second + 1) % len(lengths)
         i, j = at + int(first) * size, at + int(second) * size
         changed[i : i + size], changed[j : j + size] = content[j : j + size], content[i : i + size]
     elif kind == "tiles":
