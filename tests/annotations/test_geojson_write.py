@@ -259,7 +259,7 @@ def test_places_that_cannot_be_written(tmp_path: Path) -> None:
         write_geojson(tmp_path / "file" / "a.geojson", SAMPLE, classes=CLASSES)
     with pytest.raises(AnnotationError, match="does not open"):
         write_geojson(tmp_path / "a.txt", SAMPLE, classes=CLASSES)
-    with pytest.raises(AnnotationError, match="no plain JSON"):
+    with pytest.raises(AnnotationError, match="not plain JSON"):
         write_geojson(tmp_path / "a.geojson", SAMPLE, classes=CLASSES, properties={"slide": tmp_path})
     assert sorted(p.name for p in tmp_path.iterdir()) == ["b.geojson", "file"]
 

@@ -89,8 +89,8 @@ def test_a_qupath_project(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{", "no QuPath project"),
-        ("[]", "no QuPath project"),
+        ("{", "not a QuPath project"),
+        ("[]", "not a QuPath project"),
         ('{"images": []}', "has no images"),
         (None, "cannot be read"),
     ],
