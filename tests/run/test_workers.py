@@ -249,7 +249,7 @@ class Wire:
         self.ends: list[socket.socket] = []
         self.mend()
 
-    def make_valid(self) -> None:
+    def mend(self) -> None:
         """Let through whoever comes."""
         self.door = socket.create_server(("127.0.0.1", self.port))
         Thread(target=self._welcome, args=(self.door,), daemon=True).start()

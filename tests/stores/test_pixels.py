@@ -81,7 +81,7 @@ def test_a_chunk_is_a_jpeg_file_that_any_decoder_reads(slide: Path, tmp_path: Pa
 
 @pytest.mark.parametrize(("size", "mpp"), [(256, 1.0), (512, 2.0), (512, 1.5)])
 def test_the_slides_own_jpeg_takes_the_slides_own_grid(slide: Path, tmp_path: Path, size: int, mpp: float) -> None:
-    with pytest.raises(StoreError, match="--size and the µm/px of one of its levels as --mpp \\(1, 4, 16\\)"):
+    with pytest.raises(StoreError, match="--size and the µm/px of one of its levels as --tile-mpp \\(1, 4, 16\\)"):
         tiled(slide, tmp_path / "store.zarr", "slide", size, mpp)
     assert not list(tmp_path.iterdir())
 
