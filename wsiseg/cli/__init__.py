@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import warnings
 
 import click
 
@@ -58,6 +59,8 @@ def main() -> None:
     try:
         wsiseg.main(standalone_mode=False)
     except click.exceptions.Abort:
+        # Zarr's unfinished coroutines are dropped with the process: nothing that the user can act on.
+        warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
         print("Stopped. Finished work is kept; the same command goes on from there.", file=sys.stderr)
         sys.exit(130)
     except click.ClickException as error:
