@@ -161,7 +161,7 @@ def test_a_file_drawn_by_hand_is_never_overwritten_unasked(slide: Slide, tmp_pat
     out = tmp_path / "out.geojson"
     write_annotations(out, [LabelledPolygon(rectangle(0, 0, 9, 9), "A")], classes=CLASSES)
     before = out.read_bytes()
-    with pytest.raises(MismatchError, match="not from wsiseg predict"):
+    with pytest.raises(MismatchError, match="not written by wsiseg predict"):
         predict_slide(slide, BUNDLE, ColourRule(), PredictOptions(out))
     assert out.read_bytes() == before
 

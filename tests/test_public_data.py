@@ -127,7 +127,7 @@ def test_hubmap(hubmap: Path, tmp_path: Path) -> None:
 def test_a_mask_of_another_slide_is_refused(hubmap: Path, tmp_path: Path) -> None:
     (tmp_path / "train").mkdir()
     (tmp_path / "train" / "x.tiff").write_bytes((hubmap / "train" / "0aaa.tiff").read_bytes())
-    for runs, message in (("629999 5", "does not fit its slide"), ("1 2 3", "no list of starts and lengths")):
+    for runs, message in (("629999 5", "does not fit its slide"), ("1 2 3", "not a list of starts and lengths")):
         (tmp_path / "train.csv").write_text(f"id,encoding\nx,{runs}\n")
         done = script("prepare_hubmap.py", tmp_path, "--out", tmp_path / "out", "--mpp", 0.5)
         assert done.returncode == 1

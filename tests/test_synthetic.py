@@ -483,7 +483,7 @@ def test_the_command_writes_a_slide_and_its_truth(tmp_path: Path) -> None:
 
 
 def test_a_frame_of_another_slide_is_refused() -> None:
-    with pytest.raises(GeometryError, match="no frame of this slide"):
+    with pytest.raises(GeometryError, match="not a frame of this slide"):
         slide(3).read(Box(0, 0, 10, 10), Frame(3200, 2401, 1.0))
 
 

@@ -138,7 +138,7 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
 
     other["model.blocks.3.0.conv_dw.weight"] = torch.full((240, 1, 3, 3), torch.nan)
     torch.save(other, tmp_path / "nan.pth")
-    assert "no finite numbers" in refused(LITE, tmp_path / "nan.pth")
+    assert "not finite numbers" in refused(LITE, tmp_path / "nan.pth")
 
     assert "There is no weight file" in refused(LITE, tmp_path / "none.pth")
     assert "no weight file that is known" in refused(LITE, tmp_path / "w.h5")
