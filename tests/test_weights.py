@@ -141,7 +141,7 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
     assert "not finite numbers" in refused(LITE, tmp_path / "nan.pth")
 
     assert "There is no weight file" in refused(LITE, tmp_path / "none.pth")
-    assert "no weight file that is known" in refused(LITE, tmp_path / "w.h5")
+    assert "not a known kind of weight file" in refused(LITE, tmp_path / "w.h5")
     message = refused("resnet18", None)
     assert LITE in message
     assert ".safetensors" in message

@@ -44,7 +44,7 @@ def test_what_it_refuses_is_one_sentence(slide: Path, tmp_path: Path) -> None:
             ([slide, said, said], "given twice"),
             ([slide, "--reference", said], "no outlines to compare"),
             ([slide, "--host", "192.0.2.7"], "cannot listen"),
-            ([slide, "--host", "no such host"], "no address"),
+            ([slide, "--host", "no such host"], "not an address"),
         ]
         script = (
             "import sys, json\nfrom wsiseg.cli import main\n"
