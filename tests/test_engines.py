@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -89,3 +91,33 @@ def test_what_is_not_there_is_told(
     monkeypatch.setattr("wsiseg.extras.find_spec", lambda name: None)
     with pytest.raises(MissingExtraError, match="not installed"):
         make_engine(bundle, "openvino")
+
+
+FIRST_TOUCH = """
+import sys, threading
+from pathlib import Path
+import numpy as np
+from wsiseg.bundle import load_bundle
+from wsiseg.inference.engines import make_engine
+from wsiseg.models import GLOMERULI
+
+engine, start = make_engine(load_bundle(GLOMERULI), "openvino"), threading.Barrier(2)
+images = np.zeros(engine.shape, np.uint8)
+sys.setswitchinterval(1e-6)
+
+def infer():
+    start.wait()
+    engine.probabilities(images)
+
+threads = [threading.Thread(target=infer) for _ in range(2)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+"""
+
+
+def test_two_threads_that_begin_at_once_do_not_wait_for_each_other_for_ever() -> None:
+    """Without a first look at the tensors by one thread, half of such processes hung."""
+    for _ in range(2):
+        subprocess.run([sys.executable, "-c", FIRST_TOUCH], check=True, timeout=90)

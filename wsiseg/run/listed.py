@@ -46,7 +46,9 @@ def _from_project(path: Path) -> list[SlideEntry]:
     except OSError as error:
         raise RecipeError(f"The QuPath project {path} cannot be read: {error.strerror or error}.") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise RecipeError(f"{path} is not a QuPath project that wsiseg can read: save it in QuPath again, or give a CSV.") from error
+        raise RecipeError(
+            f"{path} is not a QuPath project that wsiseg can read: save it in QuPath again, or give a CSV."
+        ) from error
     if not entries:
         raise RecipeError(f"The QuPath project {path} has no images: add some in QuPath, or give a CSV.")
     return list(dict.fromkeys(entries))  # several images of one file are one slide here

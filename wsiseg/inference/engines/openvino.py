@@ -51,7 +51,11 @@ class OpenVinoEngine:
         self._compiled = openvino.Core().compile_model(file, "CPU", settings)
         self._free: SimpleQueue[Any] = SimpleQueue()
         for _ in range(self.streams):
-            self._free.put(self._compiled.create_infer_request())
+            request = self._compiled.create_infer_request()
+            # The first look at a tensor's pixels sets up OpenVINO's bridge to NumPy, and two threads that do so at once
+            # wait for each other for ever: one holds Python's lock, the other that of the bridge.
+            request.get_input_tensor().data  # noqa: B018
+            self._free.put(request)
 
     @classmethod
     def from_bundle(cls, bundle: ModelBundle, device: str = "auto", *, threads: int | None = None) -> OpenVinoEngine:
