@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -61,6 +62,7 @@ def main() -> None:
     except click.exceptions.Abort:
         # Zarr's unfinished coroutines are dropped with the process: nothing that the user can act on.
         warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
+        logging.getLogger("asyncio").disabled = True
         print("Stopped. Finished work is kept; the same command goes on from there.", file=sys.stderr)
         sys.exit(130)
     except click.ClickException as error:
