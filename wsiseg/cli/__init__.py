@@ -44,10 +44,14 @@ wsiseg.add_section("Try out and set up", demo, synth, doctor, completion)
 
 
 def _interrupt(number: int, frame: object) -> None:
-    """Let SIGTERM, which batch systems send, end the command as Ctrl-C does; a second one ends it at once."""
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    """End the command at Ctrl-C and at SIGTERM, which batch systems send; a second one of its kind ends it at once."""
+    signal.signal(number, signal.SIG_DFL)
     if os.getpid() != _FIRST_PROCESS:  # a forked helper, whose parent says what there is to say
-        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), number)
+    # Zarr's unfinished coroutines and half-made event loops are dropped: nothing that the user can act on.
+    sys.unraisablehook = lambda unraisable: None
+    warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
+    logging.getLogger("asyncio").disabled = True
     raise KeyboardInterrupt
 
 
@@ -56,13 +60,11 @@ _FIRST_PROCESS = os.getpid()
 
 def main() -> None:
     """Entry point. Exit code 2 and one sentence for everything that the user can mend."""
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in signal.SIGTERM, signal.SIGINT:
+        signal.signal(number, _interrupt)
     try:
         wsiseg.main(standalone_mode=False)
     except click.exceptions.Abort:
-        # Zarr's unfinished coroutines are dropped with the process: nothing that the user can act on.
-        warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
-        logging.getLogger("asyncio").disabled = True
         print("Stopped. Finished work is kept; the same command goes on from there.", file=sys.stderr)
         sys.exit(130)
     except click.ClickException as error:
