@@ -62,7 +62,7 @@ def test_every_command_in_the_docs_exists_with_its_options(path: Path) -> None:
             assert not re.search(r"--\w", rest), f"{path.name}: wsiseg {name}{rest}"
             continue
         known = {o for p in named(name, rest).params for o in p.opts} | {"--help"}
-        used = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", rest.split("#")[0]))
+        used = set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", rest.split("#")[0]))
         assert used <= known, f"{path.name}: wsiseg {name}{rest}"
 
 
@@ -76,11 +76,11 @@ def test_every_option_in_a_sentence_exists() -> None:
         shown = [p for p in command.params if isinstance(p, click.Option) and not p.hidden]
         known |= {name for option in shown for name in [*option.opts, *option.secondary_opts]}
     for script in [*ROOT.glob("pipelines/**/*.py"), *ROOT.glob("benchmarks/**/*.py"), *ROOT.glob("tools/*.py")]:
-        known |= set(re.findall(r'"(--[a-z][a-z-]+)"', script.read_text(encoding="utf-8")))
+        known |= set(re.findall(r'"(--[a-z][a-z0-9-]+)"', script.read_text(encoding="utf-8")))
     unknown = {}
     for path in PAGES:
         for code in re.findall(r"`([^`\n]+)`", path.read_text(encoding="utf-8")):
-            if lost := set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", code)) - known:
+            if lost := set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", code)) - known:
                 unknown[f"{path.relative_to(ROOT)}: {code}"] = lost
     assert not unknown
 

@@ -22,6 +22,8 @@ EXAMPLES: Mapping[str, Sequence[str]] = {
     "export": ("wsiseg export slide.zarr --out slide.geojson",),
     "models list": ("wsiseg models list",),
     "models show": ("wsiseg models show kidney-glomeruli",),
+    "models add": ("wsiseg models add runs/mine/model --name mine", "wsiseg models add hf://org/name"),
+    "models push": ("wsiseg models push mine --out mine-to-upload --licence apache-2.0",),
     "view": ("wsiseg view slide.svs slide.geojson --reference reference.geojson",),
     "report": ("wsiseg report slide.svs slide.geojson --out slide.html", "wsiseg report runs/mine --out training.html"),
     "run": ("wsiseg run my-recipe.toml --slides 'slides/*.svs' --model runs/mine/model --out results",),

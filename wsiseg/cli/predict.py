@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from wsiseg.cli.ending import say_next
+from wsiseg.cli.models import MODEL
 from wsiseg.cli.renamed import Renamed, slide_argument
 from wsiseg.cli.screen import (
     engine_option,
@@ -28,7 +29,7 @@ PATH = click.Path(path_type=Path)
 
 @click.command()
 @slide_argument
-@click.option("--model", type=PATH, metavar="BUNDLE", help="The model bundle (default: the bundled models).")
+@click.option("--model", type=MODEL, metavar="MODEL", help="A model's name or bundle (default: the bundled models).")
 @click.option(
     "--out",
     type=PATH,
@@ -43,8 +44,8 @@ PATH = click.Path(path_type=Path)
     "--parent-model",
     cls=Renamed,
     was="--within-model",
-    type=PATH,
-    metavar="BUNDLE",
+    type=MODEL,
+    metavar="MODEL",
     help="Predict with this parent model first, and with --model only inside its objects (default: "
     "the parent model of the bundle, if it has one).",
 )

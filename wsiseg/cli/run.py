@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 
 from wsiseg.cli.ending import say_next
+from wsiseg.cli.models import MODEL
 from wsiseg.cli.screen import MEMORY, as_path, engine_option, overwrite_option, quiet_option
 
 PATH = click.Path(path_type=Path)
@@ -22,7 +23,7 @@ PATH = click.Path(path_type=Path)
     "--slides", required=True, metavar="GLOB | LIST.csv | PROJECT.qpproj", shell_complete=as_path,
     help="The slides: a pattern in quotes, a slide list or a QuPath project.",
 )  # fmt: skip
-@click.option("--model", type=PATH, metavar="BUNDLE", help="The model bundle (default: runs/RECIPE-NAME/model).")
+@click.option("--model", type=MODEL, metavar="MODEL", help="A model's name or bundle (default: runs/RECIPE-NAME/model).")
 @click.option(
     "--out", required=True, metavar="DIR | URL", shell_complete=as_path,
     help="Where to write results: a folder, or a URL such as s3:// or gs://.",

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from wsiseg.errors import RecipeError
 from wsiseg.methods import METHODS
+from wsiseg.models import find_model
 from wsiseg.recipe.renamed import refuse_old_keys
 from wsiseg.recipe.schema import Recipe
 from wsiseg.section import Section
@@ -55,11 +56,13 @@ def load_recipe(path: Path, overrides: tuple[str, ...] = (), *, places: bool = T
 
 
 def _find_places(value: dict[str, Any], base: Path) -> None:
-    """Paths that start at the recipe's folder, and environment variables in them."""
+    """Paths that start at the recipe's folder, environment variables in them, and names of models."""
     for table, key in (("data", "slides"), ("data", "root"), ("model", "weights"), ("predict", "parent_model")):
         section = value.get(table)
         if isinstance(section, dict) and section.get(key) and section[key] not in ("imagenet", "none"):
-            section[key] = str(base / expand(str(section[key])))
+            named = expand(str(section[key]))
+            known = find_model(named) if table != "data" and not (base / named).exists() else base / named
+            section[key] = str(base / known)
 
 
 def expand(text: str) -> str:

@@ -97,7 +97,7 @@ class Model(Section):
     weights: str = Field(
         "imagenet",
         description='starting weights: "imagenet" (from an installed package), "none", a file with '
-        "weights of the encoder, or a model bundle to continue from",
+        "weights of the encoder, or a model (its name or bundle) to continue from",
     )
     decoder_channels: int = Field(256, ge=16, description="channels of the ASPP and of the decoder")
     output_stride: Literal[8, 16] = Field(16, description="px of the image per px of the deepest features")
@@ -184,7 +184,7 @@ class Predict(Section):
         0.0, ge=0, description="separate touching objects whose centres are farther apart than this; 0: off"
     )
     parent_model: str = Field(
-        "", description="bundle of a coarse model: this one predicts only inside the objects of that model"
+        "", description="a coarse model, by its name or bundle: this one predicts only inside the objects of that model"
     )
     parent_margin_um: float = Field(8.0, ge=0, description="margin around those objects that counts as inside, µm")
     half_weights: bool = Field(False, description="store the weights in 16 bits, which halves the file")
