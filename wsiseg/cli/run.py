@@ -23,7 +23,9 @@ PATH = click.Path(path_type=Path)
     "--slides", required=True, metavar="GLOB | LIST.csv | PROJECT.qpproj", shell_complete=as_path,
     help="The slides: a pattern in quotes, a slide list or a QuPath project.",
 )  # fmt: skip
-@click.option("--model", type=MODEL, metavar="MODEL", help="A model's name or bundle (default: runs/RECIPE-NAME/model).")
+@click.option(
+    "--model", type=MODEL, metavar="MODEL", help="A model's name or bundle (default: runs/RECIPE-NAME/model)."
+)
 @click.option(
     "--out", required=True, metavar="DIR | URL", shell_complete=as_path,
     help="Where to write results: a folder, or a URL such as s3:// or gs://.",

@@ -66,7 +66,9 @@ def add_model(
         with translate_os_errors(target):
             if target.exists():
                 if not overwrite:
-                    raise OutputError(f"There is a model {target.name!r} already: choose another --name, or --overwrite.")
+                    raise OutputError(
+                        f"There is a model {target.name!r} already: choose another --name, or --overwrite."
+                    )
                 target.rename(work / "replaced")
             fresh.rename(target)
         return load_bundle(target)
