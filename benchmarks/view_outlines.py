@@ -153,7 +153,7 @@ def tiles(layer: OutlineLayer, pyramid: Pyramid) -> Figures:
             body = png(*layer.tile(box, frame, Style()))
             took.append(1e3 * (time.perf_counter() - start))
             size = max(size, len(body))
-            most = max(most, len(layer.shapes.meeting(box, frame)))
+            most = max(most, layer.shapes.meeting(box, frame))
         for title, value in (
             ("Annotations in the fullest tile", most),
             ("Milliseconds a tile, median", float(np.median(took))),

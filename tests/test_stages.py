@@ -105,7 +105,7 @@ def test_the_file_of_two_models_knows_the_classes_of_both(slide: Slide, tmp_path
     export(out, tmp_path / "again.geojson")
     assert Counter(r.label for r in read_annotations(tmp_path / "again.geojson").polygons) == {"Dot": 3, "Island": 2}
     layer = next(layer for layer in open_scene(slide, [out]).layers if isinstance(layer, OutlineLayer))
-    colours = dict(zip(layer.palette.names, layer.palette.colours, strict=True))
+    colours = dict(zip(layer.names, layer.colours, strict=True))
     both = joined(COARSE.classes, FINE.classes)
     assert (colours["Island"], colours["Dot"]) == both.colours[1:]
 

@@ -179,6 +179,25 @@ def test_swipe(screen: Screen) -> None:
     assert (screen.pixels() != bare).any(-1)[:, 2:middle].mean() > 0.2
 
 
+def test_two_layers_in_turn(screen: Screen) -> None:
+    screen.open("#x=750&y=550&d=2")
+    page, shown = screen.page, [screen.layer(n).locator("legend input") for n in (PREDICTION, LABELS)]
+    outlines_alone = screen.pixels()
+    for expected in ((False, True), (True, False)):
+        page.keyboard.press("t")
+        screen.settle()
+        assert tuple(box.is_checked() for box in shown) == expected
+        assert np.array_equal(screen.pixels(), outlines_alone) == expected[0]
+    page.keyboard.press("s")
+    screen.settle()
+    assert page.locator("#swipe-line").is_visible()
+    assert all(box.is_checked() for box in shown)
+    page.keyboard.press("t")
+    screen.settle()
+    assert not page.locator("#swipe-line").is_visible()
+    assert sum(box.is_checked() for box in shown) == 1
+
+
 def test_the_list_flies_to_its_objects(screen: Screen) -> None:
     screen.open()
     page, regions = screen.page, outlines()
@@ -305,16 +324,25 @@ def test_it_opens_on_the_whole_slide(browser: Any, served: tuple[str, Scene], wi
 
 
 def test_dark_where_the_person_wants_it(browser: Any, served: tuple[str, Scene]) -> None:
-    found = {}
-    for scheme in ("light", "dark"):
+    for scheme, other in (("light", "dark"), ("dark", "light")):
         context = browser.new_context(viewport={"width": 900, "height": 640}, color_scheme=scheme)
         screen = Screen(context.new_page(), served[0])
+
+        def seen(screen: Screen = screen) -> str:
+            colour = screen.page.evaluate("getComputedStyle(document.body).backgroundColor")
+            brightness = sum(map(int, colour.removeprefix("rgb(").removesuffix(")").split(",")))
+            assert brightness > 600 or brightness < 150
+            return "light" if brightness > 600 else "dark"
+
         screen.open()
-        colour = screen.page.evaluate("getComputedStyle(document.body).backgroundColor")
-        found[scheme] = sum(map(int, colour.removeprefix("rgb(").removesuffix(")").split(",")))
+        assert seen() == scheme
+        for expected in (other, scheme, other):
+            assert screen.page.inner_text("#theme").lower() == expected, "the button says what it leads to"
+            screen.page.click("#theme")
+            assert seen() == expected
+        screen.open()
+        assert seen() == other, "the choice is kept"
         context.close()
-    assert found["light"] > 600
-    assert found["dark"] < 150
 
 
 def test_errors_are_shown(browser: Any, served: tuple[str, Scene]) -> None:

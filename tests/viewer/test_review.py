@@ -18,9 +18,10 @@ from wsiseg.annotations.intake import take_in
 from wsiseg.annotations.polygon import Details, LabelledPolygon
 from wsiseg.annotations.rasterise import rasterise
 from wsiseg.classes import IGNORE, ClassMap
-from wsiseg.errors import MismatchError, OutputError
-from wsiseg.viewer import app as module
+from wsiseg.errors import BusyError, MismatchError, OutputError
+from wsiseg.viewer import review as module
 from wsiseg.viewer.app import make_app
+from wsiseg.viewer.outlines import OutlineLayer
 from wsiseg.viewer.review import reviewed_path
 from wsiseg.viewer.scene import Scene, open_scene
 
@@ -52,7 +53,8 @@ def test_a_review_becomes_annotations(client: TestClient, scene: Scene) -> None:
     assert not path.exists(), "nothing is written before anybody decides"
     assert decide(client, 0, "accepted")["state"] == "accepted"
     assert decide(client, 1, "accepted", "Sclerotic glomerulus")["label"] == "Sclerotic glomerulus"
-    assert not decide(client, 2, "rejected")["unsaved"]
+    decide(client, 2, "rejected")
+    assert not client.get(f"/api/layers/{LAYER}").json()["unsaved"]
     assert hashlib.sha256(source.read_bytes()).digest() == before, "the original is never touched"
 
     original, found = read_annotations(source).polygons, read_annotations(path).polygons
@@ -84,7 +86,7 @@ def test_accepted_objects_inside_undecided_ones_keep_all_their_pixels(tmp_path: 
     scene = open_scene(small_slide(), [source])
     review = scene.reviews[LAYER]
     for number in range(1, len(both)):
-        assert review.decide(number, "accepted", None)
+        assert review.decide([number], "accepted", None)
     scene.close()
     found = read_annotations(review.path).polygons
     assert next((p.label, p.details.kind, p.details.name) for p in found) == ("Ignore*", "detection", "G1")
@@ -133,7 +135,7 @@ def test_the_next_session_goes_on(scene: Scene, client: TestClient) -> None:
     again = open_scene(small_slide(), [scene.reviews[LAYER].source])
     layer = again.layers[LAYER]
     assert np.array_equal(layer.state, scene.layers[LAYER].state)  # type: ignore[attr-defined]
-    assert [layer.palette.names[n] for n in layer.label] == [  # type: ignore[attr-defined]
+    assert [layer.names[n] for n in layer.label] == [  # type: ignore[attr-defined]
         "Glomerulus" if n == 5 else r.label for n, r in enumerate(outlines())
     ]
     assert not again.reviews[LAYER].unsaved
@@ -176,14 +178,55 @@ def test_decisions_that_make_no_sense(client: TestClient, scene: Scene) -> None:
     assert scene.layers[LAYER].revision == 0
 
 
-def test_large_files_are_saved_a_little_later(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "SAVE_AT_ONCE", 3)
-    monkeypatch.setattr(module, "SAVE_AFTER", 60.0)
+@pytest.fixture
+def large(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A file of which a review is too large to be written after every decision."""
+    monkeypatch.setattr(module, "REWRITTEN", 3)
+    return write(tmp_path / "large.geojson", outlines())
+
+
+def test_decisions_on_a_large_file_are_appended_to_a_journal(large: Path) -> None:
+    scene = open_scene(small_slide(), [large])
+    review = scene.reviews[LAYER]
     with TestClient(make_app(scene), base_url=HOST) as client:
-        assert decide(client, 0, "accepted")["unsaved"]
-        assert not scene.reviews[LAYER].path.exists()
+        decide(client, 0, "accepted")
+        first = review.journal.read_bytes()
+        decide(client, 1, "rejected")
+        assert review.journal.read_bytes().startswith(first), "appended, not written again"
+        assert not review.path.exists()
+    with pytest.raises(BusyError):
+        open_scene(small_slide(), [large])
     scene.close()
-    assert read_annotations(scene.reviews[LAYER].path).polygons[0].label == "Glomerulus", "ending the viewer saves"
+    assert not review.journal.exists()
+    assert read_annotations(review.path).polygons[0].label == "Glomerulus", "ending the viewer writes it"
+
+
+def test_a_killed_viewer_leaves_its_journal(large: Path) -> None:
+    scene = open_scene(small_slide(), [large], classes=["Artefact"])
+    review = scene.reviews[LAYER]
+    assert review.decide([0, 3], "accepted", "Artefact")
+    review.save()
+    assert review.decide([4], "rejected", None)
+    review.save()
+    killed = review.journal.read_bytes()
+    scene.close()
+    review.path.unlink()
+    for cut, rejected in ((len(killed), 1), (len(killed) - 1, 0)):
+        review.journal.write_bytes(killed[:cut])
+        again = open_scene(small_slide(), [large], classes=["Artefact"])
+        layer = again.layers[LAYER]
+        assert isinstance(layer, OutlineLayer)
+        assert [layer.names[layer.label[n]] for n in (0, 3)] == ["Artefact"] * 2
+        assert ((layer.state == 1).sum(), (layer.state == 2).sum()) == (2, rejected), "half a line is left out"
+        again.reviews[LAYER].decide([5], "rejected", None)
+        again.reviews[LAYER].save()
+        again.close()
+        assert json.loads(review.path.read_text())["properties"]["wsiseg"]["rejected"][-1] == 5
+        review.path.unlink()
+    for damage in (b"{}\n", killed + b"x\n", killed.replace(b"numbers", b"n"), killed.replace(b"[0,3]", b"[0,-3]")):
+        review.journal.write_bytes(damage)
+        with pytest.raises(MismatchError, match="move it away"):
+            open_scene(small_slide(), [large], classes=["Artefact"])
 
 
 def test_a_place_that_cannot_be_written_is_told_and_kept_in_mind(client: TestClient, scene: Scene) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import shapely
@@ -12,6 +14,7 @@ from shapely import Polygon
 from tests.viewer.scenes import CLASSES, FRAME, outlines
 from wsiseg.annotations.polygon import LabelledPolygon
 from wsiseg.annotations.rasterise import rasterise
+from wsiseg.annotations.validity import Area
 from wsiseg.geometry import Box, Frame
 from wsiseg.viewer.outlines import CASING, CASING_COLOUR, LINE, OutlineLayer
 from wsiseg.viewer.shapes import SMALL, Shapes
@@ -25,6 +28,10 @@ def lattice(count: int) -> list[LabelledPolygon]:
     return [
         LabelledPolygon(shapely.box(x, y, x + 6, y + 5), CLASSES.names[1 + n % 2]) for n, (x, y) in enumerate(places)
     ]
+
+
+def areas(regions: list[LabelledPolygon]) -> list[Area]:
+    return [region.polygon for region in regions]
 
 
 @settings(max_examples=60)
@@ -44,7 +51,7 @@ def test_pixels_are_those_of_the_rasteriser(box: Box, level: float) -> None:
         assert np.array_equal(found == n, alone > 0), n
 
 
-SHAPES = Shapes(lattice(1500), FRAME)
+SHAPES = Shapes(areas(lattice(1500)), FRAME)
 
 
 def test_the_smaller_of_two_lies_on_top_and_is_found() -> None:
@@ -53,7 +60,7 @@ def test_the_smaller_of_two_lies_on_top_and_is_found() -> None:
         [LabelledPolygon(large, "A"), LabelledPolygon(small, "B")],
         [LabelledPolygon(small, "B"), LabelledPolygon(large, "A")],
     ):
-        shapes = Shapes(regions, FRAME)
+        shapes = Shapes(areas(regions), FRAME)
         painted = np.concatenate([[-1], shapes.ranked])[shapes.paint(Box(0, 0, 70, 70), FRAME)]
         assert regions[painted[25, 25]].label == "B"
         assert regions[painted[15, 15]].label == "A"
@@ -61,10 +68,30 @@ def test_the_smaller_of_two_lies_on_top_and_is_found() -> None:
         assert shapes.at(65.0, 25.0) is None
 
 
+@settings(max_examples=40, deadline=None)
+@given(
+    first=st.integers(0, 24), cuts=st.lists(st.integers(0, 24), max_size=3),
+    box=st.builds(Box, st.integers(-40, 1400), st.integers(-40, 1000), st.integers(1, 400), st.integers(1, 400)),
+    level=st.sampled_from([1.0, 2.0, 8.0]),
+)  # fmt: skip
+def test_shapes_that_came_later_are_painted_as_if_they_had_been_there(
+    first: int, cuts: list[int], box: Box, level: float
+) -> None:
+    every = areas([*outlines(), *outlines(9.0)])
+    places = [0, *sorted({first, *cuts}), len(every)]
+    grown = Shapes(every[: places[1]], FRAME)
+    for start, end in itertools.pairwise(places[1:]):
+        grown = Shapes(every[start:end], FRAME, grown)
+    at_once, frame = Shapes(every, FRAME), FRAME.at(FRAME.mpp * level)
+    assert np.array_equal(grown.paint(box, frame), at_once.paint(box, frame))
+    assert np.array_equal(grown.bounds, at_once.bounds)
+    assert grown.at(box.x + 0.5, box.y + 0.5) == at_once.at(box.x + 0.5, box.y + 0.5)
+
+
 def test_no_object_vanishes_from_afar() -> None:
     regions = lattice(400)
     frame = FRAME.at(FRAME.mpp * 8)  # an object is less than a pixel
-    painted = Shapes(regions, FRAME).paint(frame.box, frame)
+    painted = Shapes(areas(regions), FRAME).paint(frame.box, frame)
     middles = {(int(r.polygon.centroid.x // 8), int(r.polygon.centroid.y // 8)) for r in regions}
     assert {(int(x), int(y)) for y, x in np.argwhere(painted)} == middles
     assert SMALL > 6 / 8
@@ -72,7 +99,7 @@ def test_no_object_vanishes_from_afar() -> None:
 
 def test_parts_of_one_object_are_one_object() -> None:
     both = shapely.MultiPolygon([shapely.box(0, 0, 10, 10), shapely.box(500, 500, 510, 510)])
-    shapes = Shapes([LabelledPolygon(both, "A"), LabelledPolygon(shapely.box(100, 100, 110, 110), "A")], FRAME)
+    shapes = Shapes([both, shapely.box(100, 100, 110, 110)], FRAME)
     assert shapes.at(5, 5) == shapes.at(505, 505) == 0
     assert shapes.at(105, 105) == 1
     assert shapes.at(250, 250) is None, "the bounds of both parts together are no object"
@@ -83,7 +110,7 @@ def test_hidden_classes_uncover_what_lies_below(hidden: frozenset[int]) -> None:
     regions = outlines()
     layer = OutlineLayer("x", regions, FRAME)
     index, palette = layer.tile(FRAME.box, FRAME, Style(hidden=hidden))
-    shown = [r for r in regions if layer.palette.names.index(str(r.label)) not in hidden]
+    shown = [r for r in regions if layer.names.index(str(r.label)) not in hidden]
     expected = rasterise(shown, CLASSES, FRAME.box, FRAME, FRAME)
     assert np.array_equal(index > 0, expected > 0)
     classes = np.where(index >= LINE, index - LINE, index.astype(int) - 1) + 1
@@ -141,6 +168,6 @@ def test_a_shape_that_folds_over_many_blocks() -> None:
     angle = np.linspace(0, 2 * np.pi, 5000, endpoint=False)
     ring = Polygon(np.stack([700 + 600 * np.cos(angle), 550 + 500 * np.sin(angle)], 1))
     regions = [*lattice(800), LabelledPolygon(ring, "Vessel")]
-    shapes = Shapes(regions, FRAME)
+    shapes = Shapes(areas(regions), FRAME)
     box = Box(1200, 500, 100, 100)
     assert np.array_equal(shapes.paint(box, FRAME) > 0, rasterise(regions, CLASSES, box, FRAME, FRAME) > 0)

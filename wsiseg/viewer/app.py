@@ -5,43 +5,44 @@
 /api/scene                                          slide and layers
 /api/layers/N                                       one layer: classes, counts, revision
 /api/layers/N/objects?sort&descending&class&state&offset&limit
-/api/layers/N/objects/M                             one object; POST {"state", "label"} decides on it
+/api/layers/N/objects/M                             POST {"state", "label"} decides on an object
 /api/layers/N/at?x&y                                the object at a point in level-0 px
 /api/layers/N/accept                                POST accepts all that nobody has decided on
+/api/layers/N/edit                                  POST an `Edit`: draws, corrects, deletes
+/api/layers/N/undo, redo                            POST one step back, one forth
 /tiles/slide/LEVEL/COLUMN/ROW.jpeg                  or .png, exact
 /tiles/N/LEVEL/COLUMN/ROW.png?fill&hide&colours
 """
 
 from __future__ import annotations
 
-import asyncio
 import json
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Hashable
 from contextlib import asynccontextmanager
 from typing import Any
 
+from pydantic import ValidationError
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
-from starlette.convertors import Convertor, register_url_convertor
+from starlette.convertors import IntegerConvertor, register_url_convertor
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from wsiseg.errors import WsisegError
-from wsiseg.geometry import Box
+from wsiseg.geometry import Box, Frame
+from wsiseg.viewer.edit import Edit
 from wsiseg.viewer.guard import Bucket, Guard
-from wsiseg.viewer.outlines import STATES, OutlineLayer
+from wsiseg.viewer.outlines import GONE, STATES, OutlineLayer
 from wsiseg.viewer.page import PAGE, STATIC, error_page
 from wsiseg.viewer.review import Review
 from wsiseg.viewer.scene import Scene
 from wsiseg.viewer.style import Style, photograph, png
-from wsiseg.viewer.tiles import Crowded, Gone, TileMaker
+from wsiseg.viewer.tiles import TileMaker
 
 MOST_ROWS = 200  # objects in one answer
-SAVE_AT_ONCE = 5000  # objects; larger files are saved a little later, many decisions at a time
-SAVE_AFTER = 3.0  # seconds
 FOREVER = "private, max-age=86400, immutable"  # the address of a tile has all that it depends on
 
 
@@ -52,21 +53,13 @@ class _Json(JSONResponse):
         return json.dumps(content, ensure_ascii=False, allow_nan=False).encode("utf-8", "replace")
 
 
-class _Number(Convertor[int]):
+class _Number(IntegerConvertor):
     """A number in an address, of at most nine digits; longer ones are at no address."""
 
     regex = "[0-9]{1,9}"
 
-    def convert(self, value: str) -> int:
-        return int(value)
-
-    def to_string(self, value: int) -> str:
-        return str(value)
-
 
 register_url_convertor("number", _Number())
-
-Answer = Callable[[Request], Awaitable[Response]]
 
 
 def make_app(scene: Scene, *, token: str | None = None, bucket: Bucket | None = None) -> Guard:
@@ -84,7 +77,7 @@ def make_app(scene: Scene, *, token: str | None = None, bucket: Bucket | None = 
         yield
         views.tiles.close()
 
-    handlers: dict[Any, Any] = {HTTPException: _http_error, WsisegError: _told, Crowded: _crowded, Gone: _gone}
+    handlers: dict[Any, Any] = {HTTPException: _http_error, WsisegError: _told}
     return Guard(Starlette(routes=views.routes(), exception_handlers=handlers, lifespan=lifespan), token, bucket)
 
 
@@ -93,8 +86,6 @@ class _Views:
 
     def __init__(self, scene: Scene) -> None:
         self.scene, self.pyramid, self.tiles = scene, scene.pyramid, TileMaker()
-        self.later: dict[int, asyncio.TimerHandle] = {}
-        self.at_work: set[asyncio.Task[None]] = set()
 
     def routes(self) -> list[Route]:
         """The table of routes."""
@@ -105,9 +96,11 @@ class _Views:
             Route("/api/scene", self.about_scene),
             Route(layer, self.about_layer),
             Route(layer + "/objects", self.objects),
-            Route(layer + "/objects/{number:number}", self.one),
             Route(layer + "/objects/{number:number}", self.decide, methods=["POST"]),
             Route(layer + "/accept", self.accept, methods=["POST"]),
+            Route(layer + "/edit", self.edit, methods=["POST"]),
+            Route(layer + "/undo", self.undo, methods=["POST"]),
+            Route(layer + "/redo", self.redo, methods=["POST"]),
             Route(layer + "/at", self.at),
             Route("/tiles/slide/{level:number}/{column:number}/{row:number}.{kind}", self.slide_tile),
             Route("/tiles/{layer:number}/{level:number}/{column:number}/{row:number}.png", self.layer_tile),
@@ -132,37 +125,29 @@ class _Views:
 
     async def objects(self, request: Request) -> Response:
         layer, query = self.outlines(request), request.query_params
-        key, descending = query.get("sort", "area"), query.get("descending", "1")
-        state = query.get("state", "")
-        if descending not in ("0", "1") or state not in ("", *STATES):
+        descending, state = query.get("descending", "1"), query.get("state", "")
+        if descending not in ("0", "1") or state not in ("", *STATES[:GONE]):
             raise HTTPException(400, "descending is 0 or 1, and state is unreviewed, accepted or rejected.")
-        label = _number(query.get("class", "-1"), -1, len(layer.palette.names) - 1)
+        label = _number(query.get("class", "-1"), -1, len(layer.names) - 1)
         offset = _number(query.get("offset", "0"), 0, 2**31)
         limit = _number(query.get("limit", "50"), 1, MOST_ROWS)
-        chosen = STATES.index(state) if state else None
 
-        def listed() -> dict[str, Any] | None:
-            found = layer.listed(key, descending == "1", label=None if label < 0 else label, state=chosen)
+        def listed() -> dict[str, Any]:
+            found = layer.listed(
+                query.get("sort", "area"), descending == "1", label=None if label < 0 else label,
+                state=STATES.index(state) if state else None,
+            )  # fmt: skip
             if found is None:
-                return None
+                raise HTTPException(400, "The objects cannot be sorted by that.")
             rows = [layer.row(n) for n in found[offset : offset + limit].tolist()]
             return {"total": len(found), "offset": offset, "rows": rows}
 
-        answer = await self.tiles.run(listed)
-        if answer is None:
-            raise HTTPException(400, "The objects cannot be sorted by that.")
-        return _Json(answer)
-
-    async def one(self, request: Request) -> Response:
-        layer, number = self.outlines(request), request.path_params["number"]
-        if number >= len(layer.polygons):
-            raise HTTPException(404, "There is no such object.")
-        return _Json(layer.row(number))
+        return _Json(await self.tiles.run(listed))
 
     async def at(self, request: Request) -> Response:
         layer = self.outlines(request)
         x, y = (_real(request.query_params.get(axis, "")) for axis in "xy")
-        found = await self.tiles.run(lambda: layer.shapes.at(x, y))
+        found = await self.tiles.run(lambda: layer.at(x, y))
         return _Json(None if found is None else layer.row(found))
 
     async def decide(self, request: Request) -> Response:
@@ -170,76 +155,77 @@ class _Views:
         number, state, label = request.path_params["number"], body.get("state"), body.get("label")
         if not isinstance(state, str) or not (label is None or isinstance(label, str)):
             raise HTTPException(400, "A decision is a state and, perhaps, a label.")
-        if not review.decide(number, state, label):
+        if not review.decide([number], state, label):
             raise HTTPException(400, "There is no such object, state or class.")
-        await self.save(request, review)
-        return _Json(review.layer.row(number) | {"unsaved": review.unsaved, "revision": review.layer.revision})
+        return await self.saved(review, review.layer.row(number))
 
     async def accept(self, request: Request) -> Response:
         review = self.review(request)
         await _json(request)
-        count = review.accept_rest()
-        await self.save(request, review)
-        return _Json({"accepted": count, "unsaved": review.unsaved, "revision": review.layer.revision})
+        return await self.saved(review, {"accepted": review.accept_rest()})
 
-    async def save(self, request: Request, review: Review) -> None:
-        """Save a small file now, and a large one soon."""
-        if len(review.layer.polygons) <= SAVE_AT_ONCE:
-            await run_in_threadpool(review.save)
-            return
-        number = self.layer_number(request)
-        if number in self.later:
-            return
-        loop = asyncio.get_running_loop()
+    async def edit(self, request: Request) -> Response:
+        review = self.review(request)
+        try:
+            wanted = Edit.model_validate_json(await request.body())
+        except ValidationError as error:
+            wrong = error.errors()[0]
+            place = ".".join(map(str, wrong["loc"])) or "The body"
+            raise HTTPException(400, f"This is no edit: {place}: {wrong['msg']}.") from None
+        try:
+            left = await run_in_threadpool(review.edit, wanted)
+        except ValueError as error:
+            raise HTTPException(400, str(error)) from None
+        return await self.saved(review, self.rows(review, left))
 
-        def start() -> None:
-            del self.later[number]
-            task = loop.create_task(run_in_threadpool(review.save))
-            self.at_work.add(task)
-            task.add_done_callback(self.saved)
+    async def undo(self, request: Request) -> Response:
+        return await self.step(request, back=True)
 
-        self.later[number] = loop.call_later(SAVE_AFTER, start)
+    async def redo(self, request: Request) -> Response:
+        return await self.step(request, back=False)
 
-    def saved(self, task: asyncio.Task[None]) -> None:
-        """A refusal of the disk is told by the page as "not saved", and again, as an error, when the viewer ends."""
-        self.at_work.discard(task)
-        if (error := task.exception()) is not None and not isinstance(error, WsisegError):
-            raise error
+    async def step(self, request: Request, *, back: bool) -> Response:
+        review = self.review(request)
+        left = review.step(back=back)
+        if left is None:
+            raise HTTPException(400, f"There is nothing to {'undo' if back else 'redo'}.")
+        return await self.saved(review, self.rows(review, left))
+
+    def rows(self, review: Review, numbers: list[int]) -> dict[str, Any]:
+        return {"objects": [review.layer.row(n) for n in numbers[:MOST_ROWS]]}
+
+    async def saved(self, review: Review, answer: dict[str, Any]) -> Response:
+        await run_in_threadpool(review.save)
+        return _Json(answer)
 
     async def slide_tile(self, request: Request) -> Response:
         kind = request.path_params["kind"]
         if kind not in ("jpeg", "png"):
             raise HTTPException(404)
-        box, level = self.box(request)
-        frame = self.pyramid.frame(level)
-        body = await self.tiles.get(
-            (level, box, kind),
-            lambda: photograph(self.scene.slide.read(box, frame), kind),
-            request.is_disconnected,
-        )
-        return Response(body, media_type=f"image/{kind}", headers={"Cache-Control": FOREVER})
+        box, frame = self.box(request)
+        key = (frame.mpp, box, kind)
+        return await self.tile(request, key, lambda: photograph(self.scene.slide.read(box, frame), kind), kind)
 
     async def layer_tile(self, request: Request) -> Response:
         number = self.layer_number(request)
         layer, style = self.scene.layers[number], Style.from_query(request.query_params)
         if style is None:
             raise HTTPException(400, "The style is not of the form fill=1&hide=0.2&colours=1-ff8800.")
-        box, level = self.box(request)
-        frame = self.pyramid.frame(level)
-        body = await self.tiles.get(
-            (number, layer.revision, level, box, style.key),
-            lambda: png(*layer.tile(box, frame, style)),
-            request.is_disconnected,
-        )
-        return Response(body, media_type="image/png", headers={"Cache-Control": FOREVER})
+        box, frame = self.box(request)
+        key = (number, layer.revision, frame.mpp, box, style.key)
+        return await self.tile(request, key, lambda: png(*layer.tile(box, frame, style)), "png")
 
-    def box(self, request: Request) -> tuple[Box, int]:
-        """The box of the tile that is asked for and its level; 404 where there is none."""
+    async def tile(self, request: Request, key: Hashable, make: Callable[[], bytes], kind: str) -> Response:
+        body = await self.tiles.get(key, make, request.is_disconnected)
+        return Response(body, media_type=f"image/{kind}", headers={"Cache-Control": FOREVER})
+
+    def box(self, request: Request) -> tuple[Box, Frame]:
+        """The box of the tile that is asked for and the plane of its level; 404 where there is none."""
         level, column, row = (request.path_params[name] for name in ("level", "column", "row"))
         box = self.pyramid.tile(level, column, row)
         if box is None:
             raise HTTPException(404, "There is no such tile.")
-        return box, level
+        return box, self.pyramid.frame(level)
 
     def layer_number(self, request: Request) -> int:
         number = request.path_params["layer"]
@@ -272,15 +258,6 @@ async def _http_error(request: Request, error: Exception) -> Response:
 async def _told(request: Request, error: Exception) -> Response:
     """A slide that cannot be read there, a place that cannot be written: the sentence of the error, for the page."""
     return _Json({"error": str(error)}, 409)
-
-
-async def _crowded(request: Request, error: Exception) -> Response:
-    return _Json({"error": "Too many tiles at once: wait a second."}, 503, {"Retry-After": "1"})
-
-
-async def _gone(request: Request, error: Exception) -> Response:
-    """Nobody reads this answer."""
-    return Response(status_code=410)
 
 
 async def _json(request: Request) -> dict[str, Any]:

@@ -5,23 +5,11 @@ from __future__ import annotations
 from html import escape
 from importlib.resources import files
 
-TYPES = {".js": "text/javascript", ".css": "text/css", ".html": "text/html", ".svg": "image/svg+xml"}
+TYPES = {"js": "text/javascript", "css": "text/css", "html": "text/html"}
+FOLDER = files("wsiseg.viewer") / "static"
 # OpenSeadragon 6.1.1, whole and as it comes from its package, with its licence beside it
-OPENSEADRAGON = "openseadragon.min.js"
-
-
-def _read() -> dict[str, tuple[bytes, str]]:
-    folder = files("wsiseg.viewer") / "static"
-    found = {
-        part.name: (part.read_bytes(), TYPES["." + part.name.rsplit(".", 1)[-1]])
-        for part in folder.iterdir()
-        if part.is_file()
-    }
-    library = folder / "openseadragon" / OPENSEADRAGON
-    return found | {OPENSEADRAGON: (library.read_bytes(), TYPES[".js"])}
-
-
-STATIC = _read()
+PARTS = [*(part for part in FOLDER.iterdir() if part.is_file()), FOLDER / "openseadragon" / "openseadragon.min.js"]
+STATIC = {part.name: (part.read_bytes(), TYPES[part.name.rsplit(".", 1)[-1]]) for part in PARTS}
 PAGE = STATIC.pop("index.html")[0]
 _ERROR = STATIC.pop("error.html")[0].decode()
 

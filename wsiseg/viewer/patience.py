@@ -18,42 +18,37 @@ class PatientProtocol(H11Protocol):
     made); and whoever does not read for as long loses the connection.
     """
 
-    _arriving: asyncio.TimerHandle | None = None
-    _stuck: asyncio.TimerHandle | None = None
-
     def connection_made(self, transport: Any) -> None:
         """Begin to wait for the first request."""
         super().connection_made(transport)
-        self._arriving = self.loop.call_later(PATIENCE_S, transport.abort)
+        self._deadlines: dict[str, asyncio.TimerHandle] = {}
+        self._wait("request")
 
     def data_received(self, data: bytes) -> None:
         """Stop waiting when the request is whole."""
         super().data_received(data)
-        if self.conn.their_state in (h11.IDLE, h11.SEND_BODY):
-            if self._arriving is None:
-                self._arriving = self.loop.call_later(PATIENCE_S, self.transport.abort)
-        elif self._arriving is not None:
-            self._arriving.cancel()
-            self._arriving = None
+        (self._wait if self.conn.their_state in (h11.IDLE, h11.SEND_BODY) else self._forget)("request")
 
     def pause_writing(self) -> None:
         """The client does not read: wait for a while."""
         super().pause_writing()
-        self._stuck = self.loop.call_later(PATIENCE_S, self.transport.abort)
+        self._wait("reader")
 
     def resume_writing(self) -> None:
         """It reads again."""
         super().resume_writing()
-        self._forget("_stuck")
+        self._forget("reader")
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Nothing is left to wait for."""
-        self._forget("_arriving")
-        self._forget("_stuck")
+        self._forget("request")
+        self._forget("reader")
         super().connection_lost(exc)
 
-    def _forget(self, name: str) -> None:
-        timer = getattr(self, name)
-        if timer is not None:
-            timer.cancel()
-        setattr(self, name, None)
+    def _wait(self, what: str) -> None:
+        if what not in self._deadlines:
+            self._deadlines[what] = self.loop.call_later(PATIENCE_S, self.transport.abort)
+
+    def _forget(self, what: str) -> None:
+        if what in self._deadlines:
+            self._deadlines.pop(what).cancel()

@@ -32,10 +32,7 @@ class Pyramid:
     @property
     def levels(self) -> int:
         """How many there are; the last one is no larger than a tile."""
-        longest, levels = max(self.level0.width, self.level0.height), 1
-        while -(-longest // 2 ** (levels - 1)) > TILE:
-            levels += 1
-        return levels
+        return 1 + (-(-max(self.level0.width, self.level0.height) // TILE) - 1).bit_length()
 
     def frame(self, level: int) -> Frame:
         """The plane of a level, padded."""

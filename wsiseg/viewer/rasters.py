@@ -16,12 +16,12 @@ from wsiseg.grid import Grid
 from wsiseg.selection.tissue import tissue_of
 from wsiseg.slides.slide import Slide
 from wsiseg.stores.labels import LabelMap
+from wsiseg.viewer.layer import Layer
 from wsiseg.viewer.style import FILL_ALPHA, GREY, Style
 
 Read = Callable[[Box], NDArray[np.uint8]]
 SMALL_SIDE = 4096  # px of the longer side of what is kept in memory for looking from afar
 BAND = 1024  # rows read at once for it
-LINE, TISSUE = (0, 0, 0), (0, 158, 115)
 
 
 class Sampler:
@@ -47,9 +47,7 @@ class Sampler:
         columns = np.floor((np.arange(box.x, box.right) + 0.5) * sx).astype(np.int64)
         rows = np.floor((np.arange(box.y, box.bottom) + 0.5) * sy).astype(np.int64)
         if self._step > 1 and min(sx, sy) >= self._step:
-            small = self._overview()
-            rows, columns = rows // self._step, columns // self._step
-            return _taken(small, rows, columns)
+            return _taken(self._overview(), rows // self._step, columns // self._step)
         region = Box.from_bounds(int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1)
         inside = region.overlap(self._frame.box)
         if not inside:
@@ -60,11 +58,9 @@ class Sampler:
         with self._lock:
             if self._small is None:
                 n, full = self._step, self._frame
-                bands = [
-                    self._read(Box(0, top, full.width, BAND // n * n or n).overlap(full.box))[::n, ::n]
-                    for top in range(0, full.height, BAND // n * n or n)
-                ]
-                self._small = np.concatenate(bands)
+                rows = BAND // n * n or n
+                bands = (Box(0, top, full.width, rows).overlap(full.box) for top in range(0, full.height, rows))
+                self._small = np.concatenate([self._read(band)[::n, ::n] for band in bands])
             return self._small
 
 
@@ -76,37 +72,27 @@ def _taken(array: NDArray[np.uint8], rows: NDArray[np.int64], columns: NDArray[n
     return out
 
 
-class LabelLayer:
-    """A label map in the colours of its classes; background is clear."""
+class LabelLayer(Layer):
+    """A label map in the colours of its classes; background is clear, and class 0 of the page is label 1."""
 
-    kind, revision = "labels", 0
+    kind = "labels"
 
     def __init__(self, name: str, labels: LabelMap) -> None:
         self.name, self.labels = name, labels
+        self.classes = list(zip(labels.classes.names, labels.classes.colours, strict=True))[1:]
         self._sample = Sampler(labels.read, labels.frame)
-
-    def describe(self) -> dict[str, Any]:
-        """See `Layer.describe`. Class 0 of the page is label 1: the background is nothing to show."""
-        named = zip(self.labels.classes.names[1:], self.labels.classes.colours[1:], strict=True)
-        return {
-            "name": self.name, "kind": self.kind, "revision": 0,
-            "classes": [{"name": name, "colour": list(colour)} for name, colour in named],
-        }  # fmt: skip
 
     def tile(self, box: Box, frame: Frame, style: Style) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """See `Layer.tile`: the labels themselves."""
-        palette = np.zeros((256, 4), np.uint8)
-        for number, own in enumerate(self.labels.classes.colours[1:]):
-            alpha = 0 if number in style.hidden else FILL_ALPHA
-            palette[1 + number] = (*style.colours.get(number, own), alpha)
+        palette = self.palette(style)
         palette[IGNORE] = (*GREY, FILL_ALPHA)
         return self._sample(box, frame), palette
 
 
-class ScoreLayer:
+class ScoreLayer(Layer):
     """The confidence of a label map as a heatmap; background is clear."""
 
-    kind, revision = "score", 0
+    kind = "score"
 
     def __init__(self, name: str, labels: LabelMap) -> None:
         from matplotlib import colormaps
@@ -118,8 +104,7 @@ class ScoreLayer:
 
     def describe(self) -> dict[str, Any]:
         """See `Layer.describe`; `legend` has eleven colours from 0 to 1."""
-        legend = [list(map(int, self._heat[round(255 * i / 10)])) for i in range(11)]
-        return {"name": self.name, "kind": self.kind, "revision": 0, "classes": [], "legend": legend}
+        return super().describe() | {"legend": [self._heat[round(255 * i / 10)].tolist() for i in range(11)]}
 
     def tile(self, box: Box, frame: Frame, style: Style) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """See `Layer.tile`: confidence × 255."""
@@ -129,22 +114,15 @@ class ScoreLayer:
         return self._sample(box, frame), palette
 
 
-class TissueLayer:
+class TissueLayer(Layer):
     """Where `wsiseg tissue` finds tissue; looked for when it is first shown."""
 
-    kind, revision, name = "tissue", 0, "Tissue"
+    kind, name, classes = "tissue", "Tissue", (("Tissue", (0, 158, 115)),)
 
     def __init__(self, slide: Slide) -> None:
         self._slide = slide
         self._sample: Sampler | None = None
         self._lock = threading.Lock()
-
-    def describe(self) -> dict[str, Any]:
-        """See `Layer.describe`."""
-        return {
-            "name": self.name, "kind": self.kind, "revision": 0,
-            "classes": [{"name": "Tissue", "colour": list(TISSUE)}],
-        }  # fmt: skip
 
     def tile(self, box: Box, frame: Frame, style: Style) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """See `Layer.tile`: 1 on tissue."""
@@ -153,27 +131,18 @@ class TissueLayer:
                 found = tissue_of(self._slide)
                 mask = found.mask.astype(np.uint8)
                 self._sample = Sampler(lambda part: mask[part.slices], found.frame)
-        palette = np.zeros((256, 4), np.uint8)
-        palette[1] = (*style.colours.get(0, TISSUE), 0 if 0 in style.hidden else FILL_ALPHA)
-        return self._sample(box, frame), palette
+        return self._sample(box, frame), self.palette(style)
 
 
-class GridLayer:
+class GridLayer(Layer):
     """The borders between the tiles' keep boxes."""
 
-    kind, revision = "grid", 0
+    kind, classes = "grid", (("Border", (0, 0, 0)),)
     NARROWEST = 6  # px between two lines; closer ones would be a grey veil
 
     def __init__(self, grid: Grid) -> None:
         self.grid = grid
         self.name = f"Tiles of {grid.stride} px at {grid.frame.mpp:g} µm/px"
-
-    def describe(self) -> dict[str, Any]:
-        """See `Layer.describe`."""
-        return {
-            "name": self.name, "kind": self.kind, "revision": 0,
-            "classes": [{"name": "Border", "colour": list(LINE)}],
-        }  # fmt: skip
 
     def tile(self, box: Box, frame: Frame, style: Style) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """See `Layer.tile`: 1 on the first row and the first column of px of every keep box."""
@@ -182,9 +151,7 @@ class GridLayer:
         if self.grid.stride / max(sx, sy) >= self.NARROWEST:
             out[:, self._first(box.x, box.right, sx)] = 1
             out[self._first(box.y, box.bottom, sy), :] = 1
-        palette = np.zeros((256, 4), np.uint8)
-        palette[1] = (*style.colours.get(0, LINE), 0 if 0 in style.hidden else 255)
-        return out, palette
+        return out, self.palette(style, 255)
 
     def _first(self, start: int, stop: int, scale: float) -> NDArray[np.bool_]:
         cell = np.floor((np.arange(start - 1, stop) + 0.5) * scale / self.grid.stride)

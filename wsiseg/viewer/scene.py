@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from wsiseg.annotations.intake import named, take_in
-from wsiseg.annotations.polygon import Annotations, LabelledPolygon
+from wsiseg.annotations.polygon import LabelledPolygon
 from wsiseg.classes import Colour
 from wsiseg.errors import AnnotationError, MismatchError
 from wsiseg.evaluation.objects import match_objects
@@ -77,7 +77,7 @@ class Scene:
         """Save everything and close the slide; OutputError if a review cannot be written."""
         try:
             for review in self.reviews.values():
-                review.save()
+                review.close()
         finally:
             self.slide.close()
 
@@ -155,16 +155,13 @@ def _outline_layer(
     if found.level0 is not None:
         _fits(found.level0, slide, path)
     say(str(intake.summary))
-    layer = OutlineLayer(
-        path.name, named(found.polygons, {}, class_of_rest), slide.frame, given=seen | _colours(found), more=more
-    )
-    seen |= {name: c for name, c in zip(layer.palette.names, layer.palette.colours, strict=True) if c != GREY}
-    return layer
-
-
-def _colours(found: Annotations) -> dict[str, Colour]:
     known = found.classes
-    return {} if known is None else dict(zip(known.names[1:], known.colours[1:], strict=True))
+    given = dict(zip(known.names[1:], known.colours[1:], strict=True)) if known else {}
+    layer = OutlineLayer(
+        path.name, named(found.polygons, {}, class_of_rest), slide.frame, given=seen | given, more=more
+    )
+    seen |= {name: c for name, c in zip(layer.names, layer.colours, strict=True) if c != GREY}
+    return layer
 
 
 def _fits(level0: Frame, slide: Slide, path: Path) -> None:
@@ -200,5 +197,5 @@ def warm_up(layers: Sequence[Layer], frame: Frame) -> None:
     for layer in layers:
         if isinstance(layer, OutlineLayer):
             layer.tile(Box(0, 0, 8, 8), frame, Style())
-            layer.shapes.at(0.0, 0.0)
+            layer.at(0.0, 0.0)
             return

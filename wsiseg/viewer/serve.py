@@ -31,25 +31,13 @@ def listen(host: str, port: int) -> socket.socket:
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
+        listener.listen()  # whoever comes early waits until the server has started
     except OSError as error:
         listener.close()
         raise AddressError(
             f"The viewer cannot listen at {host}, port {port} ({error.strerror}): choose another --port, or 0 for any."
         ) from error
     return listener
-
-
-class _Server(uvicorn.Server):
-    """A server that reports when it is ready."""
-
-    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
-        super().__init__(config)
-        self._ready = ready
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        if self.started:
-            self._ready()
 
 
 def configured(scene: Scene, token: str | None = None) -> uvicorn.Config:
@@ -78,13 +66,11 @@ def serve(scene: Scene, listener: socket.socket, host: str, *, browse: bool, say
     shown = f"[{host}]" if ":" in host else host
     address = f"http://{shown}:{port}/" + (f"?token={token}" if token else "")
 
-    def ready() -> None:
+    try:
         say(f"{scene.slide.name} is on view at {address} (Ctrl+C ends)")
         if browse and not webbrowser.open(address):
             say("No browser could be opened here: open that address yourself.")
-
-    try:
-        _Server(configured(scene, token), ready).run(sockets=[listener])
+        uvicorn.Server(configured(scene, token)).run(sockets=[listener])
     except KeyboardInterrupt:
         say("")  # the usual way to end
     finally:

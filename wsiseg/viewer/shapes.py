@@ -12,14 +12,15 @@ smaller than `SMALL` px both ways is one pixel, the one that its middle lies in,
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import shapely
 from numba import njit
 from numpy.typing import NDArray
 
-from wsiseg.annotations.polygon import LabelledPolygon
 from wsiseg.annotations.rasterise import paint_polygons
+from wsiseg.annotations.validity import Area
 from wsiseg.geometry import Box, Frame
 
 BLOCK = 256
@@ -27,46 +28,38 @@ SMALL = 2.0  # px of the tile
 
 
 class Shapes:
-    """An index of polygons, for painting them and for finding the object at a point.
+    """An index of polygons, for painting them and for finding the object at a point. It does not change.
 
     Args:
-        regions: in level-0 pixels
+        polygons: in level-0 pixels
         level0: their plane
+        before: objects that come first, and whose index is used again
 
     Attributes:
-        area_px: float64 (n,), area of each region in level-0 px
+        area_px: float64 (n,), area of each object in level-0 px
         bounds: float64 (n, 4), left, top, right, bottom in level-0 px
         ranked: int64 (n,), the objects in the order of painting
     """
 
-    def __init__(self, regions: Sequence[LabelledPolygon], level0: Frame) -> None:
+    def __init__(self, polygons: Sequence[Area], level0: Frame, before: Shapes | None = None) -> None:
         self.level0 = level0
-        self._regions = regions
-        polygons = np.fromiter((region.polygon for region in regions), object, len(regions))
-        self.area_px: NDArray[np.float64] = shapely.area(polygons)
-        self.bounds: NDArray[np.float64] = shapely.bounds(polygons).reshape(-1, 4)
-        self.ranked: NDArray[np.int64] = np.argsort(-self.area_px, kind="stable")
-        rank = np.empty(len(regions), np.int32)
-        rank[self.ranked] = np.arange(len(regions), dtype=np.int32)
-        parts, owner = shapely.get_parts(polygons, return_index=True)
-        limits = shapely.bounds(parts).reshape(-1, 4)
-        order = np.argsort(_morton(limits), kind="stable")
-        self._limits, self._owner = np.ascontiguousarray(limits[order]), owner[order]
-        self._rank = rank[self._owner]
-        starts = np.arange(0, len(parts), BLOCK)
-        low, high = (
-            np.minimum.reduceat(self._limits[:, :2], starts) if len(parts) else np.empty((0, 2)),
-            np.maximum.reduceat(self._limits[:, 2:], starts) if len(parts) else np.empty((0, 2)),
+        found = np.fromiter(polygons, object, len(polygons))
+        kept = [before] if before else []
+        self._polygons: NDArray[Any] = np.concatenate([*(s._polygons for s in kept), found])
+        self.area_px: NDArray[np.float64] = np.concatenate([*(s.area_px for s in kept), shapely.area(found)])
+        self.bounds: NDArray[np.float64] = np.concatenate(
+            [*(s.bounds for s in kept), shapely.bounds(found).reshape(-1, 4)]
         )
-        self._blocks = np.concatenate([low, high], 1)
-        if len(parts):
-            _, self._points, (rings, shells) = shapely.to_ragged_array(parts[order], include_z=False)
-        else:
-            self._points, rings, shells = np.empty((0, 2)), np.zeros(1), np.zeros(1)
-        self._rings, self._shells = rings.astype(np.int64), shells.astype(np.int64)
+        self.ranked: NDArray[np.int64] = np.argsort(-self.area_px, kind="stable")
+        self._rank = np.empty(len(self._polygons), np.int32)
+        self._rank[self.ranked] = np.arange(len(self._polygons), dtype=np.int32)
+        # The first index is large and stays; all that came later is few, and is indexed again with what comes now.
+        first = before._indices[:1] if before else []
+        start = len(before._indices[0].polygons) if before else 0
+        self._indices: list[_Index] = [*first, _Index(self._polygons[start:], start)]
 
     def __len__(self) -> int:
-        return len(self._regions)
+        return len(self._polygons)
 
     def paint(self, box: Box, frame: Frame, shown: NDArray[np.bool_] | None = None) -> NDArray[np.int32]:
         """Which object covers each pixel of a box.
@@ -82,43 +75,76 @@ class Shapes:
         """
         scale = frame.scale_to(self.level0)
         out = np.zeros(box.shape, np.int32)
-        large, small = self._near(box, scale, shown)
-        large = large[np.argsort(self._rank[large], kind="stable")]
-        points, rings, shells = _gathered(self._points, self._rings, self._shells, large, *scale)
-        paint_polygons(out, box.x, box.y, points, rings, shells, np.arange(len(large)), self._rank[large] + np.int32(1))
-        _dots(out, box.x, box.y, self._limits, self._rank, small, *scale)
+        for index in self._indices:
+            near = index.near(*_reach(box, scale))
+            if shown is not None:
+                near = near[shown[index.owner[near]]]
+            size = index.limits[near, 2:] - index.limits[near, :2]
+            small = (size < SMALL * np.array(scale)).all(axis=1)
+            large, dots = near[~small], near[small]
+            large = large[np.argsort(self._rank[index.owner[large]], kind="stable")]
+            points, rings, shells = _gathered(index.points, index.rings, index.shells, large, *scale)
+            top = 1 + self._rank[index.owner[large]]
+            layer = np.zeros_like(out) if out.any() else out
+            paint_polygons(layer, box.x, box.y, points, rings, shells, np.arange(len(large)), top)
+            np.maximum(out, layer, out=out)
+            _dots(out, box.x, box.y, index.limits[dots], 1 + self._rank[index.owner[dots]], *scale)
         return out
 
-    def at(self, x: float, y: float) -> int | None:
-        """The number of the topmost object at a point in level-0 px; None if there is none."""
-        near = self._meeting(x, y, x, y)
+    def at(self, x: float, y: float, shown: NDArray[np.bool_] | None = None) -> int | None:
+        """The number of the topmost object at a point in level-0 px; None if there is none.
+
+        Args:
+            x, y: level-0 px
+            shown: bool (n,), False for objects that are left out; None takes all
+        """
+        near = {n for index in self._indices for n in index.owner[index.near(x, y, x, y)].tolist()}
         point = shapely.Point(x, y)
-        hits = [i for i in set(self._owner[near].tolist()) if self._regions[i].polygon.covers(point)]
-        return min(hits, key=lambda i: (self.area_px[i], -i), default=None)
+        hits = [n for n in near if (shown is None or shown[n]) and self._polygons[n].covers(point)]
+        return max(hits, key=lambda n: self._rank[n], default=None)
 
-    def _near(
-        self, box: Box, scale: tuple[float, float], shown: NDArray[np.bool_] | None
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """The polygons whose bounds meet a box, those to be painted and those that are dots."""
-        sx, sy = scale
-        near = self._in(box, scale)
-        if shown is not None:
-            near = near[shown[self._owner[near]]]
-        size = self._limits[near, 2:] - self._limits[near, :2]
-        dots = (size[:, 0] < SMALL * sx) & (size[:, 1] < SMALL * sy)
-        return near[~dots], near[dots]
+    def meeting(self, box: Box, frame: Frame) -> int:
+        """How many polygons have bounds that meet a box of `frame`, each part of an object by itself."""
+        return sum(len(index.near(*_reach(box, frame.scale_to(self.level0)))) for index in self._indices)
 
-    def meeting(self, box: Box, frame: Frame) -> NDArray[np.int64]:
-        """int64 (k,): the polygons whose bounds meet a box of `frame`, each part of an object by itself."""
-        return self._in(box, frame.scale_to(self.level0))
 
-    def _in(self, box: Box, scale: tuple[float, float]) -> NDArray[np.int64]:
-        reach = box.grow(1)  # a pixel of slack for the rounding of scales
-        sx, sy = scale
-        return self._meeting(reach.x * sx, reach.y * sy, reach.right * sx, reach.bottom * sy)
+class _Index:
+    """The parts of polygons in flat arrays, along the curve.
 
-    def _meeting(self, left: float, top: float, right: float, bottom: float) -> NDArray[np.int64]:
-        return _search(self._blocks, self._limits, float(left), float(top), float(right), float(bottom))
+    Args:
+        polygons: in level-0 pixels
+        start: number of the first one
+
+    Attributes:
+        limits: float64 (k, 4), bounds of each part
+        owner: int64 (k,), number of the polygon that it belongs to
+        points, rings, shells: as `shapely.to_ragged_array` gives them
+    """
+
+    def __init__(self, polygons: NDArray[Any], start: int) -> None:
+        self.polygons = polygons
+        parts, owner = shapely.get_parts(polygons, return_index=True)
+        limits = shapely.bounds(parts).reshape(-1, 4)
+        order = np.argsort(_morton(limits), kind="stable")
+        self.limits, self.owner = np.ascontiguousarray(limits[order]), owner[order] + start
+        if len(parts):
+            starts = np.arange(0, len(parts), BLOCK)
+            low = np.minimum.reduceat(self.limits[:, :2], starts)
+            self._blocks = np.concatenate([low, np.maximum.reduceat(self.limits[:, 2:], starts)], 1)
+            _, self.points, (rings, shells) = shapely.to_ragged_array(parts[order], include_z=False)
+        else:
+            self._blocks, self.points, rings, shells = np.empty((0, 4)), np.empty((0, 2)), np.zeros(1), np.zeros(1)
+        self.rings, self.shells = rings.astype(np.int64), shells.astype(np.int64)
+
+    def near(self, left: float, top: float, right: float, bottom: float) -> NDArray[np.int64]:
+        """int64 (m,): the parts whose bounds meet a rectangle of level-0 px, touching counts."""
+        return _search(self._blocks, self.limits, float(left), float(top), float(right), float(bottom))
+
+
+def _reach(box: Box, scale: tuple[float, float]) -> tuple[float, float, float, float]:
+    """The bounds of a box in level-0 px, and a pixel of slack for the rounding of scales."""
+    grown, (sx, sy) = box.grow(1), scale
+    return grown.x * sx, grown.y * sy, grown.right * sx, grown.bottom * sy
 
 
 def _morton(limits: NDArray[np.float64]) -> NDArray[np.uint64]:
@@ -179,10 +205,10 @@ def _gathered(points, rings, shells, chosen, sx, sy):
 
 
 @njit(cache=True, nogil=True)
-def _dots(out, x, y, limits, rank, small, sx, sy):
-    """Marks the pixel in which the middle of each small polygon lies; the higher rank stays."""
-    for p in small:
+def _dots(out, x, y, limits, top, sx, sy):
+    """Marks the pixel in which the middle of each small polygon lies; the higher value stays."""
+    for p in range(len(top)):
         col = int(np.floor((limits[p, 0] + limits[p, 2]) / 2 / sx)) - x
         row = int(np.floor((limits[p, 1] + limits[p, 3]) / 2 / sy)) - y
         if 0 <= col < out.shape[1] and 0 <= row < out.shape[0]:
-            out[row, col] = max(out[row, col], rank[p] + 1)
+            out[row, col] = max(out[row, col], top[p])

@@ -19,7 +19,25 @@ function foldPanel(open) {
   find("show-panel").setAttribute("aria-expanded", String(open));
 }
 
+// The system's choice until the person makes another; the button says what it leads to.
+function offerThemes() {
+  const dark = matchMedia("(prefers-color-scheme: dark)");
+  const root = document.documentElement;
+  const show = () => {
+    const kept = localStorage.getItem("theme");
+    if (kept) root.dataset.theme = kept;
+    find("theme").textContent = (kept ?? (dark.matches ? "dark" : "light")) === "dark" ? "Light" : "Dark";
+  };
+  find("theme").addEventListener("click", () => {
+    localStorage.setItem("theme", find("theme").textContent.toLowerCase());
+    show();
+  });
+  dark.addEventListener("change", show);
+  show();
+}
+
 async function start() {
+  offerThemes();
   const scene = await get("/api/scene");
   document.title = `${scene.name} – wsiseg view`;
   find("name").textContent = scene.name;
@@ -28,10 +46,10 @@ async function start() {
   const overlays = new Overlays(stage);
   const panel = new LayerPanel(overlays);
   const objects = new ObjectList(stage, panel);
-  offerSwipe(overlays, () => overlays.layers.forEach((layer) => panel.refresh(layer)));
   keepInAddress(stage);
   showRuler(stage);
-  listenToKeys(stage, panel, objects);
+  const compare = offerSwipe(overlays, () => overlays.layers.forEach((layer) => panel.refresh(layer)));
+  listenToKeys(stage, panel, objects, compare);
   find("home").addEventListener("click", () => stage.home());
   find("zoom-in").addEventListener("click", () => stage.zoom(1.6));
   find("zoom-out").addEventListener("click", () => stage.zoom(1 / 1.6));

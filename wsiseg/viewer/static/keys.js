@@ -5,7 +5,7 @@ import { element } from "./layers.js";
 
 const STEP = 0.2; // of the screen
 
-export function listenToKeys(stage, panel, objects) {
+export function listenToKeys(stage, panel, objects, compare) {
   const help = document.getElementById("help");
   const table = {
     n: ["next object", () => objects.step(1)],
@@ -15,6 +15,8 @@ export function listenToKeys(stage, panel, objects) {
     u: ["undecided again", () => objects.decide("unreviewed")],
     o: ["all layers away and back", () => panel.toggleAll()],
     f: ["filled or as lines", () => panel.toggleFill()],
+    s: ["two layers side by side", () => compare.swipe()],
+    t: ["one of the two, then the other", () => compare.flip()],
     h: ["whole slide", () => stage.home()],
     "+": ["zoom in", () => stage.zoom(1.6)],
     "-": ["zoom out", () => stage.zoom(1 / 1.6)],

@@ -154,7 +154,7 @@ export class ObjectList {
     const { layer, at, offset } = this;
     const decided = await post(`/api/layers/${layer.id}/objects/${object.n}`, { state, label });
     this.rows[at] = decided;
-    await this.renew(decided.unsaved);
+    await this.renew();
     if (find("objects-state").value && decided.state !== find("objects-state").value) {
       await this.load(offset, at); // it left the list, and the next one has taken its place
       if (this.rows.length) this.select(this.at);
@@ -165,8 +165,8 @@ export class ObjectList {
   }
 
   async acceptRest() {
-    const { accepted, unsaved } = await post(`/api/layers/${this.layer.id}/accept`, {});
-    await this.renew(unsaved);
+    const { accepted } = await post(`/api/layers/${this.layer.id}/accept`, {});
+    await this.renew();
     await this.load(this.offset, this.at);
     say(`${number(accepted)} objects accepted`);
   }
@@ -176,10 +176,10 @@ export class ObjectList {
     if (name) await this.decide("accepted", name);
   }
 
-  async renew(unsaved) {
+  async renew() {
     this.panel.renew(this.layer, await get(`/api/layers/${this.layer.id}`));
     this.progress();
-    say(unsaved ? `${this.layer.file} is written in a moment` : `${this.layer.file} is saved`);
+    say(`${this.layer.file} is saved`);
   }
 
   progress() {
