@@ -21,8 +21,9 @@ from imagecodecs import (
 )
 from PIL import Image
 
+from tests.slides.coordinates import coordinate_pixels
 from wsiseg.slides.backend import Pixels
-from wsiseg.slides.memory import coordinate_pixels, shrunk
+from wsiseg.slides.memory import shrunk
 
 
 def texture(width: int, height: int) -> Pixels:

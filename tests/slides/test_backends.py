@@ -10,9 +10,10 @@ import pytest
 from PIL import Image
 
 from tests.slides.contract import SlideContract
+from tests.slides.coordinates import decode_coordinates
 from tests.slides.make import coordinates, pyramid, texture, write_ome_tiff, write_ome_zarr, write_tiff
 from wsiseg.geometry import Box
-from wsiseg.slides.memory import MemoryBackend, decode_coordinates
+from wsiseg.slides.memory import MemoryBackend
 from wsiseg.slides.open import open_slide
 from wsiseg.slides.openslide import CELL
 from wsiseg.slides.slide import Slide

@@ -16,11 +16,11 @@ import numpy as np
 import pytest
 import tifffile
 
+from tests.slides.coordinates import decode_coordinates
 from tests.slides.make import coordinates, pyramid, texture, write_leica, write_ome_tiff, write_tiff, write_tiles
 from tests.slides.test_open_slide import sentence
 from wsiseg.errors import ResolutionError, SlideError
 from wsiseg.geometry import Box
-from wsiseg.slides.memory import decode_coordinates
 from wsiseg.slides.open import open_slide
 from wsiseg.slides.slide import Slide
 

@@ -11,12 +11,13 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
+from tests.slides.coordinates import coordinate_slide, decode_coordinates
 from tests.slides.make import pyramid, texture, write_tiff
 from wsiseg.errors import ResolutionError, SlideError
 from wsiseg.geometry import Box, Frame
-from wsiseg.slides.memory import MemoryBackend, coordinate_slide, decode_coordinates, memory_slide, shrunk
+from wsiseg.slides.backend import downsample
+from wsiseg.slides.memory import MemoryBackend, memory_slide, shrunk
 from wsiseg.slides.open import open_slide
-from wsiseg.slides.pyramid import downsample
 from wsiseg.slides.resample import HAMMING_FROM, resample, resampling
 from wsiseg.slides.slide import Slide
 from wsiseg.slides.tiffslide import TiffSlideBackend
@@ -232,8 +233,6 @@ def test_a_very_wide_read_stays_small(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_memory_slides_refuse_what_is_no_image() -> None:
     with pytest.raises(SlideError, match="float64"):
         MemoryBackend(np.zeros((4, 4, 3)))  # type: ignore[arg-type]
-    with pytest.raises(SlideError, match="4096"):
-        coordinate_slide(5000, 10)
     with pytest.raises(ResolutionError, match="--mpp"):
         Slide(MemoryBackend(texture(30, 20), None))
     assert Slide(MemoryBackend(texture(30, 20), None), mpp=2).frame == Frame(30, 20, 2.0)

@@ -10,7 +10,7 @@ import pytest
 
 from tests.slides.make import pyramid, texture, write_ome_zarr, write_tiff
 from wsiseg.errors import SlideError
-from wsiseg.slides.identity import identity_of
+from wsiseg.slides.backend import identity_of
 
 
 def test_identity_of_a_large_file_is_quick(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import tifffile
 from imagecodecs import jpeg8_decode, jpeg8_encode
 
 from tests.slides.contract import SlideContract
+from tests.slides.coordinates import decode_coordinates
 from tests.slides.make import (
     CODECS,
     aperio,
@@ -28,7 +29,6 @@ from tests.slides.make import (
 from tests.slides.test_backends import HEIGHT, WIDTH, CoordinateContract
 from wsiseg.errors import SlideError
 from wsiseg.geometry import Box
-from wsiseg.slides.memory import decode_coordinates
 from wsiseg.slides.open import open_slide
 from wsiseg.slides.openslide import OpenSlideBackend
 from wsiseg.slides.slide import Slide
@@ -267,8 +267,7 @@ def without_openslide(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(path: str, **how: object) -> None:
         raise SlideError("it does not know the format")
 
-    monkeypatch.setattr("wsiseg.slides.tiff.planes.OpenSlideBackend", refuse)
-    monkeypatch.setattr("wsiseg.slides.crosscheck.OpenSlideBackend", refuse)
+    monkeypatch.setattr("wsiseg.slides.openslide.OpenSlideBackend", refuse)
 
 
 def test_without_openslide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,18 +1,17 @@
 """Compare decoded tiles with those of OpenSlide when a slide is opened.
 
-A file may state its colours wrongly, or hold what its kind does not foresee; then tiles decode to false colours or land
-in the wrong place without any error. OpenSlide has met more files than any other reader, so its pixels are the measure.
-Few pieces are compared, the same ones on every run, and each lies in one tile, so that this costs milliseconds.
+A file may state its colours wrongly; then tiles decode to false colours, or land in the wrong place, without any error.
+OpenSlide has met more files than any other reader, so its pixels are the measure. Few pieces are compared, the same
+ones on every run, and each lies in one tile, so that this costs milliseconds.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from wsiseg.errors import SlideError
 from wsiseg.geometry import Box
 from wsiseg.slides.backend import Pixels, reason
-from wsiseg.slides.openslide import CELL, OpenSlideBackend
+from wsiseg.slides.openslide import CELL, OpenSlideBackend, as_openslide_reads
 from wsiseg.slides.tiff.backend import TiffBackend
 
 PIECE = 64  # px of a level, along each side, at most
@@ -28,7 +27,7 @@ def disagreement(reader: TiffBackend) -> str:
     Of levels that OpenSlide does not see, tiles have to be readable at least. A tile that OpenSlide cannot read either
     is no disagreement: the file is damaged there.
     """
-    other = _openslide(reader.path) if reader.like_openslide else None
+    other = as_openslide_reads(reader.path) if reader.like_openslide else None
     try:
         for level, size in enumerate(reader.levels):
             # Of two levels of one size, one is none, and OpenSlide does not tell which.
@@ -39,41 +38,29 @@ def disagreement(reader: TiffBackend) -> str:
             for tile in reader.telling_tiles(level, within):
                 box = _middle(tile.overlap(within))
                 theirs = _read(other, same, box) if other and same is not None else None
-                said = _difference(_read(reader, level, box), theirs)
-                if said:
-                    return f"at x {box.x}, y {box.y} of level {level} {said}"
+                if isinstance(theirs, str):  # damaged there; whoever reads it later is told so
+                    continue
+                ours = _read(reader, level, box)
+                place = f"at x {box.x}, y {box.y} of level {level}"
+                if isinstance(ours, str):
+                    return f"{place} a tile cannot be decoded ({ours})"
+                if theirs is not None:
+                    difference = np.abs(ours.astype(np.int16) - theirs)
+                    worst, mean = int(difference.max()), float(difference.mean())
+                    if worst > MAX_DIFFERENCE or mean > MEAN_DIFFERENCE:
+                        return (
+                            f"{place} the pixels differ from OpenSlide's by up to {worst} grey levels "
+                            f"({mean:.1f} on average)"
+                        )
     finally:
         if other:
             other.close()
     return ""
 
 
-def _openslide(path: str) -> OpenSlideBackend | None:
-    """The slide as OpenSlide reads it; None for a format or a codec that it lacks."""
-    try:
-        return OpenSlideBackend(path, checked=False)
-    except SlideError:
-        return None
-
-
 def _middle(box: Box) -> Box:
     w, h = min(box.w, PIECE), min(box.h, PIECE)
     return Box(box.x + (box.w - w) // 2, box.y + (box.h - h) // 2, w, h)
-
-
-def _difference(ours: Pixels | str, theirs: Pixels | str | None) -> str:
-    """What is wrong with our pixels, given those of OpenSlide, the reason why it has none, or None."""
-    if isinstance(theirs, str):  # damaged there; whoever reads it later is told so
-        return ""
-    if isinstance(ours, str):
-        return f"a tile cannot be decoded ({ours})"
-    if theirs is None:
-        return ""
-    difference = np.abs(ours.astype(np.int16) - theirs)
-    worst, mean = int(difference.max()), float(difference.mean())
-    if worst <= MAX_DIFFERENCE and mean <= MEAN_DIFFERENCE:
-        return ""
-    return f"the pixels differ from OpenSlide's by up to {worst} grey levels ({mean:.1f} on average)"
 
 
 def _read(reader: TiffBackend | OpenSlideBackend, level: int, box: Box) -> Pixels | str:

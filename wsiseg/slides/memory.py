@@ -1,20 +1,14 @@
-"""Slides in memory, for tests and experiments.
-
-`coordinate_slide` makes every pixel's colour say where it is: 12 bits of x and 12 bits of y in 24 bits of colour, so
-that a tile that lands one pixel away is seen at once.
-
-    red = low 8 bits of x     green = high 4 bits of x, high 4 bits of y     blue = low 8 bits of y
-"""
+"""Slides in memory, for tests and experiments."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from wsiseg.errors import SlideError
 from wsiseg.geometry import Box
@@ -35,9 +29,11 @@ class MemoryBackend:
         bounds: what the header would say
     """
 
-    name = "memory"
+    name = vendor = "memory"
+    mpp_doubt = ""
     series = 0
     notes: tuple[str, ...] = ()
+    properties: Mapping[str, str] = MappingProxyType({})
 
     def __init__(
         self,
@@ -51,12 +47,8 @@ class MemoryBackend:
     ) -> None:
         if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or 0 in array.shape:
             raise SlideError(f"A slide in memory needs uint8 (h, w, 3), not {array.dtype} {array.shape}.")
-        self.path = path
+        self.path, self.bounds = path, bounds
         self.mpp = (mpp, mpp) if isinstance(mpp, int | float) else mpp
-        self.mpp_doubt = ""
-        self.vendor = "memory"
-        self.bounds = bounds
-        self.properties: Mapping[str, str] = {}
         self.arrays = (array, *((shrink or (lambda n: shrunk(array, n)))(n) for n in downsamples))
         self.levels = tuple((a.shape[1], a.shape[0]) for a in self.arrays)
 
@@ -82,36 +74,6 @@ def memory_slide(
 ) -> Slide:
     """A slide of an array uint8 (h, w, 3) at `mpp` µm/px; see `MemoryBackend`."""
     return Slide(MemoryBackend(array, mpp, downsamples, path))
-
-
-def coordinate_slide(
-    width: int,
-    height: int,
-    mpp: float | tuple[float, float] = 0.5,
-    downsamples: tuple[int, ...] = (),
-    path: str = "coordinates.slide",
-) -> Slide:
-    """A slide of up to 4096 × 4096 px whose colours encode (x, y).
-
-    In a level with downsample n the pixel (i, j) encodes (i, j) of that level, so the level is exact as well; ask for
-    a frame at n × mpp and `decode_coordinates` gives that frame's own pixel indices.
-    """
-    if width > 4096 or height > 4096:
-        raise SlideError(f"12 bits count to 4096 px, so a coordinate slide cannot be {width} × {height} px.")
-    levels = {n: coordinate_pixels(width // n, height // n) for n in downsamples}
-    return Slide(MemoryBackend(coordinate_pixels(width, height), mpp, downsamples, path, shrink=levels.__getitem__))
-
-
-def coordinate_pixels(width: int, height: int) -> Pixels:
-    """uint8 (height, width, 3) whose pixel (x, y) encodes x and y."""
-    y, x = np.mgrid[:height, :width]
-    return np.stack([x & 255, (x >> 8) << 4 | y >> 8, y & 255], -1).astype(np.uint8)
-
-
-def decode_coordinates(pixels: Pixels) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """x and y, each int64 (h, w), from colours (h, w, 3); the white of the outside decodes to 4095."""
-    red, green, blue = (pixels[..., i].astype(np.int64) for i in range(3))
-    return (green >> 4) << 8 | red, (green & 15) << 8 | blue
 
 
 def shrunk(array: Pixels, n: int) -> Pixels:

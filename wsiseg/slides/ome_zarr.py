@@ -14,15 +14,14 @@ import numpy as np
 
 from wsiseg.errors import SlideError
 from wsiseg.geometry import Box
-from wsiseg.slides.backend import Pixels, UnfitSlideError, reason
-from wsiseg.slides.identity import identity_of
+from wsiseg.slides.backend import FileBackend, Pixels, UnfitSlideError, reason
 from wsiseg.slides.pixels import bit_depth, to_rgb
 from wsiseg.slides.resolution import MICROMETRES, Resolution, stated
 from wsiseg.slides.tiff.choice import choose
 from wsiseg.slides.tiff.images import TiffImage, is_level, not_one_picture
 
 
-class OmeZarrBackend:
+class OmeZarrBackend(FileBackend):
     """See `Backend`. Axes tczyx, czyx, cyx, zyx or yx, in that order; one channel is grey, three are red, green, blue.
 
     `bioformats2raw` wraps images into numbered groups: the largest is taken, or the one that `series` names.
@@ -31,9 +30,7 @@ class OmeZarrBackend:
     name = "ome_zarr"
 
     def __init__(self, path: str, series: int | None = None) -> None:
-        self.path, self.series, self._wanted = path, 0, series
-        self.notes: tuple[str, ...] = ()
-        self.bounds: Box | None = None
+        super().__init__(path, series)
         try:
             self._read_header()
             sample = self._samples(len(self.levels) - 1, Box(0, 0, *self.levels[-1]).overlap(Box(0, 0, 4096, 4096)))
@@ -52,7 +49,7 @@ class OmeZarrBackend:
         if "multiscales" not in image and ("bioformats2raw.layout" in image or "0" in root):
             root = self._choose(root)
             image = _metadata(root)
-        elif self._wanted not in (None, 0):
+        elif self.asked_series not in (None, 0):
             raise UnfitSlideError("it holds one image, number 0")
         if "multiscales" not in image:
             what = "a plate" if "plate" in image else "a Zarr group"
@@ -74,24 +71,22 @@ class OmeZarrBackend:
             raise UnfitSlideError(f"it has {channels} channels, not 1 (grey) or 3 (RGB)")
         if channels == 1:
             self.notes += ("it has one channel, which is read as grey",)
-        full = _size(self._arrays[0])
+        top, *others = self._arrays
+        full = _size(top)
         if min(full) < 1:
             raise UnfitSlideError(f"it has {full[0]} × {full[1]} px, so there is nothing in it")
-        fits = [
-            a is self._arrays[0] or (is_level(full, _size(a)) and a.dtype == self._arrays[0].dtype)
-            for a in self._arrays
-        ]
-        for array in [a for a, fit in zip(self._arrays, fits, strict=True) if not fit]:
-            self.notes += (
-                "an array of {} × {} px has another shape than the slide and is not a level".format(*_size(array)),
-            )
-        self._arrays = [a for a, fit in zip(self._arrays, fits, strict=True) if fit]
+        self._arrays = [top]
+        for array in others:
+            w, h = _size(array)
+            if is_level(full, (w, h)) and array.dtype == top.dtype:
+                self._arrays.append(array)
+            else:
+                self.notes += (f"an array of {w} × {h} px has another shape than the slide and is not a level",)
         self.levels = tuple(_size(a) for a in self._arrays)
         self.mpp, self.mpp_doubt = _resolution(scales, axes)
         self.vendor = "ome-zarr"
-        version = str(image.get("version", scales.get("version", "")))
-        self.properties: Mapping[str, str] = {
-            "ome.version": version,
+        self.properties = {
+            "ome.version": str(image.get("version", scales.get("version", ""))),
             "ome.axes": "".join(axes),
             "ome.name": str(scales.get("name", "")),
         }
@@ -102,29 +97,16 @@ class OmeZarrBackend:
         images = []
         for name in names:
             scales = _metadata(root[name]).get("multiscales")
-            if scales:
-                images.append(
-                    TiffImage(_size(root[name][scales[0]["datasets"][0]["path"]]), (), scales[0].get("name") or "")
-                )
-        if len(images) != len(names):
-            raise SlideError("some of its numbered groups are no images")
-        self.series, self.notes = choose(images, self._wanted)
+            if not scales:
+                raise SlideError("some of its numbered groups are no images")
+            top = root[name][scales[0]["datasets"][0]["path"]]
+            images.append(TiffImage(_size(top), (), scales[0].get("name") or ""))
+        self.series, self.notes = choose(images, self.asked_series)
         return root[names[self.series]]
 
     def read(self, level: int, box: Box) -> Pixels:
         """See `Backend.read`."""
         return to_rgb(self._samples(level, box), self._bits)
-
-    def identity(self) -> dict[str, Any]:
-        """See `Backend.identity`."""
-        return identity_of(self.path)
-
-    def close(self) -> None:
-        """See `Backend.close`."""
-        self._arrays = []
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return OmeZarrBackend, (self.path, self._wanted)
 
     def _samples(self, level: int, box: Box) -> np.ndarray:
         """(h, w) or (h, w, c) as stored."""

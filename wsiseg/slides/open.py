@@ -14,7 +14,7 @@ from wsiseg.slides.ome_zarr import OmeZarrBackend
 from wsiseg.slides.openslide import OpenSlideBackend
 from wsiseg.slides.slide import Slide
 from wsiseg.slides.tiff.backend import TiffBackend
-from wsiseg.slides.tiff.layout import is_tiff, tiff_damage
+from wsiseg.slides.tiff.layout import is_tiff, require_whole
 from wsiseg.slides.tiffslide import TiffSlideBackend
 
 BACKENDS: dict[str, Callable[[str, int | None], Backend]] = {
@@ -25,32 +25,18 @@ BACKENDS: dict[str, Callable[[str, int | None], Backend]] = {
     "image": ImageBackend,
 }
 
-# Backends in the order in which they are tried for whatever begins like a TIFF: the name tells nothing about it.
+# The order in which backends are tried for whatever begins like a TIFF, for its name tells nothing about it
 TIFF = ("tiff", "openslide", "tiffslide", "image")
 
 # Suffix -> backends in the order in which they are tried. An SVS, NDPI and the like is never read as a plain image.
 SUFFIXES: dict[str, tuple[str, ...]] = {
-    ".tif": TIFF,
-    ".tiff": TIFF,
-    ".btf": TIFF,
-    ".svs": ("tiff", "openslide", "tiffslide"),
-    ".qptiff": ("tiff", "openslide", "tiffslide"),
-    ".svslide": ("openslide", "tiff"),
-    ".ndpi": ("openslide", "tiff"),
-    ".vms": ("openslide",),
-    ".vmu": ("openslide",),
-    ".scn": ("openslide", "tiff"),
-    ".mrxs": ("openslide",),
-    ".bif": ("openslide", "tiff"),
-    ".czi": ("openslide",),
-    ".dcm": ("openslide",),
+    **dict.fromkeys((".tif", ".tiff", ".btf"), TIFF),
+    **dict.fromkeys((".svs", ".qptiff"), TIFF[:-1]),
+    **dict.fromkeys((".svslide", ".ndpi", ".scn", ".bif"), ("openslide", "tiff")),
+    **dict.fromkeys((".vms", ".vmu", ".mrxs", ".czi", ".dcm"), ("openslide",)),
     "": ("openslide",),  # DICOM files often have no suffix
     ".zarr": ("ome_zarr",),
-    ".png": ("image",),
-    ".jpg": ("image",),
-    ".jpeg": ("image",),
-    ".webp": ("image",),
-    ".bmp": ("image",),
+    **dict.fromkeys((".png", ".jpg", ".jpeg", ".webp", ".bmp"), ("image",)),
 }
 
 # First bytes -> what the file is, for the message
@@ -89,9 +75,8 @@ def open_slide(
         ResolutionError: nobody says how many µm a pixel is.
     """
     place = Path(path)
-    names = _candidates(place, backend)
     refusals: list[str] = []
-    for name in names:
+    for name in _candidates(place, backend):
         try:
             reader = BACKENDS[name](str(place), series)
         except UnfitSlideError as error:
@@ -109,7 +94,7 @@ def open_slide(
         except BaseException:
             reader.close()
             raise
-    raise SlideError(f"{place.name} cannot be opened: {_diagnosis(place, refusals)}.")
+    raise SlideError(f"{place.name} cannot be opened: {_diagnosis(place, '; '.join(refusals))}.")
 
 
 def suffix_of(path: Path) -> str:
@@ -120,12 +105,12 @@ def suffix_of(path: Path) -> str:
 def _candidates(place: Path, backend: str | None) -> tuple[str, ...]:
     if not place.exists():
         raise SlideError(f"There is no file {place}: check the path.")
-    if backend is not None and backend not in BACKENDS:
-        raise SlideError(f"There is no backend {backend!r}: choose one of {', '.join(BACKENDS)}.")
-    suffix = suffix_of(place)
+    suffix, head = suffix_of(place), _head(place)
     if backend is not None:
+        if backend not in BACKENDS:
+            raise SlideError(f"There is no backend {backend!r}: choose one of {', '.join(BACKENDS)}.")
         names: tuple[str, ...] = (backend,)
-    elif TIFF[0] not in SUFFIXES.get(suffix, ()) and is_tiff(_head(place)):
+    elif is_tiff(head) and "tiff" not in SUFFIXES.get(suffix, ()):
         names = TIFF
     elif suffix in SUFFIXES:
         names = SUFFIXES[suffix]
@@ -135,12 +120,12 @@ def _candidates(place: Path, backend: str | None) -> tuple[str, ...]:
             f"{place.name} ends with {suffix!r}, which is not a slide format that wsiseg knows ({known}): "
             "rename it if its name is wrong, or name a backend."
         )
-    folder = place.is_dir()
-    if folder and "ome_zarr" not in names:
-        raise SlideError(f"{place} is a folder, not a slide: give the slide file itself (or an OME-Zarr folder).")
-    if not folder and names == ("ome_zarr",):
+    if place.is_dir():
+        if "ome_zarr" not in names:
+            raise SlideError(f"{place} is a folder, not a slide: give the slide file itself (or an OME-Zarr folder).")
+    elif names == ("ome_zarr",):
         raise SlideError(f"{place.name} is a file, but an OME-Zarr image is a folder: give that folder.")
-    if not folder and not _head(place):
+    elif not head:
         raise SlideError(f"{place.name} is empty (0 bytes): copy it again from where it came.")
     return names
 
@@ -156,20 +141,25 @@ def _head(place: Path) -> bytes:
         raise SlideError(f"{place} cannot be read ({error.strerror or error}): check its rights.") from error
 
 
-def _diagnosis(place: Path, refusals: list[str]) -> str:
+def _diagnosis(place: Path, refusals: str) -> str:
     """Why no backend can read it, as the end of a sentence."""
-    said = "; ".join(refusals)
     if place.is_dir():
-        return said
+        return refusals
     head = _head(place)
     if is_tiff(head):
-        damage = tiff_damage(str(place))
-        if damage and damage.startswith("it is cut off"):
-            return f"{damage}, so copy it again from where it came"
-        return f"it is a TIFF that cannot be read ({said}), so convert it to a tiled TIFF with a program that reads it"
+        try:
+            require_whole(str(place))
+        except SlideError as damage:
+            if str(damage).startswith("it is cut off"):
+                return f"{damage}, so copy it again from where it came"
+        return (
+            f"it is a TIFF that cannot be read ({refusals}), so convert it to a tiled TIFF with a program that reads it"
+        )
     if head[128:132] == b"DICM":
-        return f"it is a DICOM file, but no whole-slide image or a damaged one ({said}), so check where it came from"
+        return (
+            f"it is a DICOM file, but no whole-slide image or a damaged one ({refusals}), so check where it came from"
+        )
     kind = next((kind for start, kind in KINDS if head.startswith(start)), None)
     if kind and suffix_of(place) not in (".png", ".jpg", ".jpeg"):
         return f"it is {kind}, not a slide, so check the path"
-    return f"it is not a slide, or a damaged one ({said}), so check the path or copy it again"
+    return f"it is not a slide, or a damaged one ({refusals}), so check the path or copy it again"

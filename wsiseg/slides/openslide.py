@@ -4,26 +4,25 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from wsiseg.errors import SlideError
 from wsiseg.geometry import Box
-from wsiseg.slides.backend import Pixels, UnfitSlideError, reason
-from wsiseg.slides.identity import identity_of
+from wsiseg.slides.backend import FileBackend, Pixels, UnfitSlideError, reason
 from wsiseg.slides.pixels import over_white
 from wsiseg.slides.resolution import COARSEST, COARSEST_DICOM, plain, stated
 from wsiseg.slides.tiff.choice import chosen_image
-from wsiseg.slides.tiff.layout import BITS_PER_SAMPLE, ORIENTATION, first_tags, open_tiff, tiff_damage
+from wsiseg.slides.tiff.layout import open_tiff, orientation_of, require_whole
 from wsiseg.slides.tiff.tiles import segments_of
 
 # px of a level; about the size of the slides' own tiles, so that OpenSlide's tile cache serves the overlaps
 CELL = 512
 
 
-class OpenSlideBackend:
+class OpenSlideBackend(FileBackend):
     """See `Backend`.
 
     OpenSlide takes positions in whole level-0 pixels. Where a level's size ratio is not whole (2.0005), most of that
@@ -36,7 +35,6 @@ class OpenSlideBackend:
     """
 
     name = "openslide"
-    series = 0
 
     def __init__(self, path: str, series: int | None = None, *, checked: bool = True) -> None:
         """Opens a slide.
@@ -46,13 +44,11 @@ class OpenSlideBackend:
             series: 0 or None, but for a TIFF whose image of that number is the one that OpenSlide reads
             checked: compare what OpenSlide says of a TIFF with the file itself; False only looks what it says
         """
-        self.path = path
-        self.notes: tuple[str, ...] = ()
-        self._series, self._checked = series, checked
+        super().__init__(path, series)
         self._lock = threading.Lock()
         self._handle = self._open()
         try:
-            self._read_header()
+            self._read_header(checked)
         except SlideError:
             self._handle.close()
             raise
@@ -60,16 +56,15 @@ class OpenSlideBackend:
             self._handle.close()
             raise SlideError(f"its header is damaged ({reason(error, path)})") from error
 
-    def _read_header(self) -> None:
-        said: Mapping[str, str] = dict(self._handle.properties)
-        self.properties = said
+    def _read_header(self, checked: bool) -> None:
+        self.properties = said = dict(self._handle.properties)
         self.levels = tuple((int(w), int(h)) for w, h in self._handle.level_dimensions)
         self.ratios = tuple(float(r) for r in self._handle.level_downsamples)
         self.vendor = said.get("openslide.vendor", "unknown")
         self._numbers = tuple(range(len(self.levels)))  # OpenSlide's, of our levels
-        if self._checked and self.vendor in ("generic-tiff", "aperio"):
+        if checked and self.vendor in ("generic-tiff", "aperio"):
             self._compare()
-        elif self._series not in (None, 0):
+        elif self.asked_series not in (None, 0):
             raise UnfitSlideError("it holds one image, number 0")
         # A generic TIFF has nothing but its resolution tags; every other vendor states µm/px on purpose.
         given = said.get("openslide.mpp-x"), said.get("openslide.mpp-y")
@@ -80,35 +75,38 @@ class OpenSlideBackend:
         self.bounds = _bounds(said)
 
     def _compare(self) -> None:
-        """Keeps those of OpenSlide's levels that are levels of the image that is the slide."""
-        _check_tiff(self.path)
+        """Keeps those of OpenSlide's levels that are levels of the image that is the slide.
+
+        OpenSlide goes on without levels whose directory was cut off, turns every tile of an oriented TIFF about itself,
+        and gives the high bytes of 16-bit samples.
+        """
+        require_whole(self.path)
         with open_tiff(self.path) as tiff:
-            chosen = chosen_image(tiff, self._series)
-            if (
-                tiff.is_ome
-                or not chosen.first
-                or chosen.sizes[0] != self.levels[0]
-                or self.levels.count(self.levels[0]) > 1
-            ):
+            if orientation_of(tiff.pages[0]) != 1:
+                raise SlideError("it would turn each tile of an image with an orientation tag")
+            if tiff.pages[0].bitspersample != 8:
+                raise SlideError("it does not say how many of 16 bits are used")
+            chosen = chosen_image(tiff, self.asked_series)
+            top = self.levels[0]
+            if tiff.is_ome or not chosen.first or chosen.sizes[0] != top or self.levels.count(top) > 1:
                 raise SlideError("it reads another image of the file")
-            page = chosen.image.levels[0][0]
-            if chosen.colours.alpha or int(page.samplesperpixel) not in (1, 3):
+            if chosen.colours.alpha or int(chosen.image.levels[0][0].samplesperpixel) not in (1, 3):
                 raise SlideError("it does not look what its fourth sample is")
             for pages in chosen.image.levels:
                 segments_of(pages[0], tiff.filehandle.size)
         self.series, self.notes = chosen.series, chosen.notes
-        self._numbers = tuple(
-            i for i, size in enumerate(self.levels) if size in chosen.sizes and self.levels.count(size) == 1
-        )
-        self.levels = tuple(self.levels[i] for i in self._numbers)
-        self.ratios = tuple(self.ratios[i] for i in self._numbers)
+        kept = [i for i, size in enumerate(self.levels) if size in chosen.sizes and self.levels.count(size) == 1]
+        self._numbers = tuple(kept)
+        self.levels, self.ratios = tuple(self.levels[i] for i in kept), tuple(self.ratios[i] for i in kept)
 
     def read(self, level: int, box: Box) -> Pixels:
         """See `Backend.read`."""
         if self.ratios[level].is_integer():
             return over_white(self._region(level, box))
         out = np.empty((*box.shape, 3), np.uint8)
-        for cell in _cells(box, *self.levels[level]):
+        rows, cols = (range(a // CELL, -(-b // CELL)) for a, b in ((box.y, box.bottom), (box.x, box.right)))
+        for row, col in itertools.product(rows, cols):
+            cell = Box(col * CELL, row * CELL, CELL, CELL)
             part = cell.overlap(box)
             # Only the part from the cell's corner on is needed, but the corner fixes the fraction.
             rgba = self._region(level, Box.from_bounds(cell.x, cell.y, part.right, part.bottom))
@@ -118,16 +116,9 @@ class OpenSlideBackend:
             out[part.relative_to(box).slices] = over_white(np.concatenate([rgba[..., :3], alpha], -1))
         return out
 
-    def identity(self) -> dict[str, Any]:
-        """See `Backend.identity`."""
-        return identity_of(self.path)
-
     def close(self) -> None:
         """See `Backend.close`."""
         self._handle.close()
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return OpenSlideBackend, (self.path, self._series)
 
     def _open(self) -> Any:
         import openslide
@@ -143,50 +134,35 @@ class OpenSlideBackend:
         """uint8 (h, w, 4), colours not multiplied by alpha."""
         import openslide
 
-        ratio = self.ratios[level]
-        place = (round(box.x * ratio), round(box.y * ratio))
-        handle, level = self._handle, self._numbers[level]
+        ratio, handle = self.ratios[level], self._handle
+        wanted = (round(box.x * ratio), round(box.y * ratio)), self._numbers[level], (box.w, box.h)
         try:
-            return np.asarray(handle.read_region(place, level, (box.w, box.h)))
+            return np.asarray(handle.read_region(*wanted))
         except openslide.OpenSlideError:
             # OpenSlide refuses everything after one failure, also to threads whose own box is sound. So there is a
             # new handle for all, and this box gets one more try on a handle of its own.
             with self._lock:
                 if self._handle is handle:
                     self._handle = self._open()
-            own = self._open()
-            try:
-                return np.asarray(own.read_region(place, level, (box.w, box.h)))
-            except openslide.OpenSlideError as error:
-                raise OSError(str(error)) from error
-            finally:
-                own.close()
+            with self._open() as own:
+                try:
+                    return np.asarray(own.read_region(*wanted))
+                except openslide.OpenSlideError as error:
+                    raise OSError(str(error)) from error
 
 
-def _cells(box: Box, width: int, height: int) -> Iterator[Box]:
-    """The cells of the lattice that meet the box, cut at the level's far edges."""
-    rows = range(box.y // CELL, -(-box.bottom // CELL))
-    cols = range(box.x // CELL, -(-box.right // CELL))
-    level = Box(0, 0, width, height)
-    return (Box(col * CELL, row * CELL, CELL, CELL).overlap(level) for row, col in itertools.product(rows, cols))
-
-
-def _check_tiff(path: str) -> None:
-    """OpenSlide goes on without levels whose directory was cut off, turns every tile of an oriented TIFF about itself,
-    and gives the high bytes of 16-bit samples."""
-    damage = tiff_damage(path)
-    if damage:
-        raise SlideError(damage)
-    tags = first_tags(path, (BITS_PER_SAMPLE, ORIENTATION))
-    if tags.get(ORIENTATION, [1]) != [1]:
-        raise SlideError("it would turn each tile of an image with an orientation tag")
-    if any(bits != 8 for bits in tags.get(BITS_PER_SAMPLE, ())):
-        raise SlideError("it does not say how many of 16 bits are used")
+def as_openslide_reads(path: str) -> OpenSlideBackend | None:
+    """The slide as OpenSlide reads it, unchecked; None where it cannot, for want of a codec or for a reason that the
+    tiff reader meets as well.
+    """
+    try:
+        return OpenSlideBackend(path, checked=False)
+    except SlideError:
+        return None
 
 
 def _bounds(said: Mapping[str, str]) -> Box | None:
-    keys = ("bounds-x", "bounds-y", "bounds-width", "bounds-height")
-    values = [said.get(f"openslide.{key}") for key in keys]
+    values = [said.get(f"openslide.bounds-{key}") for key in ("x", "y", "width", "height")]
     if any(v is None for v in values):
         return None
     x, y, w, h = (int(float(v or 0)) for v in values)  # Leica and others may state fractions

@@ -22,8 +22,7 @@ import numpy as np
 from PIL import Image
 
 from wsiseg.geometry import Box
-from wsiseg.slides.backend import Pixels
-from wsiseg.slides.pyramid import Scale
+from wsiseg.slides.backend import Pixels, Scale
 
 HAMMING_FROM = 4 / 3
 

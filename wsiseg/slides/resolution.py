@@ -20,8 +20,7 @@ Resolution = tuple[tuple[float, float] | None, str]  # (µm/px along x and y, or
 FINEST, COARSEST = 0.05, 20.0
 COARSEST_DICOM = 64.0
 
-# What a person may say, in µm/px: whatever a microscope or a camera could give
-LEAST_OVERRIDE, MOST_OVERRIDE = 0.001, 1000.0
+LEAST_OVERRIDE, MOST_OVERRIDE = 0.001, 1000.0  # µm/px that a person may state: from a microscope's to a camera's
 
 # OME-XML and OME-Zarr unit names -> µm
 MICROMETRES = {
@@ -36,10 +35,10 @@ TIFF_UNITS = {2: 25400.0, 3: 10000.0, 4: 1000.0, 5: 1.0}
 
 
 def chosen(header: tuple[float, float] | None, doubt: str, override: float | None, name: str) -> tuple[float, float]:
-    """What counts: the person's word, else the header's.
+    """µm/px along x and y: the person's, else the header's.
 
     Raises:
-        ResolutionError: there is neither, or the person's word is not a resolution.
+        ResolutionError: there is neither, or the person's is not a resolution.
     """
     if override is not None:
         if not LEAST_OVERRIDE <= override <= MOST_OVERRIDE:
@@ -47,14 +46,10 @@ def chosen(header: tuple[float, float] | None, doubt: str, override: float | Non
                 f"{override} is not a resolution: --mpp takes µm/px from {LEAST_OVERRIDE} to {MOST_OVERRIDE:.0f}, such as 0.25."
             )
         return override, override
-    if header is None:
-        said = (
-            f"does not say reliably how many µm a pixel is ({doubt})"
-            if doubt
-            else "does not say how many µm a pixel is"
-        )
-        raise ResolutionError(f"{name} {said}: give it with --mpp, for instance --mpp 0.25.")
-    return header
+    if header is not None:
+        return header
+    said = f"reliably how many µm a pixel is ({doubt})" if doubt else "how many µm a pixel is"
+    raise ResolutionError(f"{name} does not say {said}: give it with --mpp, for instance --mpp 0.25.")
 
 
 def stated(x: Any, y: Any, coarsest: float = COARSEST) -> Resolution:
@@ -68,15 +63,16 @@ def stated(x: Any, y: Any, coarsest: float = COARSEST) -> Resolution:
     given = [v for v in (x, y) if v is not None]
     if not given:
         return None, ""
-    values = [_number(v) for v in given]
-    mpp = values[0], values[-1]
-    if mpp[0] is None or mpp[1] is None:
-        said = next(g for g, v in zip(given, values, strict=True) if v is None)
-        return None, f"its header says {str(said)[:40]!r}, which is not a number"
-    if not all(FINEST <= v <= coarsest for v in values if v is not None):
-        size = " × ".join(dict.fromkeys(f"{v:.4g}" for v in mpp if v is not None))
+    values = []
+    for said in given:
+        number = _number(said)
+        if number is None:
+            return None, f"its header says {str(said)[:40]!r}, which is not a number"
+        values.append(number)
+    if not all(FINEST <= v <= coarsest for v in values):
+        size = " × ".join(dict.fromkeys(f"{v:.4g}" for v in values))
         return None, f"its header says {size} µm/px, which no microscope has"
-    return (mpp[0], mpp[1]), ""
+    return (values[0], values[-1]), ""
 
 
 def plain(x: Any, y: Any) -> Resolution:
@@ -91,19 +87,19 @@ def plain(x: Any, y: Any) -> Resolution:
 
 def from_tiff(page: Any) -> Resolution:
     """Of a tifffile page: its ImageJ description if there is one, else its resolution tags."""
-    description = page.description or ""
-    tags = page.tags
+    description, tags = page.description or "", page.tags
     if "XResolution" not in tags or "YResolution" not in tags:
         return None, ""
-    per_unit = [_ratio(tags[name].value) for name in ("XResolution", "YResolution")]
-    if description.startswith("ImageJ="):
+    imagej = description.startswith("ImageJ=")
+    if imagej:
         fields = dict(line.split("=", 1) for line in description.splitlines() if "=" in line)
         unit = MICROMETRES.get(fields.get("unit", ""))
-        x, y = (unit / v if unit and v else None for v in per_unit)
-        return stated(x, y)
-    unit = TIFF_UNITS.get(round(_ratio(tags["ResolutionUnit"].value)) if "ResolutionUnit" in tags else 2)
+    else:
+        number = round(_ratio(tags["ResolutionUnit"].value)) if "ResolutionUnit" in tags else 2
+        unit = TIFF_UNITS.get(number)
+    per_unit = (_ratio(tags[name].value) for name in ("XResolution", "YResolution"))
     x, y = (unit / v if unit and v else None for v in per_unit)
-    return plain(x, y)
+    return stated(x, y) if imagej else plain(x, y)
 
 
 def from_ome(pixels: Element) -> Resolution:

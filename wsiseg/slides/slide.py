@@ -20,8 +20,8 @@ import os
 import stat
 import threading
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +29,16 @@ import numpy as np
 
 from wsiseg.errors import SlideError, WsisegError
 from wsiseg.geometry import Box, Frame
-from wsiseg.slides.backend import Backend, JpegBackend, Pixels, ReducingBackend, reason, unreadable
-from wsiseg.slides.pyramid import Scale, downsample
+from wsiseg.slides.backend import (
+    Backend,
+    JpegBackend,
+    Pixels,
+    ReducingBackend,
+    Scale,
+    downsample,
+    reason,
+    unreadable,
+)  # fmt: skip
 from wsiseg.slides.resample import resample, source_box
 from wsiseg.slides.resolution import chosen
 
@@ -108,17 +116,21 @@ class Slide:
         self._override = mpp
         self._process = os.getpid()
         self._lock = threading.Lock()
-        self._identity: dict[str, Any] | None = None
         self._closed = False
-        width, height = backend.levels[0]
-        x, y = chosen(backend.mpp, backend.mpp_doubt, mpp, Path(backend.path).name)
-        self.frame = Frame(width, height, x, y)
-        self._scales = tuple(downsample((width, height), size) for size in backend.levels)
+        self.frame = Frame(*backend.levels[0], *chosen(backend.mpp, backend.mpp_doubt, mpp, Path(backend.path).name))
+        self._scales = tuple(downsample(backend.levels[0], size) for size in backend.levels)
         self._allowed = scaled_decoding
-        self._sources = tuple(_sources(backend, self._scales, scaled_decoding))
+        reductions: tuple[tuple[int, ...], ...] = ((),) * len(backend.levels)
+        if scaled_decoding and isinstance(backend, ReducingBackend):
+            reductions = backend.reductions
+        self._sources = tuple(
+            _Source(level, factor, (w // factor, h // factor), (x * factor, y * factor))
+            for level, ((w, h), (x, y)) in enumerate(zip(backend.levels, self._scales, strict=True))
+            for factor in (1, *reductions[level])
+        )
         self.scaled_decoding = any(source.factor > 1 for source in self._sources)
         self._stamp = _stamp_of(backend.path) if stamp is None else stamp
-        self._checked_at = time.monotonic()
+        self.check_unchanged()
         self._last: tuple[Frame, _View] = self.frame, (self.frame.box, self._sources[0], (1.0, 1.0))
 
     @property
@@ -153,9 +165,7 @@ class Slide:
 
     @property
     def stated_mpp(self) -> tuple[float, float] | None:
-        """µm/px of level 0 along x and y as the file states it, whatever is used; None if it states nothing
-        credible.
-        """
+        """µm/px of level 0 along x and y as the file states it, used or not; None if it states nothing credible."""
         return self._backend.mpp
 
     @property
@@ -179,14 +189,16 @@ class Slide:
         """What the header says, as text."""
         return dict(self._backend.properties)
 
+    @cached_property
+    def _identity(self) -> dict[str, Any]:
+        return self._backend.identity() | ({"series": self.series} if self.series else {})
+
     @property
     def identity(self) -> dict[str, Any]:
         """Name, size in bytes and hash of the file, and the series where it is not the first.
 
-        `wsiseg.slides.identity` says what the hash does not see.
+        `wsiseg.slides.backend.identity_of` says what the hash does not see.
         """
-        if self._identity is None:
-            self._identity = self._backend.identity() | ({"series": self.series} if self.series else {})
         return dict(self._identity)
 
     def read(self, box: Box, frame: Frame) -> Pixels:
@@ -269,10 +281,13 @@ class Slide:
 
     def __copy__(self) -> Slide:
         self.check_unchanged()
-        return _slide(copy.copy(self._backend), self._override, self.notes, self._allowed, self._stamp)
+        return self._opened_again(copy.copy(self._backend))()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _slide, (self._backend, self._override, self.notes, self._allowed, self._stamp)
+        return self._opened_again(self._backend), ()
+
+    def _opened_again(self, backend: Backend) -> partial[Slide]:
+        return partial(Slide, backend, self._override, self.notes, scaled_decoding=self._allowed, stamp=self._stamp)
 
     def __repr__(self) -> str:
         f = self.frame
@@ -282,19 +297,16 @@ class Slide:
         """Writes a box into `out`, in parts if it needs a large piece of its level."""
         _, source, scale = self._view(frame)
         if box.w * scale[0] * box.h * scale[1] > PART_PX and box.area > 1:
-            if box.w * scale[0] >= box.h * scale[1] and box.w > 1:
-                cut = box.w // 2
-                self._fill(out[:, :cut], Box(box.x, box.y, cut, box.h), frame)
-                self._fill(out[:, cut:], Box(box.x + cut, box.y, box.w - cut, box.h), frame)
-            else:
-                cut = box.h // 2
-                self._fill(out[:cut], Box(box.x, box.y, box.w, cut), frame)
-                self._fill(out[cut:], Box(box.x, box.y + cut, box.w, box.h - cut), frame)
+            across = box.w * scale[0] >= box.h * scale[1] and box.w > 1
+            x, y = (box.x + box.w // 2, box.bottom) if across else (box.right, box.y + box.h // 2)
+            corner = (x, box.y) if across else (box.x, y)
+            for part in (Box.from_bounds(box.x, box.y, x, y), Box.from_bounds(*corner, box.right, box.bottom)):
+                self._fill(out[part.relative_to(box).slices], part, frame)
             return
-        left, top, right, bottom = box.x * scale[0], box.y * scale[1], box.right * scale[0], box.bottom * scale[1]
         if scale == (1.0, 1.0):
             out[:] = self._pixels(source, box)
             return
+        left, top, right, bottom = box.x * scale[0], box.y * scale[1], box.right * scale[0], box.bottom * scale[1]
         region = source_box((left, top, right, bottom), scale)
         crop = (left - region.x, top - region.y, right - region.x, bottom - region.y)
         out[:] = resample(self._pixels(source, region), crop, (box.w, box.h), scale)
@@ -353,8 +365,7 @@ class Slide:
         except (WsisegError, MemoryError):
             raise
         except Exception as error:  # the readers' own libraries raise anything, from ValueError to zlib.error
-            f = source.factor
-            whole = Box(box.x * f, box.y * f, box.w * f, box.h * f)
+            whole = Box(*(side * source.factor for side in (box.x, box.y, box.w, box.h)))
             raise unreadable(self._backend, source.level, whole, reason(error, self.path)) from error
         if pixels.shape != (*box.shape, 3) or pixels.dtype != np.uint8:
             raise SlideError(f"{self.name}: {self.backend_name} gave {pixels.dtype} {pixels.shape} for {box}.")
@@ -369,21 +380,6 @@ class Slide:
                     self._backend = copy.copy(self._backend)
                     self._process = os.getpid()
         return self._backend
-
-
-def _sources(backend: Backend, scales: tuple[Scale, ...], scaled_decoding: bool) -> Iterator[_Source]:
-    """All levels, and what the decoder can make of each."""
-    for level, ((width, height), (x, y)) in enumerate(zip(backend.levels, scales, strict=True)):
-        offered = backend.reductions[level] if isinstance(backend, ReducingBackend) else ()
-        for factor in (1, *(offered if scaled_decoding else ())):
-            yield _Source(level, factor, (width // factor, height // factor), (x * factor, y * factor))
-
-
-def _slide(backend: Backend, mpp: float | None, notes: tuple[str, ...], scaled_decoding: bool, stamp: Stamp) -> Slide:
-    """What a copied or pickled slide is made by: pickle takes no named arguments."""
-    slide = Slide(backend, mpp, notes, scaled_decoding=scaled_decoding, stamp=stamp)
-    slide.check_unchanged()
-    return slide
 
 
 def _stamp_of(path: str) -> Stamp:

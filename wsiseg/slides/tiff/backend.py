@@ -2,26 +2,23 @@
 
 OpenSlide decodes to 32-bit colours, draws them through cairo and hands them to Pillow, which is most of its time. Here
 a tile goes from the file to the decoder and from there into the array that is wanted (figures in
-docs/results/reading.md). Which image is the slide is decided in `choice`, what is a level in `images`, what a tile's bytes mean
-in `codecs`, and whether the pixels are those of OpenSlide in `crosscheck`.
+docs/results/reading.md). `choice` decides which image is the slide, `images` what is a level, `codecs` what a tile's
+bytes mean, and `crosscheck` whether the pixels are those of OpenSlide.
 """
 
 from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Mapping
 from functools import partial
-from typing import Any
 
 import numpy as np
 
 from wsiseg.errors import SlideError
 from wsiseg.geometry import Box
-from wsiseg.slides.backend import Pixels, reason
-from wsiseg.slides.identity import identity_of
+from wsiseg.slides.backend import FileBackend, Pixels, reason
 from wsiseg.slides.tiff.cache import TileCache
-from wsiseg.slides.tiff.layout import tiff_damage
+from wsiseg.slides.tiff.layout import require_whole
 from wsiseg.slides.tiff.planes import TilePlane, facts_of
 
 WHITE = 255
@@ -34,7 +31,7 @@ _DECODED = TileCache(CACHE_BYTES)
 os.register_at_fork(after_in_child=_DECODED.clear)
 
 
-class TiffBackend:
+class TiffBackend(FileBackend):
     """See `ReducingBackend`. Any codec that imagecodecs has; grey, RGB, palettes, alpha, 8 and 16 bits; BigTIFF.
 
     A tile without bytes is white, as OpenSlide shows it, and a note says so.
@@ -46,10 +43,8 @@ class TiffBackend:
     name = "tiff"
 
     def __init__(self, path: str, series: int | None = None) -> None:
-        self.path = path
-        damage = tiff_damage(path)
-        if damage:
-            raise SlideError(damage)
+        super().__init__(path, series)
+        require_whole(path)
         try:
             facts = facts_of(path, series)
         except SlideError:
@@ -60,9 +55,7 @@ class TiffBackend:
         self.levels = tuple((plane.width, plane.height) for plane in facts.planes)
         self.reductions = tuple(plane.factors for plane in facts.planes)
         self.mpp, self.mpp_doubt = facts.resolution
-        self.vendor = facts.vendor
-        self.bounds = facts.bounds
-        self.properties: Mapping[str, str] = facts.properties
+        self.vendor, self.bounds, self.properties = facts.vendor, facts.bounds, facts.properties
         self.series, self.notes, self.like_openslide = facts.series, facts.notes, facts.like_openslide
         self._owner = object()  # of its tiles in the cache; not the path: the file there may be replaced
         self._file = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
@@ -73,7 +66,7 @@ class TiffBackend:
         return self.read_reduced(level, 1, box)
 
     def read_reduced(self, level: int, factor: int, box: Box) -> Pixels:
-        """See `ReducingBackend.read_reduced`."""
+        """See `ReducingBackend`."""
         plane = self._planes[level]
         width, height = (side // factor for side in plane.tile)
         out = np.empty((*box.shape, 3), np.uint8)
@@ -115,9 +108,9 @@ class TiffBackend:
         """See `JpegBackend.jpeg_tile`."""
         plane = self._planes[level]
         width, height = plane.tile
-        if plane.jpeg is None or plane.planes or (box.w, box.h) != plane.tile or box.x % width or box.y % height:
-            return None
-        if not (0 <= box.x < plane.width and 0 <= box.y < plane.height):
+        inside = 0 <= box.x < plane.width and 0 <= box.y < plane.height
+        whole = (box.w, box.h) == plane.tile and not box.x % width and not box.y % height
+        if plane.jpeg is None or plane.planes or not whole or not inside:
             return None
         index = box.y // height * plane.columns + box.x // width
         return plane.jpeg(self._bytes(plane, index)) if plane.counts[index] else b""
@@ -145,16 +138,9 @@ class TiffBackend:
         chosen = {int(present[plane.counts[present].argmax()]), int(present[-1])}
         return [Box(i % plane.columns * width, i // plane.columns * height, width, height) for i in sorted(chosen)]
 
-    def identity(self) -> dict[str, Any]:
-        """See `Backend.identity`."""
-        return identity_of(self.path)
-
     def close(self) -> None:
         """See `Backend.close`."""
         self._finish()
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return TiffBackend, (self.path, self.series)
 
 
 def _spans(start: int, stop: int, size: int) -> list[tuple[int, slice, slice]]:

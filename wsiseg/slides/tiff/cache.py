@@ -1,8 +1,8 @@
 """A cache of decoded tiles with one budget, in reused buffers.
 
-A fresh array of the size of a tile costs the operating system about as long as half a tile's decoding, page by page. So
-a tile that leaves the cache leaves its buffer to the next one. That needs care: nobody may still be reading from it.
-Pixels are therefore copied out here, and a buffer that is being copied from is not given away.
+The operating system takes about half as long to make a fresh array of the size of a tile as the decoder takes for the
+tile. So a tile that leaves the cache leaves its buffer to the next one. Nobody may still be reading from it then:
+pixels are copied out here, and a buffer that is being copied from is not given away.
 """
 
 from __future__ import annotations
@@ -36,9 +36,7 @@ class TileCache:
         self.clear()
 
     def clear(self) -> None:
-        """Start again, even if another thread holds the lock: for the child of a fork, which does not have that
-        thread.
-        """
+        """Start again, even if the lock is held: the child of a fork lacks the thread that holds it."""
         self._lock = Lock()
         self._slots: OrderedDict[Key, _Slot] = OrderedDict()
         self._spare: list[Pixels] = []
@@ -60,8 +58,8 @@ class TileCache:
         Two threads that want the same tile at the same moment may both decode it.
 
         Args:
-            key: of the tile; its owner, by whom `forget` knows it, comes first, and what all but the last part name
-                is its kind, of one shape
+            key: of the tile: its owner (see `forget`), then parts that with it name its kind, all of one shape, then
+                its number
             shape: of the tile, (rows, columns, 3)
             decode: fills an array of that shape
             part: rows and columns of the tile

@@ -30,7 +30,6 @@ class Chosen:
     Attributes:
         image: the image
         series: its number in the file
-        of: how many images the file holds
         colours: of its pixels
         first: whether it is the first directory, as readers take it that do not look further
         notes: what a person should know
@@ -38,7 +37,6 @@ class Chosen:
 
     image: TiffImage
     series: int
-    of: int
     colours: Colours
     first: bool
     notes: tuple[str, ...]
@@ -67,7 +65,7 @@ def chosen_image(tiff: Any, series: int | None) -> Chosen:
         raise UnfitSlideError(f"it has {image.size[0]} × {image.size[1]} px, so there is nothing in it")
     colours = colours_of(image.levels[0])
     first = len(image.levels[0]) == 1 and image.levels[0][0].offset == tiff.pages[0].offset
-    return Chosen(image, number, len(images), colours, first, (*notes, *image.notes, *notes_of(colours)))
+    return Chosen(image, number, colours, first, (*notes, *image.notes, *notes_of(colours)))
 
 
 def images_of(tiff: Any) -> tuple[TiffImage, ...]:
@@ -91,20 +89,20 @@ def choose(images: Sequence[TiffImage], series: int | None) -> tuple[int, tuple[
         if not 0 <= series < len(images):
             raise UnfitSlideError(f"it has no image {series}, but {_list(images)}")
         return series, ()
-    largest = max(math.prod(image.size) for image in images)
-    found = [i for i, image in enumerate(images) if math.prod(image.size) == largest]
-    if len(found) > 1:
-        pictures = [i for i in found if _colourful(images[i])]
-        if len(pictures) != 1:
-            width, height = images[found[0]].size
-            raise UnfitSlideError(
-                f"it is a stack of {len(found)} images of {width} × {height} px (planes, channels or time points), "
-                f"so choose one with --series, {_numbers(found)}"
-            )
-        found = pictures
     if len(images) == 1:
         return 0, ()
-    return found[0], (f"it holds {_list(images)}: the largest, {found[0]}, is read, and --series chooses another",)
+    largest = max(math.prod(image.size) for image in images)
+    found = [i for i, image in enumerate(images) if math.prod(image.size) == largest]
+    pictures = found if len(found) == 1 else [i for i in found if _colourful(images[i])]
+    if len(pictures) != 1:
+        width, height = images[found[0]].size
+        numbers = ", ".join(map(str, found[:LISTED])) + (", …" if len(found) > LISTED else "")
+        raise UnfitSlideError(
+            f"it is a stack of {len(found)} images of {width} × {height} px (planes, channels or time points), "
+            f"so choose one with --series, {numbers}"
+        )
+    number = pictures[0]
+    return number, (f"it holds {_list(images)}: the largest, {number}, is read, and --series chooses another",)
 
 
 def _colourful(image: TiffImage) -> bool:
@@ -117,15 +115,9 @@ def _colourful(image: TiffImage) -> bool:
 
 
 def _list(images: Sequence[TiffImage]) -> str:
-    def one(number: int, image: TiffImage) -> str:
-        name = f" {image.name[:40]!r}" if image.name else ""
-        return f"{number} of {image.size[0]} × {image.size[1]} px{name}"
-
+    each = (
+        f"{i} of {image.size[0]} × {image.size[1]} px" + (f" {image.name[:40]!r}" if image.name else "")
+        for i, image in enumerate(images[:LISTED])
+    )
     more = f" and {len(images) - LISTED} more" if len(images) > LISTED else ""
-    plural = "images" if len(images) > 1 else "image"
-    return f"{len(images)} {plural} ({', '.join(one(i, m) for i, m in enumerate(images[:LISTED]))}{more})"
-
-
-def _numbers(found: Sequence[int]) -> str:
-    said = ", ".join(map(str, found[:LISTED]))
-    return said + (", …" if len(found) > LISTED else "")
+    return f"{len(images)} image{'s' if len(images) > 1 else ''} ({', '.join(each)}{more})"

@@ -3,16 +3,18 @@
 TIFF 6.0 (Adobe, 1992) with TIFF Technical Note 2 (1995: JPEG, whose tables may stand in the directory), Aperio's
 JPEG 2000 ("Digital slides and third-party data interchange", 2008), and the registered zstd and WebP.
 
-JPEG is decoded by libjpeg-turbo with the accurate DCT and smooth chroma, as OpenSlide does it, so that pixels are the
-same. It can shrink while it decodes: an 8 × 8 block is transformed back to 4 × 4, 2 × 2 or 1 × 1 px, and the pixels
-then cover exactly the squares that they stand for. The lower resolutions of a JPEG 2000 tile are not used: see
+libjpeg-turbo decodes JPEG with the accurate DCT and smooth chroma, as in OpenSlide, so that pixels are the same. It can
+shrink while it decodes: an 8 × 8 block is transformed back to 4 × 4, 2 × 2 or 1 × 1 px, and the pixels then cover
+exactly the squares that they stand for. The lower resolutions of a JPEG 2000 tile are not used: see
 docs/decisions/0004-scaled-decoding.md.
 """
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -59,9 +61,9 @@ def decoder_of(page: Any, colours: Colours, depth: int) -> tuple[Decode, tuple[i
             raise SlideError(f"its {samples} samples are stored apart and are not plain colours")
         samples, photometric = 1, MINISBLACK
     plain = colours.plain and str(page.dtype) == "uint8"
-    grey, colour = plain and samples == 1 and photometric == MINISBLACK, plain and samples == 3 and photometric == RGB
+    grey, colour = plain and (samples, photometric) == (1, MINISBLACK), plain and (samples, photometric) == (3, RGB)
     shape = (int(page.tilelength), int(page.tilewidth), samples)
-    if compression == JPEG and (grey or colour or (plain and samples == 3 and photometric == YCBCR)):
+    if compression == JPEG and (grey or colour or (plain and (samples, photometric) == (3, YCBCR))):
         factors = tuple(f for f in JPEG_FACTORS if shape[0] % f == 0 and shape[1] % f == 0)
         return _jpeg(page.jpegtables or b"", photometric, shape), factors
     if compression in (APERIO_YCBCR, APERIO_RGB) and colour:
@@ -80,9 +82,8 @@ def samples_of(page: Any) -> Callable[[bytes], NDArray[Any]]:
         SlideError: there is no decoder for it, or none that gives the colours that the page names.
     """
     compression, photometric = int(page.compression), int(page.photometric)
-    name = getattr(page.compression, "name", page.compression)
     if compression not in BY_TIFFFILE or (photometric == YCBCR and compression not in (JPEG, JPEG2000)):
-        colours = getattr(page.photometric, "name", page.photometric)
+        colours, name = (getattr(value, "name", value) for value in (page.photometric, page.compression))
         raise SlideError(f"its colours and codec ({colours}, {name}, {page.samplesperpixel} samples) are not supported")
     samples = int(page.samplesperpixel) if int(page.planarconfig) == CONTIGUOUS else 1
     shape = (int(page.tilelength), int(page.tilewidth), samples)
@@ -111,7 +112,7 @@ def _by_tifffile(page: Any, colours: Colours, depth: int) -> Decode:
 
 
 def jpeg_file_of(page: Any) -> Callable[[bytes], bytes] | None:
-    """What makes a JPEG file of a tile of RGB pixels, without decoding it; None where the tiles are none."""
+    """From a tile of RGB pixels to a JPEG file, without decoding it; None where the tiles are no such JPEG."""
     photometric = int(page.photometric)
     if int(page.compression) != JPEG or int(page.samplesperpixel) != 3 or photometric not in (RGB, YCBCR):
         return None
@@ -149,29 +150,23 @@ def _jpeg(tables: bytes, photometric: int, shape: tuple[int, int, int]) -> Decod
 class JpegHeader:
     """Makes a whole JPEG file of a TIFF tile, whose header says the colours that the TIFF says.
 
-    A tile's stream is abbreviated where the tables stand in the directory (TIFF Technical Note 2, JPEGTables). What its
-    numbers mean is said by the TIFF alone, while a decoder of JPEG files guesses it from the markers APP0 (JFIF: YCbCr)
-    and APP14 (Adobe: by its last byte). So these are replaced by one APP14.
+    A tile's stream is abbreviated where the tables stand in the directory (TIFF Technical Note 2, JPEGTables). The TIFF
+    alone says what its numbers mean, while a decoder of JPEG files guesses it from the markers APP0 (JFIF: YCbCr) and
+    APP14 (Adobe: by its last byte). So one APP14 replaces these.
+
+    Args:
+        tables: the value of JPEGTables, from SOI to EOI; empty where there is none
+        photometric: 1 grey, 2 RGB, 6 YCbCr
     """
 
     def __init__(self, tables: bytes, photometric: int) -> None:
-        """For the tiles of one directory.
-
-        Args:
-            tables: the value of JPEGTables, from SOI to EOI; empty where there is none
-            photometric: 1 grey, 2 RGB, 6 YCbCr
-        """
         self._start = START + tables[2:-2]
         adobe = ADOBE + (b"\x01" if photometric == YCBCR else b"\0")
         self._end = b"" if photometric == MINISBLACK else adobe
         self._last = (b"", b"")  # the newest header as stored and as it should be: nearly all tiles have the same
 
     def put_before(self, data: bytes) -> bytes:
-        """The stream of a tile, from SOI to EOI, with the right header.
-
-        Raises:
-            ValueError: its header is damaged
-        """
+        """The stream of a tile, from SOI to EOI, with the right header; ValueError where its header is damaged."""
         stored, right = self._last
         if not stored or not data.startswith(stored):
             stored, right = self._last = self._headers(data)
@@ -180,8 +175,7 @@ class JpegHeader:
     def _headers(self, data: bytes) -> tuple[bytes, bytes]:
         if data[:2] != START:
             raise ValueError("a tile does not begin like JPEG")
-        parts = [self._start]
-        at = 2
+        parts, at = [self._start], 2
         while data[at : at + 2] != SCAN:
             if at + 4 > len(data) or data[at] != 0xFF:
                 raise ValueError("the JPEG header of a tile is damaged")
@@ -207,11 +201,10 @@ def _jpeg2000(ycbcr: bool, shape: tuple[int, int, int]) -> Decode:
 def check_jpeg2000(data: bytes, shape: tuple[int, int, int]) -> None:
     """ValueError unless the size in a JPEG 2000 stream (ITU-T T.800, A.5.1) is (h, w, n): it is what is allocated."""
     at = data.find(SIZE)
-    fields = data[at + 6 : at + 40]
-    if at < 0 or len(fields) < 34:
+    if at < 0 or len(data) < at + 42:
         raise ValueError("a tile does not begin like JPEG 2000")
-    right, lower, left, upper = (int.from_bytes(fields[i : i + 4], "big") for i in (2, 6, 10, 14))
-    size = lower - upper, right - left, int.from_bytes(data[at + 40 : at + 42], "big")
+    right, lower, left, upper, samples = struct.unpack_from(">4I16xH", data, at + 8)
+    size = lower - upper, right - left, samples
     if size != shape:
         raise ValueError(f"a tile holds {size[1]} × {size[0]} px of {size[2]} samples, not {shape[1]} × {shape[0]} px")
 
@@ -238,13 +231,14 @@ def _lossless(compression: int, predictor: int, shape: tuple[int, int, int]) -> 
     if predictor not in (1, 2):
         raise SlideError(f"its predictor {predictor} is not supported")
     size = shape[0] * shape[1] * shape[2]
-    unpack: Callable[[bytes], Any] = {
-        NONE: lambda data: data,
-        LZW: lambda data: imagecodecs.lzw_decode(data, buffersize=size),
-        DEFLATE: lambda data: imagecodecs.zlib_decode(data, out=size),
-        OLD_DEFLATE: lambda data: imagecodecs.zlib_decode(data, out=size),
-        ZSTD: lambda data: imagecodecs.zstd_decode(data, out=size),
-    }[compression]
+    codecs: dict[int, Callable[[bytes], Any]] = {
+        NONE: bytes,
+        LZW: partial(imagecodecs.lzw_decode, buffersize=size),
+        DEFLATE: partial(imagecodecs.zlib_decode, out=size),
+        OLD_DEFLATE: partial(imagecodecs.zlib_decode, out=size),
+        ZSTD: partial(imagecodecs.zstd_decode, out=size),
+    }
+    unpack = codecs[compression]
 
     def decode(data: bytes, factor: int, out: Pixels) -> None:
         raw = np.frombuffer(unpack(data), np.uint8)

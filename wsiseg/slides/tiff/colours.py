@@ -86,30 +86,23 @@ def colours_of(pages: Sequence[Any]) -> Colours:
         return Colours(1, bits, palette=(np.moveaxis(page.colormap, 0, -1) >> 8).astype(np.uint8))
     count = {MINISWHITE: 1, MINISBLACK: 1, RGB: 3, YCBCR: 3}.get(photometric)
     if count is None or samples < count:
-        raise SlideError(f"its colours ({_name(page.photometric)}, {samples} samples) are not supported")
+        name = getattr(page.photometric, "name", page.photometric)
+        raise SlideError(f"its colours ({name}, {samples} samples) are not supported")
     alpha = extra[0] if samples == count + 1 and extra and extra[0] in (PREMULTIPLIED, STRAIGHT) else 0
+    what = ""
     if count == 1 and samples > 1 and not alpha:
-        raise UnfitSlideError(
-            f"it has {samples} grey channels, as fluorescence scanners write them, and no colours, "
-            "so export the channels that you need as one RGB picture"
-        )
-    if samples > count + 1:
-        raise UnfitSlideError(
-            f"it has {samples} samples a pixel, of which red, green, blue and alpha are but 4, "
-            "so export the channels that you need as one RGB picture"
-        )
+        what = f"{samples} grey channels, as fluorescence scanners write them, and no colours"
+    elif samples > count + 1:
+        what = f"{samples} samples a pixel, of which red, green, blue and alpha are but 4"
+    if what:
+        raise UnfitSlideError(f"it has {what}, so export the channels that you need as one RGB picture")
     return Colours(count, bits, alpha, photometric == MINISWHITE)
 
 
 def kind_of(page: Any) -> tuple[Any, ...]:
     """What the levels of one image have in common: colours, samples and their bits. JPEG's YCbCr is RGB in the end."""
-    photometric = int(page.photometric)
-    return (
-        RGB if photometric == YCBCR else photometric,
-        int(page.samplesperpixel),
-        page.bitspersample,
-        str(page.dtype),
-    )
+    photometric = RGB if page.photometric == YCBCR else int(page.photometric)
+    return photometric, int(page.samplesperpixel), page.bitspersample, str(page.dtype)
 
 
 def notes_of(colours: Colours) -> tuple[str, ...]:
@@ -120,7 +113,3 @@ def notes_of(colours: Colours) -> tuple[str, ...]:
     if colours.bits == 16:
         notes.append("its 16 bits are made 8: white is the least power of 2 above its brightest pixels")
     return tuple(notes)
-
-
-def _name(value: Any) -> str:
-    return str(getattr(value, "name", value))

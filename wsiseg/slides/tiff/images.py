@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import math
 import re
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from wsiseg.errors import SlideError
+from wsiseg.slides.backend import downsample_range
 from wsiseg.slides.resolution import Resolution, from_tiff, stated
 from wsiseg.slides.tiff.colours import MASK, kind_of
 
@@ -60,8 +60,7 @@ def is_level(full: tuple[int, int], size: tuple[int, int]) -> bool:
     """Whether an image of `size` px can be one of `full` px made smaller: it has the same shape within a pixel."""
     if min(size) < 1 or alike(full, size):
         return False
-    lowest = max(f / (s + 1) for f, s in zip(full, size, strict=True))
-    highest = min(f / (s - 1) if s > 1 else math.inf for f, s in zip(full, size, strict=True))
+    lowest, highest = downsample_range(full, size)
     return lowest <= highest
 
 
@@ -97,8 +96,8 @@ def size_of(page: Any) -> tuple[int, int]:
 
 
 def sub_pages(page: Any) -> list[Any]:
-    """The sub-directories of a tifffile page."""
-    return list(page.pages) if page.subifds else []
+    """The sub-directories of a tifffile page that are pictures."""
+    return [sub for sub in page.pages if not is_mask(sub)] if page.subifds else []
 
 
 def is_mask(page: Any) -> bool:
@@ -108,15 +107,13 @@ def is_mask(page: Any) -> bool:
 
 def plain_images(tiff: Any) -> tuple[TiffImage, ...]:
     """The images of a TIFF that says nothing but its tags."""
-    pages = [page for page in tiff.pages if not is_mask(page)]
-    # An image all of whose pages are masks is a bilevel scan.
-    pages = pages or list(tiff.pages)
-    reduced = [i for i, page in enumerate(pages) if int(page.subfiletype) & REDUCED_PAGE]
-    bases = [i for i in range(len(pages)) if i not in set(reduced)] or [0]
-    images = _grouped(pages, bases, [i for i in reduced if i not in bases])
+    # A file all of whose pages are masks is a bilevel scan.
+    pages = [page for page in tiff.pages if not is_mask(page)] or list(tiff.pages)
+    bases = [i for i, page in enumerate(pages) if not int(page.subfiletype) & REDUCED_PAGE] or [0]
+    images = _grouped(pages, bases)
     cut = tiff.series[0] if tiff.is_shaped and len(tiff.pages) == 1 else None
     if cut is not None and math.prod(cut.shape) > math.prod(pages[0].shape):
-        images = (replace(images[0], unfit=_unfit(cut.axes, cut.shape)),)
+        return (replace(images[0], unfit=_unfit(cut.axes, cut.shape)),)
     return images
 
 
@@ -127,60 +124,45 @@ def aperio_images(tiff: Any) -> tuple[TiffImage, ...]:
         raise SlideError("its first image is not tiled")
     top = max(pages, key=lambda page: math.prod(size_of(page)))
     bases = [i for i, page in enumerate(pages) if size_of(page) == size_of(top) and kind_of(page) == kind_of(top)]
-    images = _grouped(pages, bases, [i for i in range(len(pages)) if i not in bases], strays=False)
+    images = _grouped(pages, bases, strays=False)
     said = APERIO_MPP.search(tiff.pages[0].description or "")
     return tuple(replace(image, stated=stated(said[1], None) if said else (None, "")) for image in images)
 
 
-def _grouped(
-    pages: Sequence[Any], bases: Sequence[int], reduced: Sequence[int], *, strays: bool = True
-) -> tuple[TiffImage, ...]:
-    """The images that start at `bases`, each with the reduced pages that follow it and fit.
+def _grouped(pages: Sequence[Any], bases: Sequence[int], *, strays: bool = True) -> tuple[TiffImage, ...]:
+    """The images that start at `bases`, each with those of the other pages that fit and follow it.
 
-    Args:
-        pages: of the file
-        bases: numbers of those that are images
-        reduced: numbers of those that may be levels
-        strays: a reduced page that fits nowhere is an image too
+    A page that fits nowhere is an image too, if `strays` says so.
     """
     belongs: dict[int, list[int]] = {base: [] for base in bases}
     lonely = []
-    for i in reduced:
-        fits = [
-            b
-            for b in bases
-            if kind_of(pages[b]) == kind_of(pages[i]) and is_level(size_of(pages[b]), size_of(pages[i]))
-        ]
+    kinds, sizes = [kind_of(page) for page in pages], [size_of(page) for page in pages]
+    for i in sorted(set(range(len(pages))) - set(bases)):
+        fits = [b for b in bases if kinds[b] == kinds[i] and is_level(sizes[b], sizes[i])]
         before = [b for b in fits if b < i]
         if fits:
             belongs[before[-1] if before else fits[0]].append(i)
         else:
             lonely.append(i)
-    _untangle(pages, belongs)
+    # Where images are alike and do not have the same levels, nobody knows whose the levels are.
+    for like in {(sizes[b], kinds[b]) for b in bases}:
+        group = [b for b in bases if (sizes[b], kinds[b]) == like]
+        if len({tuple(sizes[i] for i in belongs[b]) for b in group}) > 1:
+            belongs |= {b: [] for b in group}
     found = {}
     for base, own in belongs.items():
-        levels, notes = pyramid((pages[base],), [(page,) for page in sub_pages(pages[base]) if not is_mask(page)])
+        levels, notes = pyramid((pages[base],), [(page,) for page in sub_pages(pages[base])])
         if len(levels) == 1:
             levels, more = pyramid((pages[base],), [(pages[i],) for i in own])
             notes += more
-        found[base] = TiffImage(size_of(pages[base]), levels, notes=notes)
-    main = max(bases, key=lambda b: math.prod(size_of(pages[b])))
+        found[base] = TiffImage(sizes[base], levels, notes=notes)
+    main = max(bases, key=lambda b: math.prod(sizes[b]))
     for i in lonely:
-        if strays and not any(alike(size_of(pages[i]), size_of(pages[b])) for b in bases):
-            found[i] = TiffImage(size_of(pages[i]), ((pages[i],),))
+        if strays and not any(alike(sizes[i], sizes[b]) for b in bases):
+            found[i] = TiffImage(sizes[i], ((pages[i],),))
         _, notes = pyramid((pages[main],), [(pages[i],)])
         found[main] = replace(found[main], notes=found[main].notes + notes)
     return tuple(found[i] for i in sorted(found))
-
-
-def _untangle(pages: Sequence[Any], belongs: dict[int, list[int]]) -> None:
-    """Of images alike, keeps levels only where each has the same ones: else nobody knows whose they are."""
-    alike = Counter((size_of(pages[b]), kind_of(pages[b])) for b in belongs)
-    for like, count in alike.items():
-        group = [b for b in belongs if (size_of(pages[b]), kind_of(pages[b])) == like]
-        if count > 1 and len({tuple(size_of(pages[i]) for i in belongs[b]) for b in group}) > 1:
-            for base in group:
-                belongs[base] = []
 
 
 def described_image(series: Any, kind: str) -> TiffImage:
@@ -189,17 +171,15 @@ def described_image(series: Any, kind: str) -> TiffImage:
     if series.axes not in ("YX", "YXS", "SYX") or len(series.pages) != 1 or series.pages[0] is None:
         return TiffImage((width, height), (), series.name or "", _unfit(series.axes, series.shape))
     page = series.pages[0].aspage()
-    levels, notes = pyramid((page,), [(p,) for p in sub_pages(page) if not is_mask(p)])
+    levels, notes = pyramid((page,), [(p,) for p in sub_pages(page)])
     return TiffImage(size_of(page), levels, series.name or kind, notes=notes)
 
 
 def _unfit(axes: str, shape: Sequence[int]) -> str:
-    return not_one_picture(
-        [(int(n), AXES.get(a, "images")) for a, n in zip(axes, shape, strict=True) if a not in "YXS"]
-    )
+    return not_one_picture((n, AXES.get(a, "images")) for a, n in zip(axes, shape, strict=True) if a not in "YXS")
 
 
-def not_one_picture(what: Sequence[tuple[int, str]]) -> str:
+def not_one_picture(what: Iterable[tuple[int, str]]) -> str:
     """The reason for refusing a stack."""
     said = " × ".join(f"{n} {name}" for n, name in what if n > 1) or "several images"
     return f"it is a stack of {said}, not one picture, so export the plane that you need as a file of its own"

@@ -13,7 +13,7 @@ from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
 from wsiseg.slides.resolution import from_ome
-from wsiseg.slides.tiff.images import AXES, TiffImage, is_mask, not_one_picture, pyramid, size_of, sub_pages
+from wsiseg.slides.tiff.images import AXES, Pages, TiffImage, not_one_picture, pyramid, size_of, sub_pages
 
 # Names that say nothing, or that say red, green and blue
 NUMBERED = re.compile(r"(channel|ch|c)?[\s:_#-]*\d*(:\d+)?")
@@ -37,14 +37,8 @@ def ome_images(tiff: Any) -> tuple[TiffImage, ...] | None:
     except (ElementTree.ParseError, ValueError, RecursionError):
         return None
     pages = list(tiff.pages)
-    uuid = root.get("UUID", "")
-    images = _children(root, "Image")
-    found = [
-        _image(pixels, pages, image.get("Name", ""), uuid)
-        for image in images
-        for pixels in _children(image, "Pixels")[:1]
-    ]
-    return tuple(found) or None
+    found = [(image.get("Name", ""), _children(image, "Pixels")[:1]) for image in _children(root, "Image")]
+    return tuple(_image(pixels, pages, name, root.get("UUID", "")) for name, own in found for pixels in own) or None
 
 
 def _image(pixels: Element, pages: list[Any], name: str, uuid: str) -> TiffImage:
@@ -55,40 +49,33 @@ def _image(pixels: Element, pages: list[Any], name: str, uuid: str) -> TiffImage
     colours = _whole(pixels, "SizeC", 1)
     if len(channels) < colours and not any(_whole(c, "SamplesPerPixel", 1) > 1 for c in channels):
         planes = colours
-
-    def unfit(why: str) -> TiffImage:
-        return TiffImage(size, (), name, why, stated)
-
     if any(n > 1 for n, _ in counts):
-        return unfit(not_one_picture([(planes, AXES["C"]), *counts]))
-    if planes not in (1, 3):
-        return unfit(_fluorescence(f"it has {planes} channels"))
-    if said := _not_rgb(channels) if planes == 3 else _fluorescent(channels):
-        return unfit(_fluorescence(said))
-    numbers = _directories(pixels, planes, uuid, len(pages))
-    if numbers is None:
-        return unfit("parts of its image are missing or in other files, so copy all of them into one file")
-    own = tuple(pages[n] for n in numbers)
-    if len({size_of(page) for page in own}) > 1 or (planes == 3 and any(int(p.samplesperpixel) != 1 for p in own)):
-        return unfit("its directories are not the planes that its OME-XML describes, so it is damaged")
-    below = [[page for page in sub_pages(page) if not is_mask(page)] for page in own]
-    if len({len(pages) for pages in below}) > 1:
-        below = [[] for _ in own]
-    levels, notes = pyramid(own, zip(*below, strict=True))
-    if planes == 3 and not any(_named(channels)):
-        notes += ("its three channels are taken as red, green and blue, though nothing says so",)
-    if size != size_of(own[0]):
-        notes += (
-            f"its OME-XML says {size[0]} × {size[1]} px, but it has {size_of(own[0])[0]} × {size_of(own[0])[1]} px",
+        unfit = not_one_picture([(planes, AXES["C"]), *counts])
+    elif said := _not_rgb(channels, planes):
+        unfit = (
+            f"{said}, not the red, green and blue of a picture, so export the channels that you need as one RGB picture"
         )
-    return TiffImage(size_of(own[0]), levels, name, stated=stated, notes=notes)
+    elif (own := _directories(pixels, planes, uuid, pages)) is None:
+        unfit = "parts of its image are missing or in other files, so copy all of them into one file"
+    elif len({size_of(page) for page in own}) > 1 or (planes == 3 and any(int(p.samplesperpixel) != 1 for p in own)):
+        unfit = "its directories are not the planes that its OME-XML describes, so it is damaged"
+    else:
+        below = [sub_pages(page) for page in own]
+        alike = len({len(pages) for pages in below}) == 1
+        levels, notes = pyramid(own, zip(*below, strict=True) if alike else ())
+        if planes == 3 and not any(_named(channels)):
+            notes += ("its three channels are taken as red, green and blue, though nothing says so",)
+        real = size_of(own[0])
+        if size != real:
+            notes += (f"its OME-XML says {size[0]} × {size[1]} px, but it has {real[0]} × {real[1]} px",)
+        return TiffImage(real, levels, name, stated=stated, notes=notes)
+    return TiffImage(size, (), name, unfit, stated)
 
 
-def _directories(pixels: Element, planes: int, uuid: str, count: int) -> list[int] | None:
-    """The number of the directory of each channel; None where one is missing or in another file."""
+def _directories(pixels: Element, planes: int, uuid: str, pages: list[Any]) -> Pages | None:
+    """The directory of each channel; None where one is missing or in another file."""
     found: dict[int, int] = {}
-    entries = _children(pixels, "TiffData") or [Element("TiffData")]
-    for entry in entries:
+    for entry in _children(pixels, "TiffData") or [Element("TiffData")]:
         for other in _children(entry, "UUID"):
             if other.text and uuid and other.text.strip() != uuid:
                 return None
@@ -99,13 +86,23 @@ def _directories(pixels: Element, planes: int, uuid: str, count: int) -> list[in
         for i in range(min(length, planes)):
             found.setdefault(first + i, start + i)
     numbers = [found.get(channel, -1) for channel in range(planes)]
-    return numbers if all(0 <= n < count for n in numbers) and len(set(numbers)) == planes else None
+    if not all(0 <= n < len(pages) for n in numbers) or len(set(numbers)) < planes:
+        return None
+    return tuple(pages[n] for n in numbers)
 
 
-def _not_rgb(channels: list[Element]) -> str:
-    """Why three channels are not red, green and blue; empty where nothing speaks against it."""
-    if said := _fluorescent(channels):
-        return said
+def _not_rgb(channels: list[Element], planes: int) -> str:
+    """Why channels are not those of a picture in that many planes; empty where nothing speaks against it."""
+    if planes not in (1, 3):
+        return f"it has {planes} channels"
+    for channel in channels:
+        modes = {channel.get(key, "").lower() for key in ("ContrastMethod", "AcquisitionMode", "IlluminationType")}
+        name = channel.get("Name") or channel.get("Fluor") or "without a name"
+        dyed = channel.get("Fluor") or channel.get("EmissionWavelength") or DYES.search(name.lower())
+        if dyed or modes & FLUORESCENT:
+            return f"its channel {name[:40]!r} is fluorescence"
+    if planes == 1:
+        return ""
     names = [(c.get("Name") or "").strip().lower() for c in channels]
     right = all(name in rgb for name, rgb in zip(names, RGB_NAMES, strict=False))
     if not right and not all(NUMBERED.fullmatch(name) for name in names):
@@ -122,25 +119,6 @@ def _named(channels: list[Element]) -> list[bool]:
         (c.get("Name") or "").strip().lower() in rgb or _colour(c) == colour
         for c, rgb, colour in zip(channels, RGB_NAMES, RGB_COLOURS, strict=False)
     ]
-
-
-def _fluorescent(channels: list[Element]) -> str:
-    """Why channels are those of a fluorescence microscope; empty where nothing says so."""
-    for channel in channels:
-        modes = {channel.get(key, "").lower() for key in ("ContrastMethod", "AcquisitionMode", "IlluminationType")}
-        name = channel.get("Name") or channel.get("Fluor") or "without a name"
-        if (
-            channel.get("Fluor")
-            or channel.get("EmissionWavelength")
-            or modes & FLUORESCENT
-            or DYES.search(name.lower())
-        ):
-            return f"its channel {name[:40]!r} is fluorescence"
-    return ""
-
-
-def _fluorescence(said: str) -> str:
-    return f"{said}, not the red, green and blue of a picture, so export the channels that you need as one RGB picture"
 
 
 def _colour(channel: Element) -> int:

@@ -11,41 +11,38 @@ coordinates by it; that of the OME-XML counts for OME-TIFF, whose levels OpenSli
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from wsiseg.errors import SlideError
 from wsiseg.geometry import Box
 from wsiseg.slides.backend import UnfitSlideError
-from wsiseg.slides.openslide import OpenSlideBackend
+from wsiseg.slides.openslide import OpenSlideBackend, as_openslide_reads
 from wsiseg.slides.resolution import Resolution
 from wsiseg.slides.tiff.choice import Chosen, chosen_image
-from wsiseg.slides.tiff.codecs import NONE, Decode, decoder_of, jpeg_file_of, samples_of
+from wsiseg.slides.tiff.codecs import CONTIGUOUS, NONE, Decode, decoder_of, jpeg_file_of, samples_of
 from wsiseg.slides.tiff.colours import Colours, colours_of
 from wsiseg.slides.tiff.images import Pages, size_of
-from wsiseg.slides.tiff.layout import open_tiff
+from wsiseg.slides.tiff.layout import open_tiff, orientation_of
 from wsiseg.slides.tiff.tiles import Segments, incomplete, overlapping, segments_of, tail_of_zeros
 
 LIKE_OPENSLIDE = ("aperio", "generic-tiff", "philips")  # the vendors whose rules are known here
-UPRIGHT = 1
 MAX_TILE_PX = 2**26  # 8192 × 8192 px
 SAMPLED_TILES = 64
+TEXTS = ("ImageDescription", "Software", "Make", "Model", "Artist", "Copyright", "DateTime")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class TilePlane:
-    """The tiles of one level.
+class TilePlane(Segments):
+    """The tiles of one level; nothing is where their length is 0.
 
     Attributes:
         width, height: px of the level
         tile: (width, height) of a tile in px
         columns: tiles in a row
-        offsets, counts: where each tile is in the file and how long it is, in bytes, row by row; nothing is where the
-            length is 0
         decode: from a tile's bytes to its pixels
         factors: by which a tile can be shrunk while it is decoded
         jpeg: from a tile's bytes to a JPEG file of its RGB pixels, without decoding; None where it is none
@@ -56,8 +53,6 @@ class TilePlane:
     height: int
     tile: tuple[int, int]
     columns: int
-    offsets: NDArray[np.int64]
-    counts: NDArray[np.int64]
     decode: Decode
     factors: tuple[int, ...]
     jpeg: Callable[[bytes], bytes] | None
@@ -66,11 +61,7 @@ class TilePlane:
 
 @dataclass(frozen=True, slots=True)
 class TiffFacts:
-    """What the header of a TIFF slide says; see `Backend` for the meaning of the fields.
-
-    Attributes:
-        like_openslide: whether OpenSlide reads the same image, so that its pixels can be compared
-    """
+    """What the header of a TIFF slide says; see `Backend` and `TiffBackend` for the meaning of the fields."""
 
     planes: tuple[TilePlane, ...]
     resolution: Resolution
@@ -89,10 +80,7 @@ def facts_of(path: str, series: int | None = None) -> TiffFacts:
         UnfitSlideError: it is damaged, or not a single picture
         SlideError: it is not a slide that can be read tile by tile here; the message is the bare reason.
     """
-    try:
-        theirs: OpenSlideBackend | None = OpenSlideBackend(path, checked=False)
-    except SlideError:  # it lacks the codec; or the reason is one that is met again below
-        theirs = None
+    theirs = as_openslide_reads(path)
     try:
         with open_tiff(path) as tiff:
             if theirs and theirs.vendor not in LIKE_OPENSLIDE:
@@ -106,50 +94,51 @@ def facts_of(path: str, series: int | None = None) -> TiffFacts:
 
 
 def _facts(tiff: Any, theirs: OpenSlideBackend | None, chosen: Chosen) -> TiffFacts:
-    pages = chosen.image.levels
-    if not pages[0][0].is_tiled:
+    image, colours = chosen.image, chosen.colours
+    page = image.levels[0][0]
+    if not page.is_tiled:
         raise SlideError("its image is not tiled")
-    size = tiff.filehandle.size
-    depth = _depth(tiff.filehandle, pages, chosen.colours)
-    planes = [_plane(level, size_of(level[0]), chosen.colours, depth, size) for level in pages]
-    missing = int((planes[0].counts == 0).sum())
-    if missing == planes[0].counts.size:
+    depth = _depth(tiff.filehandle, image.levels[-1], colours)
+    top, *others = (_plane(pages, size_of(pages[0]), colours, depth, tiff.filehandle.size) for pages in image.levels)
+    missing = int((top.counts == 0).sum())
+    if missing == top.counts.size:
         raise UnfitSlideError(f"none of its {missing:,} tiles holds a byte, so copy it again from where it came")
-    same = bool(theirs) and chosen.first and chosen.colours.bits == 8 and not chosen.colours.alpha
-    same = same and int(pages[0][0].samplesperpixel) in (1, 3) and int(pages[0][0].planarconfig) == 1
-    ome = chosen.image.stated is not None and not tiff.is_svs
     if theirs and theirs.vendor == "aperio":
         if chosen.series == 0 and theirs.levels[0] != chosen.sizes[0]:
             raise SlideError(f"its level 0 {chosen.sizes[0]} is not the {theirs.levels[0]} that OpenSlide sees")
-        if any((plane.counts == 0).any() for plane in planes[1:]):
+        if any((plane.counts == 0).any() for plane in others):
             raise SlideError("tiles are missing in its lower levels, which OpenSlide fills from the finer ones")
-    notes = [*chosen.notes, *_notes(tiff, chosen, planes, missing)]
-    kept = [planes[0], *(plane for plane in planes[1:] if not incomplete(planes[0], plane))]
-    notes += [
-        f"its level of {plane.width} × {plane.height} px lacks tiles that level 0 has, and is left out"
-        for plane in planes
-        if not any(plane is other for other in kept)
-    ]
+    notes = [*chosen.notes]
+    if missing:
+        notes.append(f"{missing:,} of its {top.counts.size:,} tiles hold no bytes and are read as white")
+    for plane in (part for level in (top, *others) for part in (level, *level.planes)):
+        notes += tail_of_zeros(tiff.filehandle, plane, packed=int(page.compression) != NONE)
+        if shared := overlapping(plane):
+            notes.append(
+                f"the bytes of {shared:,} of its tiles belong to others as well, so its list of tiles is damaged: "
+                "compare the file with the one that it was copied from"
+            )
+    kept = [top]
+    for plane in others:
+        if incomplete(top, plane):
+            size = f"{plane.width} × {plane.height} px"
+            notes.append(f"its level of {size} lacks tiles that level 0 has, and is left out")
+        else:
+            kept.append(plane)
+    same = bool(theirs) and chosen.first and colours.bits == 8 and not colours.alpha
+    same = same and int(page.samplesperpixel) in (1, 3) and int(page.planarconfig) == CONTIGUOUS
+    ome = image.stated is not None and not tiff.is_svs
+    about = {f"tiff.{tag.name}": str(tag.value) for tag in page.tags.values() if tag.name in TEXTS}
     facts = TiffFacts(
-        tuple(kept), chosen.image.mpp, "ome-tiff" if ome else "aperio" if tiff.is_svs else "generic-tiff", None,
-        _texts(pages[0][0]), chosen.series, tuple(notes), same,
+        tuple(kept), image.mpp, "ome-tiff" if ome else "aperio" if tiff.is_svs else "generic-tiff", None, about,
+        chosen.series, tuple(notes), same,
     )  # fmt: skip
-    if same and theirs and not ome:
-        told: Resolution = (theirs.mpp, theirs.mpp_doubt)
-        if told == (None, "") and theirs.vendor == "generic-tiff":
-            told = chosen.image.mpp  # OpenSlide knows inches and centimetres only
-        facts = replace(
-            facts, resolution=told, vendor=theirs.vendor, bounds=theirs.bounds, properties=theirs.properties
-        )
-    return facts
-
-
-def _texts(page: Any) -> dict[str, str]:
-    return {
-        f"tiff.{tag.name}": str(tag.value)
-        for tag in page.tags.values()
-        if tag.name in ("ImageDescription", "Software", "Make", "Model", "Artist", "Copyright", "DateTime")
-    }
+    if not (same and theirs) or ome:
+        return facts
+    told: Resolution = (theirs.mpp, theirs.mpp_doubt)
+    if told == (None, "") and theirs.vendor == "generic-tiff":
+        told = image.mpp  # OpenSlide knows inches and centimetres only
+    return replace(facts, resolution=told, vendor=theirs.vendor, bounds=theirs.bounds, properties=theirs.properties)
 
 
 def _philips(tiff: Any, theirs: OpenSlideBackend, series: int | None) -> TiffFacts:
@@ -175,47 +164,36 @@ def _plane(pages: Pages, size: tuple[int, int], colours: Colours, depth: int, fi
     page = pages[0]
     if not all(p.is_tiled for p in pages) or any(int(p.imagedepth) != 1 for p in pages):
         raise SlideError("a level is not tiled")
-    orientation = int(page.tags["Orientation"].value) if "Orientation" in page.tags else UPRIGHT
-    if orientation != UPRIGHT:
+    if orientation_of(page) != 1:
         raise SlideError("it has an orientation tag")
     tile = int(page.tilewidth), int(page.tilelength)
-    if min(tile) < 1 or min(size) < 1:
+    if min(*tile, *size) < 1:
         raise SlideError(f"it has {size[0]} × {size[1]} px in tiles of {tile[0]} × {tile[1]} px")
     if tile[0] * tile[1] > MAX_TILE_PX:
         raise UnfitSlideError(
             f"its tiles of {tile[0]:,} × {tile[1]:,} px would fill the memory, so make smaller ones of it"
         )
-    columns = -(-int(page.imagewidth) // tile[0])
-    lists = [part for p in pages for part in segments_of(p, file_size)]
     if any(p.tilewidth != page.tilewidth or p.tilelength != page.tilelength for p in pages):
         raise UnfitSlideError("its colours have tiles of different sizes, so it is damaged")
-    if any(((a.counts == 0) != (lists[0].counts == 0)).any() for a in lists):
+    columns = -(-int(page.imagewidth) // tile[0])
+    parts: list[TilePlane] = []  # one for each list of tiles: of the level, of each page or of each sample
+    for p in pages:
+        lists = segments_of(p, file_size)
+        decode, factors = decoder_of(p, colours, depth)
+        usable = tuple(f for f in factors if min(size) >= f)
+        jpeg = jpeg_file_of(p) if colours.plain else None
+        parts += (TilePlane(t.offsets, t.counts, *size, tile, columns, decode, usable, jpeg) for t in lists)
+    if any(((part.counts == 0) != (parts[0].counts == 0)).any() for part in parts):
         raise UnfitSlideError("tiles are missing in some of its colours, so copy it again from where it came")
-    parts = [
-        _one(p, size, tile, columns, colours, depth, a) for p, a in zip(_repeated(pages, lists), lists, strict=True)
-    ]
     return replace(parts[0], planes=tuple(parts[1:]))
 
 
-def _repeated(pages: Pages, lists: Sequence[Segments]) -> Sequence[Any]:
-    return pages if len(pages) == len(lists) else pages * len(lists)
-
-
-def _one(
-    page: Any, size: tuple[int, int], tile: tuple[int, int], columns: int, colours: Colours, depth: int, tiles: Segments
-) -> TilePlane:
-    decode, factors = decoder_of(page, colours, depth)
-    usable = tuple(f for f in factors if min(size) >= f)
-    jpeg = jpeg_file_of(page) if colours.plain else None
-    return TilePlane(*size, tile, columns, tiles.offsets, tiles.counts, decode, usable, jpeg)
-
-
-def _depth(file: Any, pages: Sequence[Pages], colours: Colours) -> int:
+def _depth(file: Any, pages: Pages, colours: Colours) -> int:
     """Bits in use: of 16 bits, by a look at tiles all over the smallest level."""
     if colours.bits < 16:
         return colours.bits
     brightest = np.zeros(1, np.uint16)
-    for page in pages[-1]:
+    for page in pages:
         decode = samples_of(page)
         tiles = segments_of(page, file.size)[0]
         there = np.flatnonzero(tiles.counts > 0)
@@ -227,18 +205,3 @@ def _depth(file: Any, pages: Sequence[Pages], colours: Colours) -> int:
                 raise SlideError(f"a tile cannot be decoded ({error})") from error
             brightest = np.maximum(brightest, found[..., : colours.count].max())
     return colours.depth(brightest)
-
-
-def _notes(tiff: Any, chosen: Chosen, planes: Sequence[TilePlane], missing: int) -> list[str]:
-    notes = []
-    if missing:
-        notes.append(f"{missing:,} of its {planes[0].counts.size:,} tiles hold no bytes and are read as white")
-    packed = int(chosen.image.levels[0][0].compression) != NONE
-    for plane in (part for level in planes for part in (level, *level.planes)):
-        notes += tail_of_zeros(tiff.filehandle, plane.offsets, plane.counts, packed=packed)
-        if shared := overlapping(plane.offsets, plane.counts):
-            notes.append(
-                f"the bytes of {shared:,} of its tiles belong to others as well, so its list of tiles is damaged: "
-                "compare the file with the one that it was copied from"
-            )
-    return notes
