@@ -108,12 +108,12 @@ class TestSource(AdversarialContract):
 
     def test_a_discriminator_that_wins_is_paused(self, recipe: Recipe, stores: Any) -> None:
         method, pools = self.gan(recipe, stores)
-        method.d_loss_mean = 0.0
+        method.critic.mean_loss = 0.0
         before = {k: v.clone() for k, v in method.critic.net.module.named_parameters()}
         metrics = method.update(self.crops(pools, 0), 0.9)
         assert metrics["discriminator_paused"] == 1
         assert all(torch.equal(before[k], v) for k, v in method.critic.net.module.named_parameters())
-        method.d_loss_mean = 1.0
+        method.critic.mean_loss = 1.0
         metrics = method.update(self.crops(pools, 1), 0.9)
         assert metrics["discriminator_paused"] == 0
         assert any(not torch.equal(before[k], v) for k, v in method.critic.net.module.named_parameters())

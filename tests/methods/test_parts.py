@@ -56,6 +56,20 @@ def test_alignment_brings_frequencies_to_those_of_the_labels() -> None:
     assert (softer[:, 1] > aligned[:, 1]).all(), "a lower power favours the rare class"
 
 
+def test_adaptive_thresholds_follow_confidence_and_spare_the_unsure_class() -> None:
+    bank = ClassBank(3, memory=0.5)
+    assert bank.thresholds().tolist() == pytest.approx([1 / 3] * 3)
+    p = torch.zeros(1, 3, 10, 10)
+    p[0, 0], p[0, 1] = 0.96, 0.04
+    p[0, :, 0, 0] = torch.tensor([0.3, 0.6, 0.1])
+    for _ in range(30):
+        bank.watch(p)
+    background, rare, never = bank.thresholds().tolist()
+    assert background == pytest.approx(0.9564, abs=1e-3)
+    assert rare == pytest.approx(0.6 / 0.96 * 0.9564, abs=1e-3), "one pixel of a hundred, and yet as its own confidence"
+    assert never == pytest.approx(1 / 3 / 0.96 * 0.9564, abs=1e-3)
+
+
 def test_batch_statistics_are_those_of_the_crops() -> None:
     torch.manual_seed(0)
     net = nn.Sequential(nn.BatchNorm2d(3), nn.Dropout(0.5)).eval()

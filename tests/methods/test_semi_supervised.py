@@ -8,8 +8,12 @@ import pytest
 import torch
 
 from tests.methods.contract import MethodContract
+from wsiseg.classes import IGNORE
+from wsiseg.data.cutmix import squares
 from wsiseg.errors import RecipeError
 from wsiseg.methods.consistency.method import Consistency
+from wsiseg.methods.copy_paste.method import CopyPaste, paste_both_ways
+from wsiseg.methods.parts.gate import UNSURE
 from wsiseg.methods.self_training.method import SelfTraining, balanced
 from wsiseg.recipe import Recipe
 
@@ -44,7 +48,7 @@ class TestConsistency(MethodContract):
             torch.manual_seed(step)
             image, covered = method.views.plain(crops.unlabelled)
             torch.manual_seed(step)
-            _, targets = method._strong_views(crops)
+            _, targets = method._strong_views(crops.unlabelled)
             assert torch.equal(targets[:2] >= 0, covered)
             outside.append(image.movedim(1, -1)[~covered])
         seen = torch.cat(outside)
@@ -61,6 +65,43 @@ class TestConsistency(MethodContract):
         changed = {k.rsplit(".", 1)[1] for k in before if not torch.equal(before[k], after[k])}
         assert changed == {"running_mean", "running_var", "num_batches_tracked"}
         assert not any(module.training for module in method.predictor().modules())
+
+
+class TestCopyPaste(MethodContract):
+    table: ClassVar = {"name": "copy_paste", **NOW, "choose_every": 2, "choose_tiles": 2}
+    unlabelled = "copy_paste"
+
+    def test_adaptive_thresholds_move_with_the_teacher(self, recipe: Recipe, stores: Any) -> None:
+        pools = self.pools(recipe, *stores)
+        method = self.make(recipe, pools)
+        assert isinstance(method, CopyPaste)
+        rows = self.run(method, pools, range(2, 5))
+        first = [row["threshold"] for row in rows]
+        assert len(set(first)) == 3
+        assert all(1 / 3 < t < 1 for t in first)
+
+    def test_a_band_and_adaptive_thresholds_exclude_each_other(self) -> None:
+        with pytest.raises(ValueError, match="not both"):
+            self.recipe_with(object_band=(0.2, 0.5))
+
+
+def test_copy_paste_goes_both_ways() -> None:
+    x, u = torch.zeros(2, 3, 8, 8), torch.ones(2, 3, 8, 8)
+    y, q = torch.full((2, 8, 8), 1), torch.full((2, 8, 8), 2)
+    q[0, 0, 0] = UNSURE
+    torch.manual_seed(0)
+    inside = squares(2, 8, 0.5, 1.0)
+    assert inside.flatten(1).sum(1).tolist() == [16, 16]
+    images, labels, targets = paste_both_ways((x, y), (u, q), inside)
+    known = torch.cat([inside, ~inside])
+    assert torch.equal(images[:, 0] == 0, known), "a square of x in u, then the rest of x around a square of u"
+    assert torch.equal(labels == 1, known)
+    assert torch.equal(labels == IGNORE, ~known)
+    assert (targets[known] == UNSURE).all(), "labelled tissue has no pseudo-label"
+    assert torch.equal(targets[~known], torch.cat([q, q])[~known])
+    assert ((images[:2] == 0).any() and (images[2:] == 0).any()) and ((images[:2] == 1).any() and (images[2:] == 1).any())
+    whole = squares(2, 8, 0.5, 0.0)
+    assert whole.all(), "with no chance nothing is pasted"
 
 
 class TestMeanTeacher(MethodContract):
@@ -105,6 +146,24 @@ class TestSelfTraining(MethodContract):
         for method.rounds_done in range(1, 6):
             powers.append(method._alignment_power())
         assert powers == pytest.approx([1.0, 0.875, 0.75, 0.625, 0.5])
+
+
+class TestTaughtFromStart(MethodContract):
+    table: ClassVar = {
+        "name": "self_training", "rounds": 1, "taught_from_start": True, "confidence_threshold": [0.34], "rampup": 0.0,
+        "alignment": 0.5,
+    }  # fmt: skip
+    unlabelled = "self_training"
+
+    def test_the_first_network_teaches_and_stands_still(self, recipe: Recipe, stores: Any) -> None:
+        pools = self.pools(recipe, *stores)
+        method = self.make(recipe, pools)
+        assert isinstance(method, SelfTraining)
+        first = {k: v.clone() for k, v in method.first.items()}
+        rows = self.run(method, pools, range(3))
+        assert all("self_training" in row for row in rows)
+        assert len(method.ensemble.members) == 1
+        assert all(torch.equal(v, first[k]) for k, v in method.ensemble.members[0].state_dict().items())
 
 
 class TestRestart(MethodContract):

@@ -34,3 +34,16 @@ def mix(values: Tensor, where: Tensor) -> Tensor:
     """
     where = where[:, None] if values.dim() == 4 else where
     return torch.where(where, values.roll(1, 0), values)
+
+
+def squares(n: int, side: int, width: float, chance: float) -> Tensor:
+    """(n, side, side) bool: in each image a square of this fraction of its width, somewhere; on the CPU.
+
+    Where chance leaves an image out, all of it is True, as if the square were as large as the image.
+    """
+    wide = max(1, round(width * side))
+    top, left = torch.randint(side - wide + 1, (2, n, 1))
+    at = torch.arange(side)
+    down, across = (at >= top) & (at < top + wide), (at >= left) & (at < left + wide)
+    left_out = torch.rand(n) >= chance
+    return (down[:, :, None] & across[:, None, :]) | left_out[:, None, None]

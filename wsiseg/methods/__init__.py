@@ -12,8 +12,10 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, get_args
 
+from wsiseg.methods.adaptation.options import AdaptationOptions
 from wsiseg.methods.adversarial.options import AdversarialOptions
 from wsiseg.methods.consistency.options import ConsistencyOptions
+from wsiseg.methods.copy_paste.options import CopyPasteOptions
 from wsiseg.methods.mean_teacher.options import MeanTeacherOptions
 from wsiseg.methods.options import LearningOptions
 from wsiseg.methods.self_training.options import SelfTrainingOptions
@@ -26,8 +28,10 @@ MethodOptions = (
     SupervisedOptions
     | AdversarialOptions
     | ConsistencyOptions
+    | CopyPasteOptions
     | MeanTeacherOptions
     | SelfTrainingOptions
+    | AdaptationOptions
 )  # fmt: skip
 
 METHODS: dict[str, type[LearningOptions]] = {

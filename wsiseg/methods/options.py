@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from wsiseg.section import Section
 
@@ -73,6 +73,10 @@ class PseudoLabelOptions(UnlabelledOptions):
         "have less probability than low, objects where they have more than high, and nothing in between; for slides "
         "whose annotations are incomplete, which makes a teacher shy of objects",
     )
+    adaptive_threshold: bool = Field(
+        False,
+        description="in place of both: the teacher's mean probability so far, lower for classes of which it is less sure",
+    )
     strong_stain: float = Field(0.25, ge=0, description="as augment.stain, in a strong view")
     strong_brightness: float = Field(0.25, ge=0, description="as augment.brightness, in a strong view")
     strong_blur: float = Field(1.0, ge=0, description="largest standard deviation of the blur of a strong view, px")
@@ -93,3 +97,27 @@ class PseudoLabelOptions(UnlabelledOptions):
         if band is not None and not 0 < band[0] <= band[1] < 1:
             raise ValueError("object_band must be two probabilities between 0 and 1, the lower one first")
         return band
+
+    @model_validator(mode="after")
+    def _one_gate(self) -> PseudoLabelOptions:
+        if self.adaptive_threshold and self.object_band is not None:
+            raise ValueError("give object_band or adaptive_threshold, not both")
+        return self
+
+
+class DiscriminatorOptions:
+    """The discriminator of methods that have one."""
+
+    discriminator: Literal["fcn", "patch"] = Field(
+        "fcn", description="one logit for each pixel (fcn), or for each patch"
+    )
+    discriminator_width: int = Field(32, ge=4, description="channels of the discriminator's first layer")
+    discriminator_learning_rate: float = Field(
+        1e-3, gt=0, description="learning rate of the discriminator's Adam (0.5, 0.999)"
+    )
+    gan_loss: Literal["bce", "lsgan", "hinge"] = Field(
+        "bce", description="loss of both networks; with target = correctness, of the segmentation network only"
+    )
+    r1: float = Field(0.0, ge=0, description="weight of the gradient penalty on what should be judged high")
+    r1_every: int = Field(16, ge=1, description="steps from one penalty to the next")
+    pause_below: float = Field(0.1, ge=0, description="the discriminator is paused while its mean loss is below this")

@@ -18,109 +18,102 @@ discriminators, two phases with `gan_schedule = "paper"`); Hung et al. 2018 (sel
 
 from __future__ import annotations
 
-import math
-from typing import Any
-
 import torch
 from torch import Tensor
 
 from wsiseg.classes import IGNORE
-from wsiseg.losses.adversarial import (
-    correctness_loss,
-    discriminator_loss,
-    feature_matching,
-    generator_loss,
-    gradient_penalty,
-)
+from wsiseg.data.crops import Batch
+from wsiseg.losses.adversarial import correctness_loss, discriminator_loss, feature_matching, generator_loss
 from wsiseg.losses.encoding import encode, shown
 from wsiseg.losses.segmentation import trusted_cross_entropy
-from wsiseg.methods.context import Batches, Context, Method
-from wsiseg.methods.parts.chooser import CropChooser
-from wsiseg.methods.parts.critic import MEMORY, Critic, pixelwise
+from wsiseg.methods.context import Batches, Context
+from wsiseg.methods.parts.critic import Critic, pixelwise
 from wsiseg.methods.parts.gate import Quantile
-from wsiseg.methods.parts.student import LabelledLoss, Student
-from wsiseg.methods.parts.teachers import EMATeacher
-from wsiseg.methods.parts.views import Views, without_padding
+from wsiseg.methods.parts.semi import Loss, SemiSupervised, pseudo_metrics
+from wsiseg.methods.parts.views import without_padding
 from wsiseg.methods.schedule import rampup
 from wsiseg.nets.discriminators import Discriminator
-from wsiseg.nets.segmentation import SegmentationNet
 
 PAPER_PHASE_TWO = 0.5  # fraction of the steps after which `paper` turns to unlabelled slides
 
 
-class Adversarial(Method):
+class Adversarial(SemiSupervised):
     """See the module's docstring."""
 
     def __init__(self, ctx: Context) -> None:
-        self.options = ctx.options
         if ctx.options.held_out:
             ctx.pools.hold_out(ctx.options.held_out)
-        self.student = Student(ctx)
-        self.teacher = EMATeacher(self.student.ema, ctx.fabric)
+        super().__init__(ctx)
         self.critic = Critic(ctx)
-        self.views = Views(ctx)
-        self.labelled_loss = LabelledLoss(ctx, self.student.ema)
         self.gate = Quantile(len(ctx.classes), ctx.options.trusted_fraction)
-        self.chooser = CropChooser(ctx)
-        self.d_loss_mean, self.updates = math.log(2), 0
 
     def update(self, batches: Batches, progress: float) -> dict[str, float]:
-        """One step of G, then one of D. Returns all losses, D's AUC on held-out crops, and whether D was paused."""
+        """One step of D, then one of G. Returns all losses, D's AUC on held-out crops, and whether D was paused."""
         o = self.options
-        self.updates += 1
-        self.student.set_lr(progress)
-        self.student.net.train()
-        playing = progress >= o.adversarial_start
-        weight = self.unlabelled_factor(progress)
-        metrics = self.chooser.step(self.teacher, weight > 0)
-        later = o.gan_schedule == "paper" and progress >= PAPER_PHASE_TWO
-        phase_two = playing and later and batches.unlabelled is not None
+        frozen = o.gan_schedule == "paper" and batches.unlabelled is not None and self.weight(progress) > 0
+        metrics: dict[str, float] = {}
+        if progress >= o.adversarial_start and not frozen:
+            held = None if batches.held_out is None else self.views.weak(batches.held_out)
+            if o.target == "correctness":
+                metrics = self._learn_correctness(batches.labelled, held)
+            elif held is not None:
+                self._watch(*held)
+        return metrics | super().update(batches, progress)
+
+    def loss(self, labelled: Batch, unlabelled: Batch, weight: float, progress: float) -> Loss:
+        """Labelled and adversarial loss, and that of the unlabelled crops; in phase two of the paper these alone."""
+        o = self.options
+        images, labels = self.views.weak(labelled)
+        plain, covered = self.views.plain(unlabelled)
+        other = self.views.stain(plain)
+        if o.gan_schedule == "paper":
+            logits = self.student.net(other)
+            true, _ = encode(torch.zeros_like(logits), labels, "smooth")
+            return self._unlabelled_loss(logits, other, plain, covered, (images, true))
+        logits = self.student.net(torch.cat([images, other]))
+        loss, metrics, true = self._labelled_loss(logits[: len(images)], images, labels, progress)
+        extra, parts = self._unlabelled_loss(logits[len(images) :], other, plain, covered, (images, true))
+        return loss + weight * extra, metrics | parts
+
+    def loss_before(self, batches: Batches, progress: float) -> Loss:
+        """Labelled and adversarial loss."""
+        if progress < self.options.adversarial_start:
+            return super().loss_before(batches, progress)
         images, labels = self.views.weak(batches.labelled)
-
-        if not playing or batches.unlabelled is None or weight == 0:
-            logits, other = self.student.net(images), None
-        else:
-            plain, covered = self.views.plain(batches.unlabelled)
-            other = self.views.stain(plain)
-            shown_to_g = other if phase_two else torch.cat([images, other])
-            logits = self.student.net(shown_to_g)
-        loss = logits.new_zeros(())
-        true = predicted = None
-        if not phase_two:
-            loss, parts = self.labelled_loss(logits[: len(images)], images, labels, progress)
-            metrics |= parts
-        if playing and not phase_two:
-            true, predicted = encode(logits[: len(images)], labels, o.map_encoding)
-            judged, _ = self.critic.judge(images, predicted)
-            adversarial = generator_loss(judged, o.gan_loss, _stated(labels, judged))
-            loss = loss + o.labelled_weight * adversarial
-            metrics["adversarial_labelled"] = adversarial.item()
-        if other is not None:
-            extra, parts = self._unlabelled_loss(logits[-len(other) :], other, plain, covered, (images, labels, true))
-            loss, metrics = loss + weight * extra, metrics | parts
-        self.student.learn(loss)
-        if playing and not phase_two:
-            assert true is not None
-            assert predicted is not None
-            metrics |= self._learn_critic(batches, images, true.detach(), predicted.detach())
-        return {"loss": loss.item(), "learning_rate": self.student.lr, **metrics}
-
-    def unlabelled_factor(self, progress: float) -> float:
+        loss, metrics, _ = self._labelled_loss(self.student.net(images), images, labels, progress)
+        return loss, metrics
+    def weight(self, progress: float) -> float:
         """What the weights of unlabelled crops are multiplied by now; the schedule of the paper has a phase for them."""
         o = self.options
+        if progress < o.adversarial_start:
+            return 0.0
         if o.gan_schedule == "paper":
             return float(progress >= PAPER_PHASE_TWO)
         return rampup(progress, o.unlabelled_start, o.rampup)
 
+    def _labelled_loss(
+        self, logits: Tensor, images: Tensor, labels: Tensor, progress: float
+    ) -> tuple[Tensor, dict[str, float], Tensor]:
+        """Labelled and adversarial loss of G's logits, and the true maps; with `source` D first learns from both maps."""
+        o = self.options
+        loss, metrics = self.labelled_loss(logits, images, labels, progress)
+        true, predicted = encode(logits, labels, o.map_encoding)
+        if o.target == "source":
+            # One pass for both: D has no batch statistics that could tell them apart.
+            pretended, judged = self.critic(torch.cat([images] * 2), torch.cat([predicted.detach(), true])).chunk(2)
+            metrics |= self.critic.learn(discriminator_loss(judged, pretended, o.gan_loss), images, true)
+        judged, _ = self.critic.judge(images, predicted)
+        adversarial = generator_loss(judged, o.gan_loss, _stated(labels, judged))
+        metrics["adversarial_labelled"] = adversarial.item()
+        return loss + o.labelled_weight * adversarial, metrics, true
+
     def _unlabelled_loss(
-        self, logits: Tensor, images: Tensor, plain: Tensor, covered: Tensor,
-        labelled: tuple[Tensor, Tensor, Tensor | None],
-    ) -> tuple[Tensor, dict[str, float]]:  # fmt: skip
+        self, logits: Tensor, images: Tensor, plain: Tensor, covered: Tensor, known: tuple[Tensor, Tensor]
+    ) -> Loss:
         """Adversarial, self-taught and feature loss of G's logits on unlabelled images.
 
-        The EMA sees the crop in its own stain, and D judges the EMA's map, as it does when it learns. `labelled` are
-        images, labels and true maps, for D's features to match; in phase two, without logits of G, the true maps are
-        the labels themselves.
+        The EMA sees the crop in its own stain, and D judges the EMA's map, as it does when it learns. `known` are labelled
+        images and their true maps, for D's features to match.
         """
         o = self.options
         judged, features = self.critic.judge(images, shown(logits, o.map_encoding))
@@ -132,52 +125,26 @@ class Adversarial(Method):
             target = without_padding(target, covered)
             taught = trusted_cross_entropy(logits, target)
             loss = loss + o.self_taught_weight * taught
-            metrics |= {"self_taught": taught.item(), "pseudo_labelled": (target >= 0).float().mean().item()}
-            metrics["pseudo_objects"] = (target > 0).float().mean().item()
+            metrics |= {"self_taught": taught.item(), **pseudo_metrics(target)}
         if o.feature_matching:
-            known, labels, true = labelled
-            if true is None:
-                true = encode(logits.new_zeros(len(labels), logits.shape[1], *labels.shape[1:]), labels, "smooth")[0]
             with torch.no_grad():
-                wanted = self.critic.judge(known, true)[1]
+                wanted = self.critic.judge(*known)[1]
             matching = feature_matching(wanted, features)
             loss = loss + o.feature_matching * matching
             metrics["feature_matching"] = matching.item()
         return loss, metrics
 
-    def _learn_critic(self, batches: Batches, images: Tensor, true: Tensor, predicted: Tensor) -> dict[str, float]:
-        """D's step: on held-out crops (correctness), or on the maps that G made for its own step (source)."""
-        o = self.options
-        penalise = o.r1 > 0 and self.updates % o.r1_every == 0
-        held = None if batches.held_out is None else self.views.weak(batches.held_out)
-        if o.target == "correctness":
-            # Without enough tiles to hold any out, D learns from G's own labelled crops, and nobody can tell what it knows.
-            images, labels = self.views.weak(batches.labelled) if held is None else held
-            maps = self.teacher(images)
-            if penalise:
-                images, maps = images.requires_grad_(), maps.requires_grad_()
-            judged = self.critic(images, maps)
-            label = maps.detach().argmax(1)
-            if held is not None:
-                self.critic.measure(pixelwise(judged, labels), label == labels, labels != IGNORE)
-            loss, penalised = correctness_loss(judged, label, labels), maps
-        else:
-            if held is not None:
-                self._watch(*held)
-            if penalise:
-                images, true = images.detach().requires_grad_(), true.requires_grad_()
-            # One pass for both: D has no batch statistics that could tell them apart.
-            pretended, judged = self.critic(torch.cat([images, images]), torch.cat([predicted, true])).chunk(2)
-            loss, penalised = discriminator_loss(judged, pretended, o.gan_loss), true
-        metrics = {"discriminator": loss.item(), "discriminator_auc": self.critic.auc}
-        if penalise:
-            penalty = gradient_penalty(judged, images, penalised)
-            loss, metrics["r1"] = loss + o.r1 * o.r1_every * penalty, penalty.item()
-        self.d_loss_mean = MEMORY * self.d_loss_mean + (1 - MEMORY) * metrics["discriminator"]
-        paused = self.d_loss_mean < o.pause_below
-        if not paused:
-            self.critic.learn(loss)
-        return metrics | {"discriminator_paused": float(paused)}
+    def _learn_correctness(self, labelled: Batch, held: tuple[Tensor, Tensor] | None) -> dict[str, float]:
+        """D learns which pixels of the EMA's maps are right, on held-out images and labels.
+
+        Without enough tiles to hold any out, it learns from G's own labelled crops, and nobody can tell what it knows.
+        """
+        images, labels = self.views.weak(labelled) if held is None else held
+        maps = self.teacher(images)
+        judged, label = self.critic(images, maps), maps.argmax(1)
+        if held is not None:
+            self.critic.measure(pixelwise(judged, labels), label == labels, labels != IGNORE)
+        return self.critic.learn(correctness_loss(judged, label, labels), images, maps)
 
     def _watch(self, images: Tensor, labels: Tensor) -> None:
         """Note how well D tells true maps from predicted ones on crops that neither network learns from."""
@@ -188,10 +155,6 @@ class Adversarial(Method):
         genuine[0] = True
         self.critic.measure(judged, genuine)
 
-    def predictor(self) -> SegmentationNet:
-        """The EMA."""
-        return self.student.ema.net
-
     def remarks(self) -> tuple[str, ...]:
         """A warning where D knows nothing."""
         return self.critic.remark()
@@ -200,15 +163,6 @@ class Adversarial(Method):
         """D, where it has learnt which pixels are right."""
         net: Discriminator = self.critic.net.module
         return net if self.options.target == "correctness" else None
-
-    def state_dict(self) -> dict[str, Any]:
-        """That of all parts, and D's running loss."""
-        return super().state_dict() | {"d_loss_mean": self.d_loss_mean, "updates": self.updates}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """The inverse of `state_dict`."""
-        super().load_state_dict(state)
-        self.d_loss_mean, self.updates = state["d_loss_mean"], state["updates"]
 
 
 def _stated(labels: Tensor, judged: Tensor) -> Tensor:

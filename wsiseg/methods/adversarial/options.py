@@ -6,21 +6,14 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from wsiseg.methods.options import LearningOptions, UnlabelledOptions
+from wsiseg.methods.options import DiscriminatorOptions, LearningOptions, UnlabelledOptions
 
 
-class AdversarialOptions(LearningOptions, UnlabelledOptions):
+class AdversarialOptions(LearningOptions, UnlabelledOptions, DiscriminatorOptions):
     """A discriminator that sees image and label map together."""
 
     implementation: ClassVar[str] = "wsiseg.methods.adversarial.method:Adversarial"
     name: Literal["adversarial"] = "adversarial"
-    discriminator: Literal["fcn", "patch"] = Field(
-        "fcn", description="one logit for each pixel (fcn), or for each patch"
-    )
-    discriminator_width: int = Field(32, ge=4, description="channels of the discriminator's first layer")
-    discriminator_learning_rate: float = Field(
-        1e-3, gt=0, description="learning rate of the discriminator's Adam (0.5, 0.999)"
-    )
     target: Literal["correctness", "source"] = Field(
         "correctness",
         description="what the discriminator distinguishes: right pixels from wrong ones, or reference "
@@ -31,11 +24,6 @@ class AdversarialOptions(LearningOptions, UnlabelledOptions):
         description="fraction of the labelled tiles from which the segmentation network does not learn, and on which the "
         "discriminator learns (correctness) or is watched (source)",
     )  # fmt: skip
-    gan_loss: Literal["bce", "lsgan", "hinge"] = Field(
-        "bce", description="loss of both networks; with correctness, of the segmentation network only"
-    )
-    r1: float = Field(0.0, ge=0, description="weight of the gradient penalty on reference maps")
-    r1_every: int = Field(16, ge=1, description="steps from one penalty to the next")
     gan_schedule: Literal["interleaved", "paper"] = Field(
         "interleaved", description="both losses in each step, or labelled slides first and then unlabelled ones only"
     )
@@ -64,4 +52,3 @@ class AdversarialOptions(LearningOptions, UnlabelledOptions):
     map_encoding: Literal["raw", "smooth", "scaled", "straight_through", "gumbel"] = Field(
         "scaled", description="how reference maps are shown to it, see `wsiseg.losses.encoding`"
     )
-    pause_below: float = Field(0.1, ge=0, description="the discriminator is paused while its mean loss is below this")

@@ -20,58 +20,38 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
+from wsiseg.data.crops import Batch
 from wsiseg.losses.segmentation import trusted_cross_entropy
-from wsiseg.methods.context import Batches, Context, Method
-from wsiseg.methods.parts.chooser import CropChooser
+from wsiseg.methods.context import Batches, Context
 from wsiseg.methods.parts.gate import Confidence
+from wsiseg.methods.parts.semi import Loss, SemiSupervised, pseudo_metrics
 from wsiseg.methods.parts.settle import settle_batch_norm
-from wsiseg.methods.parts.student import LabelledLoss, Student
-from wsiseg.methods.parts.teachers import EMATeacher
-from wsiseg.methods.parts.views import ComplementaryDropout, Views, cutmix, without_padding
-from wsiseg.methods.schedule import rampup
-from wsiseg.nets.segmentation import SegmentationNet
+from wsiseg.methods.parts.views import ComplementaryDropout, cutmix, without_padding
 
 
-class Consistency(Method):
+class Consistency(SemiSupervised):
     """See the module's docstring."""
 
     def __init__(self, ctx: Context) -> None:
-        self.options = ctx.options
-        self.student = Student(ctx)
-        self.teacher = EMATeacher(self.student.ema, ctx.fabric)
-        self.views = Views(ctx)
-        self.labelled_loss = LabelledLoss(ctx, self.student.ema)
+        super().__init__(ctx)
         self.gate = Confidence(ctx)
-        self.chooser = CropChooser(ctx)
 
-    def update(self, batches: Batches, progress: float) -> dict[str, float]:
-        """One step. Returns all losses, and the fraction of unlabelled pixels with a pseudo-label."""
-        o = self.options
-        self.student.set_lr(progress)
-        self.student.net.train()
-        images, labels = self.views.weak(batches.labelled)
-        weight = o.unlabelled_weight * rampup(progress, o.unlabelled_start, o.rampup)
-        metrics = self.chooser.step(self.teacher, weight > 0)
-        if batches.unlabelled is None or weight == 0:
-            loss, parts = self.labelled_loss(self.student.net(images), images, labels, progress)
-        else:
-            views, targets = self._strong_views(batches)
-            # One pass for all, so that batch normalisation sees labelled and unlabelled slides together.
-            perturb = ComplementaryDropout(len(targets) // 2, o.channel_dropout) if o.channel_dropout else None
-            logits = self.student.net(torch.cat([images, views]), perturb)
-            loss, parts = self.labelled_loss(logits[: len(images)], images, labels, progress)
-            consistency = trusted_cross_entropy(logits[len(images) :], targets)
-            loss = loss + weight * consistency
-            metrics |= {"consistency": consistency.item(), "pseudo_labelled": (targets >= 0).float().mean().item()}
-            metrics["pseudo_objects"] = (targets > 0).float().mean().item()
-        self.student.learn(loss)
-        return {"loss": loss.item(), "learning_rate": self.student.lr, **metrics, **parts}
+    def loss(self, labelled: Batch, unlabelled: Batch, weight: float, progress: float) -> Loss:
+        """Labelled loss, and the cross-entropy of two strong views against the pseudo-labels."""
+        images, labels = self.views.weak(labelled)
+        views, targets = self._strong_views(unlabelled)
+        # One pass for all, so that batch normalisation sees labelled and unlabelled slides together.
+        dropped = self.options.channel_dropout
+        perturb = ComplementaryDropout(len(targets) // 2, dropped) if dropped else None
+        logits = self.student.net(torch.cat([images, views]), perturb)
+        loss, metrics = self.labelled_loss(logits[: len(images)], images, labels, progress)
+        consistency = trusted_cross_entropy(logits[len(images) :], targets)
+        return loss + weight * consistency, metrics | {"consistency": consistency.item()} | pseudo_metrics(targets)
 
     @torch.no_grad()
-    def _strong_views(self, batches: Batches) -> tuple[Tensor, Tensor]:
+    def _strong_views(self, unlabelled: Batch) -> tuple[Tensor, Tensor]:
         """Two strong views of n crops, (2 n, 3, h, w), and their pseudo-labels (2 n, h, w), below 0 where unsure."""
-        assert batches.unlabelled is not None
-        image, covered = self.views.plain(batches.unlabelled)
+        image, covered = self.views.plain(unlabelled)
         target = without_padding(self.gate(self.teacher(image)), covered)
         views = [cutmix(self.views.strong(image), target, self.options.cutmix) for _ in range(2)]
         return torch.cat([v for v, _ in views]), torch.cat([t for _, t in views])
@@ -79,14 +59,4 @@ class Consistency(Method):
     def finish(self, crops: Iterable[Batches]) -> None:
         """Measure the EMA's batch statistics again on plain crops, unless no channel was ever dropped."""
         if self.options.channel_dropout:
-            settle_batch_norm(self.student.ema.net, (self._plain(batches) for batches in crops))
-
-    def _plain(self, batches: Batches) -> Tensor:
-        images, _ = self.views.weak(batches.labelled)
-        if batches.unlabelled is None:
-            return images
-        return torch.cat([images, self.views.stain(self.views.plain(batches.unlabelled)[0])])
-
-    def predictor(self) -> SegmentationNet:
-        """The EMA."""
-        return self.student.ema.net
+            settle_batch_norm(self.student.ema.net, map(self.views.as_predicted, crops))

@@ -12,50 +12,22 @@ from __future__ import annotations
 
 import torch
 
-from wsiseg.methods.context import Batches, Context, Method
-from wsiseg.methods.parts.chooser import CropChooser
-from wsiseg.methods.parts.student import LabelledLoss, Student
-from wsiseg.methods.parts.teachers import EMATeacher
-from wsiseg.methods.parts.views import Views
-from wsiseg.methods.schedule import rampup
-from wsiseg.nets.segmentation import SegmentationNet
+from wsiseg.data.crops import Batch
+from wsiseg.methods.parts.semi import Loss, SemiSupervised
 
 
-class MeanTeacher(Method):
+class MeanTeacher(SemiSupervised):
     """See the module's docstring."""
 
-    def __init__(self, ctx: Context) -> None:
-        self.options = ctx.options
-        self.student = Student(ctx)
-        self.teacher = EMATeacher(self.student.ema, ctx.fabric)
-        self.views = Views(ctx)
-        self.labelled_loss = LabelledLoss(ctx, self.student.ema)
-        self.chooser = CropChooser(ctx)
-
-    def update(self, batches: Batches, progress: float) -> dict[str, float]:
-        """One step. Returns all losses."""
-        o = self.options
-        self.student.set_lr(progress)
-        self.student.net.train()
-        plain, labels = self.views.unstained(batches.labelled)
+    def loss(self, labelled: Batch, unlabelled: Batch, weight: float, progress: float) -> Loss:
+        """Labelled loss, and the disagreement of student and EMA on all crops."""
+        plain, labels = self.views.unstained(labelled)
+        other, covered = self.views.plain(unlabelled)
         images = self.views.stain(plain)
-        weight = o.unlabelled_weight * rampup(progress, o.unlabelled_start, o.rampup)
-        metrics = self.chooser.step(self.teacher, weight > 0)
-        if batches.unlabelled is None or weight == 0:
-            loss, parts = self.labelled_loss(self.student.net(images), images, labels, progress)
-        else:
-            other, covered = self.views.plain(batches.unlabelled)
-            logits = self.student.net(torch.cat([images, self.views.stain(other)]))
-            loss, parts = self.labelled_loss(logits[: len(images)], images, labels, progress)
-            wanted = self.teacher(self.views.stain(torch.cat([plain, other])))
-            counted = torch.cat([torch.ones_like(labels, dtype=torch.bool), covered]).float()
-            squares = (logits.float().softmax(1) - wanted).square().mean(1)
-            difference = (squares * counted).sum() / counted.sum()
-            loss = loss + weight * difference
-            metrics["disagreement"] = difference.item()
-        self.student.learn(loss)
-        return {"loss": loss.item(), "learning_rate": self.student.lr, **metrics, **parts}
-
-    def predictor(self) -> SegmentationNet:
-        """The EMA."""
-        return self.student.ema.net
+        logits = self.student.net(torch.cat([images, self.views.stain(other)]))
+        loss, metrics = self.labelled_loss(logits[: len(images)], images, labels, progress)
+        wanted = self.teacher(self.views.stain(torch.cat([plain, other])))
+        counted = torch.cat([torch.ones_like(labels, dtype=torch.bool), covered]).float()
+        squares = (logits.float().softmax(1) - wanted).square().mean(1)
+        difference = (squares * counted).sum() / counted.sum()
+        return loss + weight * difference, metrics | {"disagreement": difference.item()}

@@ -1,9 +1,10 @@
-"""What methods are made of; each part is used by two methods or more.
+"""What methods are made of; each part is for two methods or more.
 
+semi       a step of one student on labelled and unlabelled crops; most methods only add its loss
 student    a segmentation network that learns: optimiser, learning rate, EMA, and the loss on labelled crops
-views      weak and strong views, CutMix, dropped feature channels
+views      weak, strong and stain views, CutMix, dropped feature channels
 teachers   who labels unlabelled crops: the EMA, an ensemble
-gate       which of these labels count: fixed, by class, by quantile
+gate       which of these labels count: fixed, by class, adaptive, by quantile
 bank       what is remembered of each class over the run
 chooser    where unlabelled crops are drawn, as a teacher sees it
 critic     a discriminator with its optimiser, and what it knows

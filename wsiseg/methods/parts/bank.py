@@ -1,4 +1,4 @@
-"""Running statistics of each class."""
+"""Running statistics of each class over a run."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+KEPT = ("pixels", "predicted", "confidence")
+
 
 class ClassBank:
     """Pixels of each class in the labels so far, and the running mean of a teacher's probabilities.
@@ -14,12 +16,15 @@ class ClassBank:
     Attributes:
         pixels: (classes,) float64, labelled pixels of each class
         predicted: (classes,) float64, running mean of the probabilities that a teacher gives; 0 before the first
+        confidence: (classes + 1,) float64, running mean of the highest probability, over the pixels in which it is that of a
+            class, and over all pixels in the last place; 1 / classes before the first (Wang et al. 2023)
     """
 
     def __init__(self, classes: int, memory: float = 0.99) -> None:
         self.memory = memory
         self.pixels = torch.zeros(classes, dtype=torch.float64)
         self.predicted = torch.zeros(classes, dtype=torch.float64)
+        self.confidence = torch.full((classes + 1,), 1 / classes, dtype=torch.float64)
 
     def count(self, labels: Tensor) -> None:
         """Add labelled crops, (n, h, w); IGNORE is no class."""
@@ -30,6 +35,21 @@ class ClassBank:
         now = probability.mean((0, 2, 3)).double().cpu()
         first = not bool(self.predicted.any())
         self.predicted = now if first else self.memory * self.predicted + (1 - self.memory) * now
+        best, label = probability.max(1)
+        where = [label == c for c in range(len(now))] + [label >= 0]
+        pixels = torch.stack([w.sum() for w in where]).cpu()
+        mean = torch.stack([(best * w).sum() for w in where]).double().cpu() / pixels.clamp_min(1)
+        moved = self.memory * self.confidence + (1 - self.memory) * mean
+        self.confidence = torch.where(pixels > 0, moved, self.confidence)
+
+    def thresholds(self) -> Tensor:
+        """(classes,) least probability of a pseudo-label: that of all pixels, lower for classes that are learnt worse.
+
+        FreeMatch (Wang et al. 2023) scales its global threshold by the mean probability of each class over that of the
+        first one. In a map that is the area of the class, so here it is the mean confidence where the class is predicted.
+        """
+        each, of_all = self.confidence[:-1], self.confidence[-1]
+        return (each / each.max() * of_all).float()
 
     def frequency(self) -> Tensor:
         """(classes,) fraction of the labelled pixels."""
@@ -49,8 +69,9 @@ class ClassBank:
 
     def state_dict(self) -> dict[str, Any]:
         """Counts and means."""
-        return {"pixels": self.pixels.clone(), "predicted": self.predicted.clone()}
+        return {name: getattr(self, name).clone() for name in KEPT}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """The inverse of `state_dict`."""
-        self.pixels, self.predicted = state["pixels"].clone(), state["predicted"].clone()
+        for name in KEPT:
+            setattr(self, name, state[name].clone())

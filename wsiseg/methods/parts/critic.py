@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from wsiseg.losses.adversarial import gradient_penalty
 from wsiseg.methods.context import Context
 from wsiseg.nets.discriminators import DISCRIMINATORS
 
@@ -18,6 +19,7 @@ MEMORY = 0.95  # of the running means
 SAMPLE = 16384  # logits that an AUC is computed from
 ENOUGH = 20  # measurements before a verdict
 GUESSING = 0.55  # AUC below which it knows nothing
+COUNTED = ("auc", "measured", "mean_loss", "steps")
 
 
 class Critic:
@@ -27,15 +29,18 @@ class Critic:
         net: the discriminator as Fabric wraps it
         auc: running mean of the area under the ROC curve on crops that it has not learnt from; 0.5 is guessing
         measured: how many batches went into it
+        mean_loss: running mean of its loss; it is paused while that is below `pause_below`
+        steps: how often it was to learn
     """
 
     def __init__(self, ctx: Context) -> None:
-        o = ctx.options
+        self.options = o = ctx.options
         net = DISCRIMINATORS[o.discriminator](len(ctx.classes), o.discriminator_width)
         optimiser = torch.optim.Adam(net.parameters(), lr=o.discriminator_learning_rate, betas=(0.5, 0.999))
         self.fabric = ctx.fabric
         self.net, self.optimiser = ctx.fabric.setup(net, optimiser)
         self.auc, self.measured = 0.5, 0
+        self.mean_loss, self.steps = math.log(2), 0
 
     def __call__(self, images: Tensor, maps: Tensor) -> Tensor:
         """Logits (n, 1, h', w') for the critic's own step; the other methods are for the segmentation network's."""
@@ -55,11 +60,27 @@ class Critic:
         logits, _ = self.judge(images, maps)
         return pixelwise(logits, maps)
 
-    def learn(self, loss: Tensor) -> None:
-        """One step of the critic."""
-        self.optimiser.zero_grad(set_to_none=True)
-        self.fabric.backward(loss)
-        self.optimiser.step()
+    def learn(self, loss: Tensor, images: Tensor, maps: Tensor) -> dict[str, float]:
+        """One step of the critic, unless it is paused. Gives metrics to log.
+
+        Args:
+            loss: of its logits
+            images, maps: what should be judged high, for the gradient penalty
+        """
+        o = self.options
+        metrics = {"discriminator": loss.item(), "discriminator_auc": self.auc}
+        self.steps += 1
+        if o.r1 and self.steps % o.r1_every == 0:
+            images, maps = images.detach().requires_grad_(), maps.detach().requires_grad_()
+            penalty = gradient_penalty(self(images, maps), images, maps)
+            loss, metrics["r1"] = loss + o.r1 * o.r1_every * penalty, penalty.item()
+        self.mean_loss = MEMORY * self.mean_loss + (1 - MEMORY) * metrics["discriminator"]
+        paused = self.mean_loss < o.pause_below
+        if not paused:
+            self.optimiser.zero_grad(set_to_none=True)
+            self.fabric.backward(loss)
+            self.optimiser.step()
+        return metrics | {"discriminator_paused": float(paused)}
 
     def measure(self, score: Tensor, positive: Tensor, counted: Tensor | None = None) -> None:
         """Note how well scores tell what should be judged high from the rest, before the critic learns from it.
@@ -80,22 +101,23 @@ class Critic:
         if self.measured < ENOUGH or self.auc >= GUESSING:
             return ()
         return (
-            f"The discriminator has learnt nothing (AUC {self.auc:.2f} on held-out crops, 0.5 is guessing), so it "
+            f"The discriminator has learnt nothing (AUC {self.auc:.2f} on crops new to it, 0.5 is guessing), so it "
             "taught nothing: raise method.discriminator_learning_rate or discriminator_width, or train longer.",
         )
 
     def state_dict(self) -> dict[str, Any]:
         """Network, optimiser and running means."""
         return {
-            "net": self.net.module.state_dict(), "optimiser": self.optimiser.state_dict(), "auc": self.auc,
-            "measured": self.measured,
+            "net": self.net.module.state_dict(), "optimiser": self.optimiser.state_dict(),
+            **{name: getattr(self, name) for name in COUNTED},
         }  # fmt: skip
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """The inverse of `state_dict`."""
         self.net.module.load_state_dict(state["net"])
         self.optimiser.load_state_dict(state["optimiser"])
-        self.auc, self.measured = state["auc"], state["measured"]
+        for name in COUNTED:
+            setattr(self, name, state[name])
 
 
 @contextmanager

@@ -8,9 +8,11 @@ import torch
 from torch import Tensor
 
 from wsiseg.methods.context import Context
+from wsiseg.methods.parts.bank import ClassBank
 
 UNSURE = -1
 MOST = 100_000  # pixels that a quantile is computed from
+ADAPTATION = 0.95  # memory of adaptive thresholds; 0.999 in FreeMatch, whose runs are a thousand times as long
 
 
 def confident(probability: Tensor, threshold: Tensor) -> Tensor:
@@ -39,15 +41,27 @@ def banded(probability: Tensor, low: float, high: float) -> Tensor:
 
 
 class Confidence:
-    """The gate that the recipe chooses: `object_band` where it is given, otherwise `confidence_threshold`."""
+    """The gate that the recipe chooses: `adaptive_threshold` or `object_band`, otherwise `confidence_threshold`."""
 
     def __init__(self, ctx: Context) -> None:
-        self.band = ctx.options.object_band
+        self.band, self.adaptive = ctx.options.object_band, ctx.options.adaptive_threshold
         self.threshold = ctx.per_class("confidence_threshold")
+        self.bank = ClassBank(len(ctx.classes), ADAPTATION)
 
     def __call__(self, probability: Tensor) -> Tensor:
         """(n, h, w) labels from (n, classes, h, w) probabilities."""
+        if self.adaptive:
+            self.bank.watch(probability)
+            return confident(probability, self.bank.thresholds())
         return confident(probability, self.threshold) if self.band is None else banded(probability, *self.band)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What adaptive thresholds follow from."""
+        return self.bank.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """The inverse of `state_dict`."""
+        self.bank.load_state_dict(state)
 
 
 class Quantile:

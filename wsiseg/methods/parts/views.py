@@ -9,7 +9,8 @@ from wsiseg.classes import IGNORE
 from wsiseg.data.augment import Augmenter
 from wsiseg.data.crops import Batch
 from wsiseg.data.cutmix import mix, rectangles
-from wsiseg.methods.context import Context
+from wsiseg.data.restain import in_stain_of
+from wsiseg.methods.context import Batches, Context
 from wsiseg.methods.parts.gate import UNSURE
 
 
@@ -49,6 +50,26 @@ class Views:
     def strong(self, images: Tensor) -> Tensor:
         """The same tissue in a very different stain, light and focus."""
         return self._strong.stain_jitter(images)
+
+    def as_predicted(self, batches: Batches) -> Tensor:
+        """All crops of a step as the network will see such slides: no strong view, nothing pasted."""
+        images, _ = self.weak(batches.labelled)
+        if batches.unlabelled is None:
+            return images
+        return torch.cat([images, self.stain(self.plain(batches.unlabelled)[0])])
+
+
+def stain_view(images: Tensor, others: Tensor, chance: float) -> Tensor:
+    """With this chance each image in the stain of another one, drawn from the others (StyleMatch, Zhou et al. 2021).
+
+    Args:
+        images: (n, 3, h, w) from 0 to 1
+        others: (m, 3, h, w)
+        chance: of each image
+    """
+    drawn = others[torch.randint(len(others), (len(images),))]
+    chosen = (torch.rand(len(images)) < chance).to(images.device)
+    return torch.where(chosen[:, None, None, None], in_stain_of(images, drawn), images)
 
 
 def cutmix(images: Tensor, targets: Tensor, chance: float) -> tuple[Tensor, Tensor]:

@@ -9,7 +9,8 @@ At the end of each round the EMA joins the ensemble, the oldest member leaves it
 weights with a learning rate that rises and falls again: a student that goes on would only keep what it has said itself.
 A crop keeps its pseudo-labels of class c with the chance (N_min / N_c)^α, and its background wherever it keeps an object:
 rare classes keep all of theirs, and no object is left without its surroundings (after CReST, which samples images). With `alignment`
-the ensemble's probabilities are brought to the class frequencies of the labelled crops (CReST+).
+the ensemble's probabilities are brought to the class frequencies of the labelled crops (CReST+). With `taught_from_start`
+the network that training starts from, such as a model of other slides, labels the first round.
 
 Sources: noisy student (Xie et al. 2020), CReST and CReST+ (Wei et al. 2021).
 """
@@ -21,59 +22,63 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from wsiseg.data.crops import Batch
 from wsiseg.losses.segmentation import trusted_cross_entropy
-from wsiseg.methods.context import Batches, Context, Method
+from wsiseg.methods.context import Batches, Context
 from wsiseg.methods.parts.bank import ClassBank
-from wsiseg.methods.parts.chooser import CropChooser
 from wsiseg.methods.parts.gate import UNSURE, Confidence
-from wsiseg.methods.parts.student import LabelledLoss, Student
+from wsiseg.methods.parts.semi import Loss, SemiSupervised, pseudo_metrics
 from wsiseg.methods.parts.teachers import Ensemble
-from wsiseg.methods.parts.views import Views, cutmix, without_padding
-from wsiseg.methods.schedule import rampup
+from wsiseg.methods.parts.views import cutmix, without_padding
 from wsiseg.nets.segmentation import SegmentationNet
 
 
-class SelfTraining(Method):
+class SelfTraining(SemiSupervised):
     """See the module's docstring."""
 
     def __init__(self, ctx: Context) -> None:
-        self.options = ctx.options
-        self.student = Student(ctx)
+        super().__init__(ctx)
         self.first = {k: v.detach().clone() for k, v in self.student.net.module.state_dict().items()}
-        self.ensemble = Ensemble(ctx.fabric, self.student.ema.net, ctx.options.members)
-        self.views = Views(ctx)
-        self.labelled_loss = LabelledLoss(ctx, self.student.ema)
+        self.teacher = Ensemble(ctx.fabric, self.student.ema.net, ctx.options.members)
+        if ctx.options.taught_from_start:
+            self.ensemble.add(self.student.ema.net)
         self.gate = Confidence(ctx)
         self.bank = ClassBank(len(ctx.classes))
-        self.chooser = CropChooser(ctx)
         self.rounds_done = 0
 
+    @property
+    def ensemble(self) -> Ensemble:
+        """The teacher."""
+        assert isinstance(self.teacher, Ensemble)
+        return self.teacher
+
     def update(self, batches: Batches, progress: float) -> dict[str, float]:
-        """One step. Returns all losses, the round, and the fraction of unlabelled pixels with a pseudo-label."""
-        o = self.options
-        if int(progress * o.rounds) > self.rounds_done:
-            self._end_round(int(progress * o.rounds))
-        within = progress * o.rounds - self.rounds_done  # progress of this round
-        self.student.set_lr(within if o.restart else progress)
-        self.student.net.train()
-        images, labels = self.views.weak(batches.labelled)
-        self.bank.count(labels)
-        weight = o.unlabelled_weight * rampup(within, o.unlabelled_start, o.rampup) if self.ensemble else 0.0
-        metrics = self.chooser.step(self.ensemble, bool(self.ensemble))
-        if batches.unlabelled is None or weight == 0:
-            loss, parts = self.labelled_loss(self.student.net(images), images, labels, progress)
-        else:
-            view, target = self._strong_view(batches)
-            logits = self.student.net(torch.cat([images, view]))
-            loss, parts = self.labelled_loss(logits[: len(images)], images, labels, progress)
-            taught = trusted_cross_entropy(logits[len(images) :], target)
-            loss = loss + weight * taught
-            metrics |= {"self_training": taught.item(), "pseudo_labelled": (target >= 0).float().mean().item()}
-            metrics["pseudo_objects"] = (target > 0).float().mean().item()
-        self.student.learn(loss)
-        return {
-            "loss": loss.item(), "learning_rate": self.student.lr, "round": self.rounds_done + 1.0, **metrics, **parts
-        }  # fmt: skip
+        """One step, after the end of a round where that is due. Returns all losses and the round."""
+        if int(progress * self.options.rounds) > self.rounds_done:
+            self._end_round(int(progress * self.options.rounds))
+        self.bank.count(batches.labelled.labels)
+        metrics = super().update(batches, progress)
+        return metrics | {"round": self.rounds_done + 1.0}
+
+    def loss(self, labelled: Batch, unlabelled: Batch, weight: float, progress: float) -> Loss:
+        """Labelled loss, and the cross-entropy against the labels of the ensemble."""
+        images, labels = self.views.weak(labelled)
+        view, target = self._strong_view(unlabelled)
+        logits = self.student.net(torch.cat([images, view]))
+        loss, metrics = self.labelled_loss(logits[: len(images)], images, labels, progress)
+        taught = trusted_cross_entropy(logits[len(images) :], target)
+        return loss + weight * taught, metrics | {"self_training": taught.item()} | pseudo_metrics(target)
+
+    def weight(self, progress: float) -> float:
+        """As in other methods, but of the progress of this round; 0 before there is an ensemble."""
+        return super().weight(self._within(progress)) if self.ensemble else 0.0
+
+    def lr_progress(self, progress: float) -> float:
+        """With `restart` the progress of this round."""
+        return self._within(progress) if self.options.restart else progress
+
+    def _within(self, progress: float) -> float:
+        return progress * self.options.rounds - self.rounds_done
 
     def _end_round(self, rounds_done: int) -> None:
         self.rounds_done = rounds_done
@@ -82,10 +87,9 @@ class SelfTraining(Method):
             self.student.restart(self.first)
 
     @torch.no_grad()
-    def _strong_view(self, batches: Batches) -> tuple[Tensor, Tensor]:
+    def _strong_view(self, unlabelled: Batch) -> tuple[Tensor, Tensor]:
         """A strong view (n, 3, h, w) and its pseudo-labels (n, h, w), below 0 where nothing is to be learnt."""
-        assert batches.unlabelled is not None
-        image, covered = self.views.plain(batches.unlabelled)
+        image, covered = self.views.plain(unlabelled)
         probability = self.ensemble(image)
         if self.options.alignment:
             self.bank.watch(probability)
@@ -96,7 +100,7 @@ class SelfTraining(Method):
     def _alignment_power(self) -> float:
         """From 1 in the first round with pseudo-labels down to `alignment` in the last (CReST+)."""
         last = max(1, self.options.rounds - 2)
-        done = min(1.0, (self.rounds_done - 1) / last)
+        done = min(1.0, max(0, self.rounds_done - 1) / last)
         return float(1 - (1 - self.options.alignment) * done)
 
     def predictor(self) -> SegmentationNet:

@@ -1,0 +1,1 @@
+"""Adaptation to the stain, scanner or laboratory of unlabelled slides."""

@@ -1,0 +1,1 @@
+"""Bidirectional copy-paste between labelled and unlabelled crops."""
