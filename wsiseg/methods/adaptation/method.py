@@ -28,7 +28,7 @@ from wsiseg.methods.context import Batches, Context
 from wsiseg.methods.parts.critic import Critic
 from wsiseg.methods.parts.gate import Confidence
 from wsiseg.methods.parts.semi import Loss, SemiSupervised, pseudo_metrics
-from wsiseg.methods.parts.views import stain_view, without_padding
+from wsiseg.methods.parts.views import cutmix, stain_view, without_padding
 from wsiseg.methods.schedule import rampup
 
 
@@ -47,7 +47,8 @@ class Adaptation(SemiSupervised):
         plain, covered = self.views.plain(unlabelled)
         other = self.views.stain(plain)
         if o.consistency_weight:
-            other = stain_view(self.views.strong(plain), images, o.stain_view)
+            targets = without_padding(self.gate(self.teacher(plain)), covered)
+            other, targets = cutmix(stain_view(self.views.strong(plain), images, o.stain_view), targets, o.cutmix)
             images = stain_view(images, plain, o.stain_view)
         n, seen = len(images), torch.cat([images, other])
         logits = self.student.net(seen)
@@ -58,8 +59,7 @@ class Adaptation(SemiSupervised):
         adversarial = generator_loss(judged, o.gan_loss)
         loss = loss + weight * adversarial
         metrics |= {**parts, "adversarial_unlabelled": adversarial.item()}
-        if o.consistency_weight and weight:
-            targets = without_padding(self.gate(self.teacher(plain)), covered)
+        if o.consistency_weight:
             consistency = trusted_cross_entropy(logits[n:], targets)
             loss = loss + o.consistency_weight * rampup(progress, o.unlabelled_start, o.rampup) * consistency
             metrics |= {"consistency": consistency.item(), **pseudo_metrics(targets)}

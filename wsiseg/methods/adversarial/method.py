@@ -82,6 +82,7 @@ class Adversarial(SemiSupervised):
         images, labels = self.views.weak(batches.labelled)
         loss, metrics, _ = self._labelled_loss(self.student.net(images), images, labels, progress)
         return loss, metrics
+
     def weight(self, progress: float) -> float:
         """What the weights of unlabelled crops are multiplied by now; the schedule of the paper has a phase for them."""
         o = self.options

@@ -28,7 +28,10 @@ class CopyPasteOptions(LearningOptions, PseudoLabelOptions):
         "of which it is less sure; in place of confidence_threshold and object_band",
     )
     cutmix: float = Field(
-        1.0, ge=0, le=1, description="probability that two crops are pasted into each other; the others stay as they are"
+        1.0,
+        ge=0,
+        le=1,
+        description="probability that two crops are pasted into each other; the others stay as they are",
     )
     pasted_width: float = Field(
         2 / 3, gt=0, lt=1, description="width and height of the pasted square, as a fraction of the crop's"

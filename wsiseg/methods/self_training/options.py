@@ -17,7 +17,8 @@ class SelfTrainingOptions(LearningOptions, PseudoLabelOptions):
     rounds: int = Field(4, ge=1, description="equal parts of the run; the first has no pseudo-labels")
     members: int = Field(3, ge=1, description="networks in the ensemble, those of the newest rounds")
     taught_from_start: bool = Field(
-        False, description="the network that training starts from labels the first round: for a start from a trained model"
+        False,
+        description="the network that training starts from labels the first round: for a start from a trained model",
     )
     restart: bool = Field(
         True, description="each round starts from the first weights, and the learning rate rises and falls again"
