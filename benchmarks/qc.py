@@ -24,7 +24,6 @@ from wsiseg.qc.files import picture_of
 from wsiseg.selection.artefacts import CLASSES, find_artefacts
 from wsiseg.slides.open import open_slide
 from wsiseg.synthetic import SlideSpec, generate, write_slide
-from wsiseg.synthetic.artefacts import artefacts
 
 ALL = ("fold", "pen", "blur", "bubble")
 
@@ -52,7 +51,7 @@ def main() -> None:
                         rasterise(
                             [r for r in side if r.label == name], one, quality.frame.box, quality.frame, made.frame
                         )
-                        for side in (artefacts(made), said)
+                        for side in (made.artefacts(), said)
                     ]
                     true, mine = (m > 0 for m in maps)
                     counts[name] += ((true & mine).sum(), mine.sum(), true.sum())

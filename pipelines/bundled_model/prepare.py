@@ -25,6 +25,7 @@ from pathlib import Path
 import numpy as np
 from numba import njit
 from shapely import box as rectangle
+from wild_stain import wild_bath
 
 from wsiseg.annotations.formats import read_annotations, write_annotations
 from wsiseg.annotations.polygon import LabelledPolygon
@@ -37,7 +38,6 @@ from wsiseg.synthetic.anatomy import GLOMERULUS, SCLEROTIC
 from wsiseg.synthetic.locate import where
 from wsiseg.synthetic.paint import tuft_depth
 from wsiseg.synthetic.slide import SlideSpec, generate
-from wsiseg.synthetic.stain import wild_bath
 
 MPP = 1.0
 CLASSES = ClassMap(("Background", "Glomerulus", "Sclerotic glomerulus"))

@@ -31,7 +31,6 @@ from wsiseg.slides.memory import memory_slide
 from wsiseg.stores.labels import LabelMap
 from wsiseg.stores.tiles import TileStore
 from wsiseg.synthetic import SlideSpec, generate
-from wsiseg.synthetic.artefacts import artefacts as drawn
 
 SPEC = SlideSpec(5, 1800, 1300, "he", 1.0, artefacts=())
 
@@ -182,7 +181,7 @@ def test_bubbles_are_found_on_a_generated_slide() -> None:
     quality = examine(memory_slide(made.read(made.frame.box, made.frame), 1.0))
     true = (
         rasterise(
-            drawn(made),
+            made.artefacts(),
             ClassMap(("Background", "Bubble")),
             quality.artefacts.frame.box,
             quality.artefacts.frame,
@@ -199,14 +198,14 @@ def test_bubbles_are_found_on_a_generated_slide() -> None:
 
 def test_the_drawn_truth_is_where_the_planes_say() -> None:
     made = generate(replace(SPEC, artefacts=("fold", "pen", "blur", "bubble")))
-    regions = list(drawn(made))
+    regions = list(made.artefacts())
     names = {r.label for r in regions}
     assert {"Pen", "Bubble"} <= names <= {"Blur", "Fold", "Pen", "Bubble"}
     tissue = union_all([r.polygon for r in made.tissue])
     for region in regions:
         if region.label in ("Blur", "Fold"):
             assert area(intersection(region.polygon, tissue)) > 0.7 * area(region.polygon)
-    assert not list(drawn(generate(SPEC)))
+    assert not list(generate(SPEC).artefacts())
 
 
 @pytest.mark.parametrize(

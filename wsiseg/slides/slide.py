@@ -29,16 +29,7 @@ import numpy as np
 
 from wsiseg.errors import SlideError, WsisegError
 from wsiseg.geometry import Box, Frame
-from wsiseg.slides.backend import (
-    Backend,
-    JpegBackend,
-    Pixels,
-    ReducingBackend,
-    Scale,
-    downsample,
-    reason,
-    unreadable,
-)  # fmt: skip
+from wsiseg.slides.backend import Backend, JpegBackend, Pixels, ReducingBackend, Scale, downsample, reason, unreadable
 from wsiseg.slides.resample import resample, source_box
 from wsiseg.slides.resolution import chosen
 

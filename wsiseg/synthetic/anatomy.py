@@ -1,7 +1,7 @@
 """The larger structures in the tissue: glomeruli, vessels, and tubules that resemble glomeruli.
 
 A profile is a star-shaped outline r(θ) = R (1 + Σ aₖ cos kθ + bₖ sin kθ), k = 2 to 5, around a centre, perhaps cut by
-a straight line where the needle went through. The painter and the truth read the same numbers.
+a straight line where the needle went through. The painter and the ground truth read the same numbers.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from wsiseg.synthetic.ground import MEDULLA, TISSUE, Ground
+from wsiseg.synthetic.ground import MEDULLA, TISSUE, level
 
 # What a place can be; the first three are profiles of their own, the last three fill the rest.
 GLOMERULUS, SCLEROTIC, ARTERY, VEIN, DILATED, TUBULE, STROMA, GLASS = range(8)
@@ -37,7 +37,7 @@ PROFILE = np.dtype(
         ("core_y", "f8"),
         ("core_r", "f8"),  # its mean radius, µm
         ("lobes", "i8"),  # number of lobes of the tuft
-        ("lobe_size", "f8"),  # share of the radius
+        ("lobe_size", "f8"),  # fraction of the radius
         ("lobe_phase", "f8"),
         ("wall", "f8"),  # thickness of capsule, vessel wall or epithelium, µm
         ("mood", "f8"),  # 0 to 1: open or cellular tuft, empty or filled lumen
@@ -68,12 +68,14 @@ def outline(profile: np.void, points: int = 128) -> NDArray[np.float64]:
     return np.stack([profile["x"] + radius * np.cos(angle), profile["y"] + radius * np.sin(angle)], axis=1)
 
 
-def place_profiles(rng: np.random.Generator, ground: Ground, size_um: tuple[float, float]) -> NDArray[np.void]:
+def place_profiles(
+    rng: np.random.Generator, planes: NDArray[np.float32], size_um: tuple[float, float]
+) -> NDArray[np.void]:
     """Throws profiles on the tissue, the largest kinds first; one that hits another is thrown away.
 
     Args:
         rng: where all chance comes from
-        ground: where the tissue is
+        planes: the coarse grid, see `ground`
         size_um: (width, height) of the slide
     """
     width, height = size_um
@@ -83,41 +85,27 @@ def place_profiles(rng: np.random.Generator, ground: Ground, size_um: tuple[floa
         (ARTERY, 1.5), (GLOMERULUS, 10.0 * (1 - sclerosed)), (SCLEROTIC, 10.0 * sclerosed),
         (DILATED, 5.0), (VEIN, 1.5), (ARTERY, 5.0),
     )  # fmt: skip
-    placed = _Placed(width, height)
-    for round_, (kind, per_mm2) in enumerate(tries):
-        for _ in range(max(4, round(per_mm2 * area))):
-            x, y = rng.uniform(0, width), rng.uniform(0, height)
-            profile = _draw(rng, kind, x, y, small=round_ == len(tries) - 1)
-            depth = ground.at(TISSUE, x, y)
-            if depth < 20 or (kind in (GLOMERULUS, SCLEROTIC, DILATED) and ground.at(MEDULLA, x, y) > 0):
-                continue
-            if not _fit(rng, profile, ground, depth):
-                continue
-            reach = _reach(profile)
-            if min(x, y, width - x, height - y) > reach:
-                placed.add(profile, reach)
-    return np.array(placed.profiles, PROFILE) if placed.profiles else np.zeros(0, PROFILE)
-
-
-class _Placed:
-    """Profiles so far, and a hash of places so that a throw is compared with its neighbours only."""
-
-    CELL = 400.0  # µm; more than two of the largest reaches
-
-    def __init__(self, width: float, height: float) -> None:
-        self.profiles: list[np.void] = []
-        self._cells: dict[tuple[int, int], list[tuple[float, float, float]]] = {}
-
-    def add(self, profile: np.void, reach: float) -> None:
-        x, y = float(profile["x"]), float(profile["y"])
-        col, row = int(x // self.CELL), int(y // self.CELL)
-        for c in (col - 1, col, col + 1):
-            for r in (row - 1, row, row + 1):
-                for ox, oy, other in self._cells.get((c, r), ()):
-                    if math.hypot(x - ox, y - oy) < reach + other + GAP:
-                        return
-        self._cells.setdefault((col, row), []).append((x, y, reach))
-        self.profiles.append(profile)
+    throws = [
+        (kind, small == len(tries) - 1)
+        for small, (kind, per_mm2) in enumerate(tries)
+        for _ in range(max(4, round(per_mm2 * area)))
+    ]
+    placed, count = np.zeros(len(throws), PROFILE), 0
+    reaches = np.zeros(len(throws))
+    for kind, small in throws:
+        x, y = rng.uniform(0, width), rng.uniform(0, height)
+        profile = _draw(rng, kind, x, y, small)
+        depth = level(planes, TISSUE, x, y)
+        if depth < 20 or (kind in (GLOMERULUS, SCLEROTIC, DILATED) and level(planes, MEDULLA, x, y) > 0):
+            continue
+        if not _fit(rng, profile, planes, depth):
+            continue
+        reach, others = _reach(profile), placed[:count]
+        near = np.hypot(others["x"] - x, others["y"] - y) < reaches[:count] + reach + GAP
+        if min(x, y, width - x, height - y) > reach and not near.any():
+            placed[count], reaches[count] = profile, reach
+            count += 1
+    return placed[:count]
 
 
 def _reach(profile: np.void) -> float:
@@ -160,18 +148,18 @@ def _draw(rng: np.random.Generator, kind: int, x: float, y: float, small: bool) 
     return p
 
 
-def _fit(rng: np.random.Generator, p: np.void, ground: Ground, depth: float) -> bool:
+def _fit(rng: np.random.Generator, p: np.void, planes: NDArray[np.float32], depth: float) -> bool:
     """Fits a profile to the edge of the tissue: inside, or a glomerulus that the needle cut; False when neither."""
     reach = _reach(p)
     if depth > reach + 10:
         return True
     if p["kind"] not in (GLOMERULUS, SCLEROTIC) or depth < 0.15 * p["r"] or rng.uniform() < 0.5:
         return False
-    if p["r"] < 48:  # cut as well, it would be too small for anybody to outline
+    if p["r"] < 48:  # cut as well, it would be too small for anybody to annotate
         return False
     x, y, step = float(p["x"]), float(p["y"]), 30.0
-    gx = ground.at(TISSUE, x - step, y) - ground.at(TISSUE, x + step, y)
-    gy = ground.at(TISSUE, x, y - step) - ground.at(TISSUE, x, y + step)
+    gx = level(planes, TISSUE, x - step, y) - level(planes, TISSUE, x + step, y)
+    gy = level(planes, TISSUE, x, y - step) - level(planes, TISSUE, x, y + step)
     steep = math.hypot(gx, gy)
     if steep < step:  # a ridge: the edge is not one straight line here
         return False

@@ -20,12 +20,12 @@ HARMONICS = 6  # of its error round the object
 
 @dataclass(frozen=True, slots=True)
 class Annotator:
-    """How far a person strays from the truth.
+    """How far a person's annotations stray from the ground truth.
 
     Attributes:
-        jitter_um: standard deviation of the border's place, µm
-        missed: share of the objects that are overlooked, 0 to 1
-        false: outlines of nothing, as a share of the objects, 0 to 1
+        jitter_um: standard deviation of the border's position, µm
+        missed: fraction of the objects that are overlooked, 0 to 1
+        false: annotations of nothing, as a fraction of the objects, 0 to 1
         seed: another seed is another person
     """
 
@@ -37,22 +37,22 @@ class Annotator:
     def __post_init__(self) -> None:
         if self.jitter_um < 0 or not math.isfinite(self.jitter_um):
             raise WsisegError(f"A border cannot stray by {self.jitter_um:g} µm: give 0 or more.")
-        for name, share in (("missed", self.missed), ("false", self.false)):
-            if not 0 <= share <= 1:
-                raise WsisegError(f"A share of {share:g} {name} outlines does not exist: give 0 to 1.")
+        for name, fraction in (("missed", self.missed), ("false", self.false)):
+            if not 0 <= fraction <= 1:
+                raise WsisegError(f"{fraction:g} is no fraction of {name} annotations: give 0 to 1.")
 
     def annotate(self, truth: Iterable[LabelledPolygon], frame: Frame) -> Iterator[LabelledPolygon]:
-        """The outlines that this person makes.
+        """The annotations that this person makes.
 
         Args:
             truth: level-0 pixels
-            frame: level 0; false outlines lie inside it and may lie on anything
+            frame: level 0; false annotations lie inside it and may lie on anything
         """
         rng = np.random.default_rng(self.seed)
         for region in truth:
             seen, invented = rng.uniform(size=2)
             drawn = region
-            if self != Annotator(seed=self.seed):  # what was measured holds for the truth alone
+            if self != Annotator(seed=self.seed):  # measurements hold for the ground truth alone
                 drawn = replace(region, polygon=self._redrawn(region, rng, frame), id=None, measurements={})
             if seen >= self.missed and not drawn.polygon.is_empty:
                 yield drawn
@@ -68,13 +68,12 @@ class Annotator:
         if self.jitter_um == 0:
             return region.polygon
         ring = region.polygon.exterior
-        share = np.arange(CORNERS) / CORNERS
-        points = np.array([ring.interpolate(s, normalized=True).coords[0] for s in share])
-        centre = points.mean(0)
-        ways = points - centre
+        along = np.arange(CORNERS) / CORNERS
+        points = np.array([ring.interpolate(s, normalized=True).coords[0] for s in along])
+        ways = points - points.mean(0)
         ways /= np.maximum(np.linalg.norm(ways, axis=1, keepdims=True), 1e-9)
         # Each harmonic has half of its variance round the object: the sum has the standard deviation wanted.
-        waves = np.cos(2 * math.pi * np.outer(share, np.arange(HARMONICS)) + turn) @ size * math.sqrt(2 / HARMONICS)
+        waves = np.cos(2 * math.pi * np.outer(along, np.arange(HARMONICS)) + turn) @ size * math.sqrt(2 / HARMONICS)
         shape = make_valid(Polygon(points + ways * (waves * self.jitter_um / frame.mpp)[:, None]))
         parts = [part for part in getattr(shape, "geoms", [shape]) if isinstance(part, Polygon)]
         return max(parts, key=lambda part: part.area, default=Polygon())

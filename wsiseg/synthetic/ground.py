@@ -1,12 +1,12 @@
 """Properties that vary slowly over a slide: where the tissue is, its state, and the damage of the section.
 
-Each layer is one plane of a coarse grid, read bilinearly, so that a slide of any size costs a few megabytes.
+Each is one plane of a coarse grid, float32 (rows, columns, PLANES), whose node (r, c) lies at (c·PITCH, r·PITCH) µm. It
+is read bilinearly, so that a slide of any size costs a few megabytes.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 from numba import njit
@@ -29,23 +29,6 @@ PLANES = 8
 FAR = 1e4  # µm: "nowhere near"
 
 
-@dataclass(frozen=True)
-class Ground:
-    """The coarse grid of one slide.
-
-    Attributes:
-        planes: float32 (rows, columns, PLANES); node (r, c) lies at (c·PITCH, r·PITCH) µm
-        fold: whether the slide has any
-    """
-
-    planes: NDArray[np.float32]
-    fold: bool
-
-    def at(self, plane: int, x: float, y: float) -> float:
-        """One plane at a place in µm."""
-        return float(level(self.planes, plane, x, y))
-
-
 @njit(cache=True, nogil=True)
 def level(planes, plane, x, y):
     """A plane of the coarse grid at (x, y) µm, bilinear; beyond the grid its border goes on."""
@@ -60,14 +43,16 @@ def level(planes, plane, x, y):
 
 
 def nodes(planes: NDArray[np.float32], left: float, top: float, right: float, bottom: float) -> NDArray[np.float32]:
-    """The nodes between which `level` interpolates for the places of a box in µm."""
+    """The nodes between which `level` interpolates in a box in µm."""
     rows, cols = planes.shape[:2]
     c0, r0 = min(cols - 2, max(0, int(left / PITCH) - 1)), min(rows - 2, max(0, int(top / PITCH) - 1))
     c1, r1 = max(c0 + 2, int(right / PITCH) + 3), max(r0 + 2, int(bottom / PITCH) + 3)
     return planes[r0:r1, c0:c1]
 
 
-def lay_ground(rng: np.random.Generator, width_um: float, height_um: float, artefacts: tuple[str, ...]) -> Ground:
+def lay_ground(
+    rng: np.random.Generator, width_um: float, height_um: float, artefacts: tuple[str, ...]
+) -> NDArray[np.float32]:
     """Draws the coarse grid of a slide.
 
     Args:
@@ -93,7 +78,7 @@ def lay_ground(rng: np.random.Generator, width_um: float, height_um: float, arte
             _stroke(rng, planes[..., FOLD], middle, length=rng.uniform(700, 1400), radius=rng.uniform(22, 40))
     if "pen" in artefacts:
         path, radii = pieces[int(rng.integers(len(pieces)))]
-        # starts beside the tissue, crosses it at most: what a pen hides nobody can outline
+        # starts beside the tissue and crosses it at most: nobody can annotate what a pen hides
         beside = path[len(path) // 2] + (radii[len(path) // 2] + 250) * _unit(rng.uniform(0, 2 * math.pi))
         _stroke(rng, planes[..., PEN], beside, length=rng.uniform(1500, 3500), radius=rng.uniform(80, 160))
     if "blur" in artefacts:
@@ -104,7 +89,7 @@ def lay_ground(rng: np.random.Generator, width_um: float, height_um: float, arte
             i = int(rng.integers(len(path)))
             near = path[i] + rng.uniform(0, 1.3) * radii[i] * _unit(rng.uniform(0, 2 * math.pi))
             _bubble(rng, planes[..., BUBBLE], near, radius=rng.uniform(70, 350))
-    return Ground(planes, "fold" in artefacts)
+    return planes
 
 
 Piece = tuple[NDArray[np.float64], NDArray[np.float64]]  # centres (n, 2) and radii (n,) of discs in µm
@@ -114,21 +99,20 @@ def _pieces(rng: np.random.Generator, width: float, height: float) -> list[Piece
     """Needle cores side by side across the longer side, or a wedge, or a wedge and a core."""
     along, across = max(width, height), min(width, height)
     if across < 1500:  # room for one piece only
-        lanes = ["core" if along > 1.6 * across else "wedge"]
+        lanes = [_core if along > 1.6 * across else _wedge]
     else:
         count = max(1, int(across / rng.uniform(1250, 1700)))
-        lanes = ["core"] * count
+        lanes = [_core] * count
         if count >= 2 and rng.uniform() < 0.4:
-            lanes = ["wedge", *["core"] * (count - 2)]
+            lanes = [_wedge, *[_core] * (count - 2)]
             rng.shuffle(lanes)
-    shares = np.array([2.0 if lane == "wedge" else 1.0 for lane in lanes])
-    edges = np.concatenate([[0], np.cumsum(shares / shares.sum())]) * across
+    widths = np.array([2.0 if lane is _wedge else 1.0 for lane in lanes])
+    edges = np.concatenate([[0], np.cumsum(widths / widths.sum())]) * across
     pieces = []
-    for kind, low, high in zip(lanes, edges[:-1], edges[1:], strict=True):
-        maker = _wedge if kind == "wedge" else _core
-        centres, radii = maker(rng, along, low, high)
+    for lane, low, high in zip(lanes, edges[:-1], edges[1:], strict=True):
+        centres, radii = lane(rng, along, low, high)
         pieces.append((centres if width >= height else centres[:, ::-1], radii))
-        if kind == "core":
+        if lane is _core:
             pieces.append(_crumbs(rng, *pieces[-1]))
     return pieces
 
@@ -192,7 +176,7 @@ def _stroke(
 def _bubble(rng: np.random.Generator, plane: NDArray[np.float32], middle: NDArray[np.float64], radius: float) -> None:
     """A round or somewhat long bubble: discs beside each other, drawn into a plane of distances."""
     axis = _unit(rng.uniform(0, 2 * math.pi)) * rng.uniform(0, 0.5) * radius
-    centres = np.array([middle + share * axis for share in np.linspace(-1, 1, 9)])
+    centres = np.array([middle + at * axis for at in np.linspace(-1, 1, 9)])
     _sweep(plane, centres, np.full(len(centres), radius))
 
 
@@ -201,14 +185,15 @@ def _sweep(plane: NDArray[np.float32], centres: NDArray[np.float64], radii: NDAr
     rows, cols = plane.shape
     for (x, y), radius in zip(centres, radii, strict=True):
         reach = 2 * radius + 200
-        left, right = max(0, int((x - reach) / PITCH)), min(cols, int((x + reach) / PITCH) + 1)
-        top, bottom = max(0, int((y - reach) / PITCH)), min(rows, int((y + reach) / PITCH) + 1)
-        if left >= right or top >= bottom:
-            continue
+        left, top = max(0, int((x - reach) / PITCH)), max(0, int((y - reach) / PITCH))
+        right, bottom = (
+            max(left, min(cols, int((x + reach) / PITCH) + 1)),
+            max(top, min(rows, int((y + reach) / PITCH) + 1)),
+        )
         dx = np.arange(left, right) * PITCH - x
         dy = np.arange(top, bottom) * PITCH - y
-        inside = radius - np.hypot(dx[None, :], dy[:, None])
-        np.maximum(plane[top:bottom, left:right], inside, out=plane[top:bottom, left:right])
+        part = plane[top:bottom, left:right]
+        np.maximum(part, radius - np.hypot(dx, dy[:, None]), out=part)
 
 
 def _clouds(rng: np.random.Generator, shape: tuple[int, int], size_um: float) -> NDArray[np.float32]:

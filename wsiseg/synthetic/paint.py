@@ -7,37 +7,20 @@ import math
 import numpy as np
 from numba import njit
 
+from wsiseg.synthetic import stain
 from wsiseg.synthetic.anatomy import ARTERY, DILATED, GLASS, GLOMERULUS, SCLEROTIC, STROMA, TUBULE
 from wsiseg.synthetic.ground import CROWD, FOLD, TISSUE, level
 from wsiseg.synthetic.locate import OUTSIDE, where
-from wsiseg.synthetic.stain import (
-    BRUSH,
-    CAPSULE,
-    CAST,
-    COLLAGEN,
-    DISTAL,
-    HYALINE,
-    INFILTRATE,
-    INTERSTITIUM,
-    LOOP,
-    LOOP_WALL,
-    LUMEN,
-    MEMBRANE,
-    MESANGIUM,
-    MUSCLE,
-    PROXIMAL,
-    RED_CELL,
-)
 from wsiseg.synthetic.texture import LATTICE, pick, ramp, sample
 
 
 @njit(cache=True, nogil=True)
-def blend(under, over, share):
-    """`share` of one mixture of stains over another."""
+def blend(under, over, cover):
+    """A mixture of stains that covers another to a fraction."""
     return (
-        under[0] + (over[0] - under[0]) * share,
-        under[1] + (over[1] - under[1]) * share,
-        under[2] + (over[2] - under[2]) * share,
+        under[0] + (over[0] - under[0]) * cover,
+        under[1] + (over[1] - under[1]) * cover,
+        under[2] + (over[2] - under[2]) * cover,
     )
 
 
@@ -71,24 +54,24 @@ def tuft(x, y, p, w, amounts, edge):
     tint = pick(w.tint, u, v)
     stalk = sample(w.smooth, x / 3.1 - p.shift, y / 3.1)  # where the mesangium is broad
     open_ = 0.11 + 0.14 * p.mood + 0.05 * stalk
-    solid = blend(stuff(amounts, MESANGIUM), stuff(amounts, LOOP_WALL), ramp(border - open_ + 0.10, 0.06))
+    solid = blend(stuff(amounts, stain.MESANGIUM), stuff(amounts, stain.LOOP_WALL), ramp(border - open_ + 0.10, 0.06))
     if tint < 0.06 + 0.4 * p.mood * p.mood and stalk > -0.9:
-        inner = stuff(amounts, RED_CELL)
+        inner = stuff(amounts, stain.RED_CELL)
     else:
-        inner = blend(stuff(amounts, LOOP), stuff(amounts, MESANGIUM), 0.45 * tint)
+        inner = blend(stuff(amounts, stain.LOOP), stuff(amounts, stain.MESANGIUM), 0.45 * tint)
     return blend(solid, inner, ramp(border - open_, 0.05 + 0.05 * edge))
 
 
 @njit(cache=True, nogil=True)
 def glomerulus(x, y, s, p, w, amounts, edge):
-    capsule = stuff(amounts, CAPSULE)
+    capsule = stuff(amounts, stain.CAPSULE)
     depth = tuft_depth(x, y, p, w)
-    space = stuff(amounts, LUMEN)
+    space = stuff(amounts, stain.LUMEN)
     haze = sample(w.smooth, x / 2.8 + p.shift, y / 2.8) - 1.3
     if haze > 0:
-        space = blend(space, stuff(amounts, CAST), min(0.35, 0.3 * haze))
+        space = blend(space, stuff(amounts, stain.CAST), min(0.35, 0.3 * haze))
     inside = blend(space, tuft(x, y, p, w, amounts, edge), ramp(depth, edge))
-    rim = blend(inside, stuff(amounts, LOOP_WALL), 0.5 * ramp(1.6 - abs(depth - 0.8), 1.0 + edge))
+    rim = blend(inside, stuff(amounts, stain.LOOP_WALL), 0.5 * ramp(1.6 - abs(depth - 0.8), 1.0 + edge))
     return blend(rim, capsule, ramp(p.wall - s, edge))
 
 
@@ -96,16 +79,16 @@ def glomerulus(x, y, s, p, w, amounts, edge):
 def sclerotic(x, y, s, p, w, amounts, edge):
     fibre = sample(w.smooth, x / 1.3 + p.shift, y / 2.4)
     broad = sample(w.smooth, x / 4.5, y / 4.5 + p.shift)
-    body = blend(stuff(amounts, HYALINE), stuff(amounts, COLLAGEN), ramp(0.7 * broad + 0.7 * fibre, 2.0))
-    body = blend(body, stuff(amounts, LUMEN), 0.10 + 0.12 * ramp(fibre, 2.0))
+    body = blend(stuff(amounts, stain.HYALINE), stuff(amounts, stain.COLLAGEN), ramp(0.7 * broad + 0.7 * fibre, 2.0))
+    body = blend(body, stuff(amounts, stain.LUMEN), 0.10 + 0.12 * ramp(fibre, 2.0))
     ghost = sample(w.edge, x / 0.9 + p.shift, y / 0.9)  # folded remains of the loops
-    body = blend(body, stuff(amounts, MEMBRANE), (0.10 + 0.15 * p.mood) * ramp(0.09 - ghost + 0.03 * fibre, 0.16))
+    body = blend(body, stuff(amounts, stain.MEMBRANE), (0.10 + 0.15 * p.mood) * ramp(0.09 - ghost + 0.03 * fibre, 0.16))
     crack = sample(w.smooth, x / 1.7 - p.shift, y / 1.7) - 2.0 - p.mood
-    body = blend(body, stuff(amounts, LUMEN), ramp(crack, 0.3))
+    body = blend(body, stuff(amounts, stain.LUMEN), ramp(crack, 0.3))
     ring = abs(s - p.wall - 1.5 - 2 * p.mood)  # a slit is sometimes left of the space
     if p.mood > 0.55:
-        body = blend(body, stuff(amounts, LUMEN), 0.8 * ramp(1.3 + 0.8 * broad - ring, edge))
-    return blend(body, stuff(amounts, CAPSULE), ramp(p.wall - s, edge))
+        body = blend(body, stuff(amounts, stain.LUMEN), 0.8 * ramp(1.3 + 0.8 * broad - ring, edge))
+    return blend(body, stuff(amounts, stain.CAPSULE), ramp(p.wall - s, edge))
 
 
 @njit(cache=True, nogil=True)
@@ -113,17 +96,19 @@ def vessel(x, y, s, p, w, amounts, edge):
     layer = sample(w.smooth, s / 0.45 + p.shift, (x + y) / 5)
     wander = sample(w.smooth, x / 1.7, y / 1.7 - p.shift)
     wall = p.wall * (1 + 0.08 * wander)
-    body = blend(stuff(amounts, MUSCLE), stuff(amounts, COLLAGEN), ramp(layer + 2 - 6 * s / (p.wall + 1), 2.0))
+    body = blend(
+        stuff(amounts, stain.MUSCLE), stuff(amounts, stain.COLLAGEN), ramp(layer + 2 - 6 * s / (p.wall + 1), 2.0)
+    )
     if p.kind == ARTERY and p.mood > 0.6:  # a thickened, glassy intima
-        body = blend(body, stuff(amounts, HYALINE), ramp(s - 0.55 * p.wall, 6))
-    lumen = stuff(amounts, LUMEN)
+        body = blend(body, stuff(amounts, stain.HYALINE), ramp(s - 0.55 * p.wall, 6))
+    lumen = stuff(amounts, stain.LUMEN)
     if p.mood < 0.5:
         u, v = x / 0.4 + p.shift, y / 0.4
         crowded = sample(w.smooth, x / 4 + p.shift, y / 4) + 1.5 - 4 * p.mood
         cell = ramp(sample(w.edge, u, v) - 0.06, 0.05 + 0.06 * edge) * (0.55 + 0.45 * pick(w.tint, u, v))
-        lumen = blend(lumen, stuff(amounts, RED_CELL), cell * ramp(crowded, 1.0))
+        lumen = blend(lumen, stuff(amounts, stain.RED_CELL), cell * ramp(crowded, 1.0))
     elastic = ramp(1.2 - abs(s - wall + 1.5), 1.0 + edge)
-    body = blend(body, stuff(amounts, MEMBRANE), 0.6 * elastic)
+    body = blend(body, stuff(amounts, stain.MEMBRANE), 0.6 * elastic)
     return blend(body, lumen, ramp(s - wall, edge))
 
 
@@ -131,18 +116,18 @@ def vessel(x, y, s, p, w, amounts, edge):
 def dilated(x, y, s, p, w, amounts, edge):
     """A wide tubule with a cast or a clump of cells in it: a space and a ball, much like a glomerulus."""
     grain = sample(w.smooth, x / 0.8, y / 0.8 + p.shift)
-    body = blend(stuff(amounts, DISTAL), stuff(amounts, PROXIMAL), 0.5 + 0.2 * grain)
-    body = blend(body, stuff(amounts, MEMBRANE), ramp(1.3 - s, edge))
+    body = blend(stuff(amounts, stain.DISTAL), stuff(amounts, stain.PROXIMAL), 0.5 + 0.2 * grain)
+    body = blend(body, stuff(amounts, stain.MEMBRANE), ramp(1.3 - s, edge))
     depth = tuft_depth(x, y, p, w)
     if p.mood < 0.25:
-        content = stuff(amounts, LUMEN)
+        content = stuff(amounts, stain.LUMEN)
     elif p.mood < 0.6:
-        content = blend(stuff(amounts, CAST), stuff(amounts, HYALINE), 0.4 + 0.2 * grain)
+        content = blend(stuff(amounts, stain.CAST), stuff(amounts, stain.HYALINE), 0.4 + 0.2 * grain)
     else:
         clump = sample(w.edge, x / 0.7 + p.shift, y / 0.7) + 0.06 * grain
-        content = blend(stuff(amounts, MESANGIUM), stuff(amounts, LUMEN), 0.75 * ramp(0.07 - clump, 0.14))
-        content = blend(content, stuff(amounts, PROXIMAL), 0.35 * ramp(grain, 2.0))
-    inside = blend(stuff(amounts, LUMEN), content, ramp(depth, edge + 0.5))
+        content = blend(stuff(amounts, stain.MESANGIUM), stuff(amounts, stain.LUMEN), 0.75 * ramp(0.07 - clump, 0.14))
+        content = blend(content, stuff(amounts, stain.PROXIMAL), 0.35 * ramp(grain, 2.0))
+    inside = blend(stuff(amounts, stain.LUMEN), content, ramp(depth, edge + 0.5))
     return blend(body, inside, ramp(s - p.wall - grain, edge))
 
 
@@ -164,22 +149,22 @@ def tubule(x, y, s, cell, w, amounts, edge):
     grain = sample(w.smooth, x / 0.9, y / 0.9)
     broad = sample(w.smooth, x / 2.3 + w.shift, y / 2.3)
     if roll < 0.58:
-        body = blend(stuff(amounts, PROXIMAL), stuff(amounts, DISTAL), 0.25 + 0.13 * grain + 0.13 * broad)
-        body = blend(body, stuff(amounts, BRUSH), ramp(s - tubule_wall(roll) + 2.6 - broad, 2.0))
+        body = blend(stuff(amounts, stain.PROXIMAL), stuff(amounts, stain.DISTAL), 0.25 + 0.13 * grain + 0.13 * broad)
+        body = blend(body, stuff(amounts, stain.BRUSH), ramp(s - tubule_wall(roll) + 2.6 - broad, 2.0))
     elif roll < 0.88:
-        body = blend(stuff(amounts, DISTAL), stuff(amounts, LUMEN), 0.18 + 0.12 * grain)
+        body = blend(stuff(amounts, stain.DISTAL), stuff(amounts, stain.LUMEN), 0.18 + 0.12 * grain)
     else:
-        body = blend(stuff(amounts, DISTAL), stuff(amounts, PROXIMAL), 0.35 + 0.15 * grain)
+        body = blend(stuff(amounts, stain.DISTAL), stuff(amounts, stain.PROXIMAL), 0.35 + 0.15 * grain)
     border = pick(w.tint, x / 0.8 + 31, y / 0.8)
-    body = blend(body, stuff(amounts, DISTAL), 0.25 * border)
+    body = blend(body, stuff(amounts, stain.DISTAL), 0.25 * border)
     thick = 3.2 if 0.88 <= roll < 0.95 else 1.1
-    body = blend(body, stuff(amounts, MEMBRANE), ramp(thick - s, edge))
-    lumen = stuff(amounts, LUMEN)
+    body = blend(body, stuff(amounts, stain.MEMBRANE), ramp(thick - s, edge))
+    lumen = stuff(amounts, stain.LUMEN)
     froth = broad + grain - 1.4
     if froth > 0:
-        lumen = blend(lumen, stuff(amounts, BRUSH), min(0.5, 0.4 * froth))
+        lumen = blend(lumen, stuff(amounts, stain.BRUSH), min(0.5, 0.4 * froth))
     if 0.50 < roll < 0.54 or 0.90 < roll < 0.93:
-        lumen = blend(lumen, stuff(amounts, CAST), 0.8)
+        lumen = blend(lumen, stuff(amounts, stain.CAST), 0.8)
     return blend(body, lumen, ramp(s - tubule_wall(roll) - 1.3 * grain - 1.8 * broad, edge))
 
 
@@ -187,15 +172,15 @@ def tubule(x, y, s, cell, w, amounts, edge):
 def stroma(x, y, s, w, amounts, edge):
     fibre = sample(w.smooth, x / 1.9 + y / 4, y / 0.8)
     broad = sample(w.smooth, x / 3.7, y / 3.7 + w.shift)
-    body = blend(stuff(amounts, INTERSTITIUM), stuff(amounts, COLLAGEN), ramp(fibre + broad, 3))
+    body = blend(stuff(amounts, stain.INTERSTITIUM), stuff(amounts, stain.COLLAGEN), ramp(fibre + broad, 3))
     crowd = level(w.planes, CROWD, x, y)
-    body = blend(body, stuff(amounts, INFILTRATE), 0.7 * crowd)
+    body = blend(body, stuff(amounts, stain.INFILTRATE), 0.7 * crowd)
     slit = broad + 0.35 * fibre - 0.55 - 2.5 * crowd  # capillaries, and where the section shrank
-    inner = stuff(amounts, LUMEN)
+    inner = stuff(amounts, stain.LUMEN)
     if pick(w.tint, x / 0.6, y / 0.6 + w.shift) > 0.8:
-        inner = stuff(amounts, RED_CELL)
+        inner = stuff(amounts, stain.RED_CELL)
     body = blend(body, inner, ramp(slit, 0.25) * ramp(-s - 0.9, edge))
-    return blend(body, stuff(amounts, MEMBRANE), 0.75 * ramp(s + 0.8, edge))
+    return blend(body, stuff(amounts, stain.MEMBRANE), 0.75 * ramp(s + 0.8, edge))
 
 
 @njit(cache=True, nogil=True)

@@ -15,11 +15,13 @@ from shapely import box as rectangles
 from shapely.affinity import scale
 
 from wsiseg.annotations.polygon import LabelledPolygon
+from wsiseg.annotations.rasterise import rasterise
+from wsiseg.annotations.trace import trace
 from wsiseg.classes import ClassMap
 from wsiseg.errors import GeometryError, WsisegError
 from wsiseg.geometry import Box, Frame
 from wsiseg.synthetic import anatomy, optics
-from wsiseg.synthetic.ground import BLUR, BUBBLE, PEN, TISSUE, Ground, lay_ground, nodes
+from wsiseg.synthetic.ground import BLUR, BUBBLE, FOLD, PEN, TISSUE, lay_ground, level, nodes
 from wsiseg.synthetic.locate import OUTSIDE, World, where
 from wsiseg.synthetic.nuclei import list_nuclei, stamp
 from wsiseg.synthetic.paint import paint
@@ -28,14 +30,15 @@ from wsiseg.synthetic.texture import textures
 
 SAMPLE = 1.0  # µm: a coarser pixel is the mean of samples no farther apart than this
 BLOCK = 1024  # samples along each side of what is drawn at once
-ARTEFACTS = {"fold": 0.2, "pen": 0.15, "blur": 0.25}  # share of the slides that have one
-ON_DEMAND = ("bubble",)  # and what no seed decides on: it came after the slides of every seed were frozen
+ARTEFACTS = {"fold": 0.2, "pen": 0.15, "blur": 0.25}  # fraction of the slides that have one
+ON_DEMAND = ("bubble",)  # drawn only where it is asked for, so that the slides of all seeds stay as they were
 LABELS = {anatomy.GLOMERULUS: "Glomerulus", anatomy.SCLEROTIC: "Sclerotic glomerulus"}
 NUCLEUS_LABELS = ("Non-podocyte nucleus", "Podocyte")
 CLASSES = ClassMap(("Background", *LABELS.values(), *reversed(NUCLEUS_LABELS)))
 CENTRES, PROFILES = "Podocyte centres in section", "Podocyte profiles"  # measurements of a true glomerulus
 NUCLEI_BLOCK = 1000.0  # µm: nuclei are listed in squares of this size
-TISSUE_PITCH = 8.0  # µm: how finely the outline of the tissue is followed
+PITCH = 8.0  # µm: how finely tissue and artefacts are traced
+BLURRED = 1.5  # µm: a defocus with a larger standard deviation counts
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,26 +76,24 @@ class SlideSpec:
             raise WsisegError(f"The stain {self.stain!r} is unknown: choose one of {', '.join(sorted(STAINS))}.")
         if not 1 <= self.thickness_um <= 10:
             raise GeometryError(f"A section is not {self.thickness_um:g} µm thick: give 1 to 10.")
-        known = (*ARTEFACTS, *ON_DEMAND)
-        for name in self.artefacts or ():
-            if name not in known:
-                raise WsisegError(f"The artefact {name!r} is unknown: choose from {', '.join(sorted(known))}.")
+        known = {*ARTEFACTS, *ON_DEMAND}
+        for name in set(self.artefacts or ()) - known:
+            raise WsisegError(f"The artefact {name!r} is unknown: choose from {', '.join(sorted(known))}.")
 
 
 class SyntheticSlide:
-    """Pixels and truth of a specification; made by `generate`.
+    """Pixels and ground truth of a specification; made by `generate`.
 
     Attributes:
         spec: what it was made from
         frame: level 0
-        truth: exact outlines of all glomeruli, level-0 pixels, "Glomerulus" or "Sclerotic glomerulus"; each states how
-            many profiles of podocytes lie in it, and how many podocytes have their centre in the section
+        truth: exact annotations of all glomeruli, level-0 pixels, "Glomerulus" or "Sclerotic glomerulus"; each states
+            how many profiles of podocytes lie in it, and how many podocytes have their centre in the section
     """
 
-    def __init__(self, spec: SlideSpec, ground: Ground, world: World, bath: Bath) -> None:
-        self.spec = spec
+    def __init__(self, spec: SlideSpec, world: World, bath: Bath) -> None:
+        self.spec, self._world, self._bath = spec, world, bath
         self.frame = Frame(round(spec.width_um / spec.mpp), round(spec.height_um / spec.mpp), spec.mpp)
-        self._ground, self._world, self._bath = ground, world, bath
         self._pen = np.array(optics.PENS[spec.seed % len(optics.PENS)])
         self.truth = tuple(self._glomeruli())
 
@@ -120,29 +121,27 @@ class SyntheticSlide:
 
     def _light(self, box: Box, factor: int, step: float) -> NDArray[np.float32]:
         """Light (h·factor, w·factor, 3) of a box, in samples of `step` µm."""
+        world, bath, reach = self._world, self._bath, optics.BLUR_MARGIN
         left, top, rows, cols = box.x * factor, box.y * factor, box.h * factor, box.w * factor
-        reach = optics.BLUR_MARGIN
-        near = nodes(
-            self._world.planes, left * step - reach, top * step - reach,
-            (left + cols) * step + reach, (top + rows) * step + reach,
-        )  # fmt: skip
-        margin = math.ceil(optics.BLUR_MARGIN / step) if near[..., BLUR].max() > 0 else 0
+        right, bottom = (left + cols) * step + reach, (top + rows) * step + reach  # µm
+        most = nodes(world.planes, left * step - reach, top * step - reach, right, bottom).max((0, 1))
+        margin = math.ceil(reach / step) if most[BLUR] > 0 else 0
         left, top, rows, cols = left - margin, top - margin, rows + 2 * margin, cols + 2 * margin
-        if near[..., TISSUE].max() < OUTSIDE - 150:
+        if most[TISSUE] < OUTSIDE - 150:
             light = np.empty((rows, cols, 3), np.float32)
-            light[:] = self._bath.white
+            light[:] = bath.white
         else:
-            stains = paint(left, top, step, rows, cols, self._world, self._bath.amounts, self._ground.fold)
-            nuclei = list_nuclei(left * step, top * step, (left + cols) * step, (top + rows) * step, self._world)
-            stamp(stains, nuclei, left, top, step, self._world, self._bath.amounts)
-            light = develop(stains, self._bath.vectors, self._bath.white, self._bath.passing)
+            stains = paint(left, top, step, rows, cols, world, bath.amounts, bool(most[FOLD] > -40))
+            nuclei = list_nuclei(left * step, top * step, (left + cols) * step, (top + rows) * step, world)
+            stamp(stains, nuclei, left, top, step, world, bath.amounts)
+            light = develop(stains, bath.vectors, bath.white, bath.passing)
         if margin:
-            light = optics.defocus(light, self._world.planes, left, top, step)[margin:-margin, margin:-margin].copy()
+            light = optics.defocus(light, world.planes, left, top, step)[margin:-margin, margin:-margin].copy()
             left, top = left + margin, top + margin
-        if near[..., PEN].max() > -40:
-            optics.draw_pen(light, self._world.planes, self._world.smooth, self._pen, left, top, step)
-        if near[..., BUBBLE].max() > -20:
-            optics.draw_bubbles(light, self._world.planes, self._world.smooth, left, top, step)
+        if most[PEN] > -40:
+            optics.draw_pen(light, world.planes, world.smooth, self._pen, left, top, step)
+        if most[BUBBLE] > -20:
+            optics.draw_bubbles(light, world.planes, world.smooth, left, top, step)
         optics.drop_dust(light, self.spec.seed, left, top, step)
         return light
 
@@ -166,13 +165,33 @@ class SyntheticSlide:
     @cached_property
     def tissue(self) -> tuple[LabelledPolygon, ...]:
         """Annotations of the tissue, holes included, level-0 pixels, in steps of 8 µm."""
-        rows, cols = (math.ceil(um / TISSUE_PITCH) for um in (self.spec.height_um, self.spec.width_um))
+        rows, cols = (math.ceil(um / PITCH) for um in (self.spec.height_um, self.spec.width_um))
         steps = np.diff(np.pad(_tissue_mask(rows, cols, self._world), ((0, 0), (1, 1))), axis=1)
         row, left = np.nonzero(steps == 1)
         _, right = np.nonzero(steps == -1)
-        side = TISSUE_PITCH / self.spec.mpp
+        side = PITCH / self.spec.mpp
         shape = union_all(rectangles(left * side, row * side, right * side, (row + 1) * side))
         return tuple(LabelledPolygon(part, "Tissue") for part in get_parts(shape) if part.area * self.spec.mpp**2 > 400)
+
+    def artefacts(self) -> Iterator[LabelledPolygon]:
+        """Annotations of the artefacts as drawn, level-0 pixels, in steps of 8 µm: the ground truth for quality control.
+
+        "Blur" is tissue with a defocus of more than 1.5 µm, "Fold" tissue that lies double, "Pen" any place under ink,
+        "Bubble" a bubble with its rim. They may overlap.
+        """
+        shape = tuple(math.ceil(um / PITCH) for um in (self.spec.height_um, self.spec.width_um))
+        frame = Frame(shape[1], shape[0], PITCH)
+        tissue = rasterise(self.tissue, ClassMap(("Background", "Tissue")), frame.box, frame, self.frame)
+        for name, plane, least in (
+            ("Blur", BLUR, BLURRED),
+            ("Fold", FOLD, 0.0),
+            ("Pen", PEN, 0.0),
+            ("Bubble", BUBBLE, 0.0),
+        ):
+            mask = _above(self._world.planes, plane, least, *shape)
+            if name in ("Blur", "Fold"):
+                mask &= tissue
+            yield from trace([mask], ClassMap(("Background", name)), frame, self.frame)
 
     def nuclei(self) -> Iterator[LabelledPolygon]:
         """Annotations of all nuclear profiles as drawn, "Podocyte" or "Non-podocyte nucleus", level-0 pixels.
@@ -198,18 +217,18 @@ def generate(spec: SlideSpec) -> SyntheticSlide:
     chance = [np.random.Generator(np.random.PCG64([spec.seed, part])) for part in range(4)]
     artefacts = spec.artefacts
     if artefacts is None:
-        artefacts = tuple(name for name, share in ARTEFACTS.items() if chance[0].uniform() < share)
+        artefacts = tuple(name for name, fraction in ARTEFACTS.items() if chance[0].uniform() < fraction)
     size = (spec.width_um, spec.height_um)
-    ground = lay_ground(chance[1], *size, artefacts)
-    profiles = anatomy.place_profiles(chance[2], ground, size)
+    planes = lay_ground(chance[1], *size, artefacts)
+    profiles = anatomy.place_profiles(chance[2], planes, size)
     start, items, columns = anatomy.index_profiles(profiles, size)
     angle, shift = chance[0].uniform(0, math.pi), chance[0].uniform(0, 512)
     ragged = chance[0].uniform(9, 18)
     world = World(
-        ground.planes, *textures(), profiles, start, items, columns,
+        planes, *textures(), profiles, start, items, columns,
         shift, math.cos(angle), math.sin(angle), ragged, spec.seed, spec.thickness_um,
     )  # fmt: skip
-    return SyntheticSlide(spec, ground, world, mix_bath(chance[3], spec.stain))
+    return SyntheticSlide(spec, world, mix_bath(chance[3], spec.stain))
 
 
 def _kept_half(profile: np.void) -> Polygon:
@@ -221,10 +240,19 @@ def _kept_half(profile: np.void) -> Polygon:
 
 
 @njit(cache=True, nogil=True)
+def _above(planes, plane, least, rows, cols):
+    mask = np.zeros((rows, cols), np.uint8)
+    for r in range(rows):
+        for c in range(cols):
+            mask[r, c] = level(planes, plane, (c + 0.5) * PITCH, (r + 0.5) * PITCH) > least
+    return mask
+
+
+@njit(cache=True, nogil=True)
 def _tissue_mask(rows, cols, w):
     mask = np.zeros((rows, cols), np.int8)
     for r in range(rows):
         for c in range(cols):
-            if where((c + 0.5) * TISSUE_PITCH, (r + 0.5) * TISSUE_PITCH, w)[0] != anatomy.GLASS:
+            if where((c + 0.5) * PITCH, (r + 0.5) * PITCH, w)[0] != anatomy.GLASS:
                 mask[r, c] = 1
     return mask

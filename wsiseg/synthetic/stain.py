@@ -15,8 +15,6 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from wsiseg.errors import WsisegError
-
 # Materials: rows of the table of amounts.
 (
     LUMEN, INTERSTITIUM, COLLAGEN, PROXIMAL, DISTAL, MEMBRANE, BRUSH, CAPSULE, MESANGIUM, LOOP_WALL, LOOP, RED_CELL,
@@ -38,7 +36,7 @@ _PAS = {
     HYALINE: (0.13, 0.46, 0), MUSCLE: (0.15, 0.24, 0), CAST: (0.04, 0.48, 0), INFILTRATE: (0.20, 0.10, 0),
     NUCLEUS: (0.68, 0.10, 0), PALE_NUCLEUS: (0.40, 0.12, 0),
 }  # fmt: skip
-_VECTORS = {  # red, green, blue; each becomes a unit vector
+VECTORS = {  # red, green, blue; each becomes a unit vector
     "he": ((0.62, 0.71, 0.33), (0.15, 0.88, 0.45), (0.06, 0.72, 0.69)),
     "pas": ((0.67, 0.66, 0.33), (0.22, 0.88, 0.42), (0.12, 0.68, 0.72)),
 }
@@ -55,7 +53,7 @@ class Bath(NamedTuple):
         amounts: float32 (materials, 3)
         vectors: float32 (3 stains, 3 colours), optical density per amount
         white: float32 (3,), the colour of bare glass, 0 to 255
-        passing: float32 (DEPTH_STEPS,), share of light left after an optical density of 0 to DEPTH_MAX
+        passing: float32 (DEPTH_STEPS,), fraction of light left after an optical density of 0 to DEPTH_MAX
     """
 
     amounts: NDArray[np.float32]
@@ -64,38 +62,21 @@ class Bath(NamedTuple):
     passing: NDArray[np.float32]
 
 
+def amounts_of(stain: str) -> NDArray[np.float64]:
+    """The usual amounts, (materials, 3)."""
+    return np.array([STAINS[stain][material] for material in range(len(STAINS[stain]))])
+
+
 def mix_bath(rng: np.random.Generator, stain: str) -> Bath:
-    """The stain of one slide, somewhere around the usual one."""
-    if stain not in STAINS:
-        raise WsisegError(f"The stain {stain!r} is unknown: choose one of {', '.join(sorted(STAINS))}.")
-    table = STAINS[stain]
-    amounts = np.array([table[material] for material in range(len(table))])
+    """The stain of one slide, somewhere around the usual one; `stain` is a key of `STAINS`."""
+    amounts = amounts_of(stain)
     strength = np.array([rng.uniform(0.75, 1.25), rng.uniform(0.75, 1.3), rng.uniform(0.7, 1.3)])
     amounts = amounts * strength * rng.uniform(0.85, 1.15, (len(amounts), 1))
-    vectors = np.array(_VECTORS[stain]) + rng.normal(0, 0.03, (3, 3))
-    vectors = np.maximum(vectors, 0.02)
+    vectors = np.maximum(np.array(VECTORS[stain]) + rng.normal(0, 0.03, (3, 3)), 0.02)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     white = np.clip(rng.uniform(234, 248) + rng.normal(0, 2.5, 3), 225, 252)
     passing = 10 ** -np.linspace(0, DEPTH_MAX, DEPTH_STEPS)
     return Bath(*(values.astype(np.float32) for values in (amounts, vectors, white, passing)))
-
-
-def wild_bath(rng: np.random.Generator, stain: str) -> Bath:
-    """A stain that no laboratory has, for training: every material takes up what it likes.
-
-    Amounts lie anywhere between those of both stains and beyond, each material's by a factor of its own; the colours
-    are those of `stain`, some way off.
-    """
-    if stain not in STAINS:
-        raise WsisegError(f"The stain {stain!r} is unknown: choose one of {', '.join(sorted(STAINS))}.")
-    tables = [np.array([STAINS[name][material] for material in range(len(_HE))]) for name in ("he", "pas")]
-    share = rng.uniform(-0.2, 1.2)
-    amounts = np.maximum((1 - share) * tables[0] + share * tables[1], 0)
-    amounts = amounts * np.exp(rng.normal(0, 0.3, (len(amounts), 1))) * np.exp(rng.uniform(-0.5, 0.35, 3))
-    amounts[LUMEN] = rng.uniform(0, 0.08, 3) if rng.uniform() < 0.3 else tables[0][LUMEN]
-    vectors = np.maximum(np.array(_VECTORS[stain]) + rng.normal(0, 0.08, (3, 3)), 0.02)
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    return mix_bath(rng, stain)._replace(amounts=amounts.astype(np.float32), vectors=vectors.astype(np.float32))
 
 
 @njit(cache=True, nogil=True)

@@ -9,10 +9,11 @@ file.
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -59,9 +60,8 @@ def write_slide(
     if not path.parent.is_dir():
         raise OutputError(f"The folder {path.parent} does not exist: create it or choose another.")
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    coarse = [_Level(slide.frame.width // SHRINK, slide.frame.height // SHRINK, quality)]
-    coarse.append(_Level(coarse[0].width // SHRINK, coarse[0].height // SHRINK, quality, keep=True))
-    coarse[0].above = coarse[1]
+    top = _Level(slide.frame.width // SHRINK**2, slide.frame.height // SHRINK**2, quality)
+    coarse = [_Level(slide.frame.width // SHRINK, slide.frame.height // SHRINK, quality, above=top), top]
     write = _write_ome if path.name.lower().endswith((".ome.tif", ".ome.tiff")) else _write_aperio
     with translate_os_errors(path):
         try:
@@ -78,7 +78,7 @@ def _big(slide: SyntheticSlide) -> bool:
 def _write_aperio(path: Path, slide: SyntheticSlide, coarse: list[_Level], tiles: Iterator[bytes]) -> None:
     width, height, quality = slide.frame.width, slide.frame.height, coarse[0].quality
     name = f"Aperio Image Library (written by wsiseg, generated image, seed {slide.spec.seed})\r\n{width}x{height}"
-    tail = f"|AppMag = {_magnification(slide.frame.mpp):g}|MPP = {slide.frame.mpp:.6g}|Stain = {slide.spec.stain}"
+    tail = f"|AppMag = {10 / slide.frame.mpp:g}|MPP = {slide.frame.mpp:.6g}|Stain = {slide.spec.stain}"
 
     def page(w: int, h: int, tiles: Iterator[bytes], text: str) -> None:
         file.write(
@@ -123,11 +123,6 @@ def _write_ome(path: Path, slide: SyntheticSlide, coarse: list[_Level], tiles: I
             file.write(iter(level.tiles), shape=shape, subfiletype=1, metadata=None, **common)
 
 
-def _magnification(mpp: float) -> float:
-    """The objective that goes with a resolution: 40 at 0.25 µm/px."""
-    return 10 / mpp
-
-
 def _tiles(slide: SyntheticSlide, above: _Level, quality: int, workers: int, report: Report) -> Iterator[bytes]:
     """The encoded tiles of level 0 in file order; shrunken copies go to the level above on the way."""
     rows, cols = -(-slide.frame.height // TILE), -(-slide.frame.width // TILE)
@@ -138,33 +133,32 @@ def _tiles(slide: SyntheticSlide, above: _Level, quality: int, workers: int, rep
         pixels = np.pad(part, ((0, TILE - part.shape[0]), (0, TILE - part.shape[1]), (0, 0)), mode="edge")
         return row, col, _encode(pixels, quality), _shrink(pixels)
 
-    waiting: deque[Future[tuple[int, int, bytes, Pixels]]] = deque()
     with ThreadPoolExecutor(workers) as pool:
-        for index in range(rows * cols + 2 * workers):
-            if index < rows * cols:
-                waiting.append(pool.submit(draw, *divmod(index, cols)))
-            if waiting and (len(waiting) > 2 * workers or index >= rows * cols):
-                row, col, code, small = waiting.popleft().result()
-                above.put(row, col, small)
-                yield code
-                report(Progress(row * cols + col + 1, rows * cols))
+        cells = itertools.product(range(rows), range(cols))
+        waiting = deque(pool.submit(draw, *cell) for cell in itertools.islice(cells, 2 * workers))
+        while waiting:
+            row, col, code, small = waiting.popleft().result()
+            waiting.extend(pool.submit(draw, *cell) for cell in itertools.islice(cells, 1))
+            above.put(row, col, small)
+            yield code
+            report(Progress(row * cols + col + 1, rows * cols))
 
 
 class _Level:
-    """A coarser level that grows tile by tile: one row of tiles as pixels, the rows before as encoded tiles."""
+    """A coarser level that grows tile by tile: one row of tiles as pixels, the rows before as encoded tiles.
 
-    def __init__(self, width: int, height: int, quality: int, keep: bool = False) -> None:
-        self.width, self.height, self.quality = width, height, quality
+    The coarsest level, which has none above it, keeps its pixels for the thumbnail.
+    """
+
+    def __init__(self, width: int, height: int, quality: int, above: _Level | None = None) -> None:
+        self.width, self.height, self.quality, self.above = width, height, quality, above
         self.tiles: list[bytes] = []
-        self.above: _Level | None = None
-        self._cols = -(-width // TILE)
-        self._rows = -(-height // TILE)
+        self._kept: list[Pixels] = []
+        self._rows, self._row = -(-height // TILE), 0
         self._band = self._blank()
-        self._row = 0
-        self._kept: list[Pixels] | None = [] if keep else None  # the coarsest level makes the thumbnail
 
     def _blank(self) -> Pixels:
-        return np.full((TILE, self._cols * TILE, 3), 255, np.uint8)
+        return np.full((TILE, -(-self.width // TILE) * TILE, 3), 255, np.uint8)
 
     def put(self, row: int, col: int, small: Pixels) -> None:
         """A shrunken tile (TILE / SHRINK wide) of the level below, given row by row."""
@@ -172,19 +166,17 @@ class _Level:
             self._flush()
         side = TILE // SHRINK
         y, x = row % SHRINK * side, col * side
-        wide = min(side, self._band.shape[1] - x)
-        if wide > 0:
-            self._band[y : y + side, x : x + wide] = small[:, :wide]
+        place = self._band[y : y + side, x : x + side]  # empty where the level's last pixels were dropped
+        place[:] = small[:, : place.shape[1]]
 
     def _flush(self) -> None:
-        if self._row < self._rows:
-            for col in range(self._cols):
-                pixels = np.ascontiguousarray(self._band[:, col * TILE : (col + 1) * TILE])
-                self.tiles.append(_encode(pixels, self.quality))
-                if self.above is not None:
-                    self.above.put(self._row, col, _shrink(pixels))
-            if self._kept is not None:
-                self._kept.append(self._band)
+        for col in range(self._band.shape[1] // TILE):
+            pixels = np.ascontiguousarray(self._band[:, col * TILE : (col + 1) * TILE])
+            self.tiles.append(_encode(pixels, self.quality))
+            if self.above is not None:
+                self.above.put(self._row, col, _shrink(pixels))
+        if self.above is None:
+            self._kept.append(self._band)
         self._band = self._blank()
         self._row += 1
 
@@ -196,8 +188,7 @@ class _Level:
             self.above.finish()
 
     def picture(self) -> Pixels:
-        """The whole level, for one that was told to keep its pixels."""
-        assert self._kept is not None
+        """The whole coarsest level."""
         return np.concatenate(self._kept)[: self.height, : self.width]
 
 
