@@ -63,17 +63,10 @@ def lock(path: Path, target: Path) -> BinaryIO:
         except BlockingIOError:
             file.close()
             raise BusyError(f"Another process is making {target}: wait for it, or choose another output.") from None
-        if _is_at(file, path):
-            return file
+        with contextlib.suppress(FileNotFoundError):  # another process may have renamed or removed it since
+            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                return file
         file.close()
-
-
-def _is_at(file: BinaryIO, path: Path) -> bool:
-    """Whether an open file is still the one of this name: another process may have renamed or removed it."""
-    try:
-        return os.path.samestat(os.fstat(file.fileno()), path.stat())
-    except FileNotFoundError:
-        return False
 
 
 class Sink:

@@ -1,18 +1,18 @@
 """Estimate the memory that a slide needs, before it is read.
 
-A process that predicts takes that of its programs and its network (`BASE`), and for the slide in work:
+A process that predicts needs `BASE` for its programs and its network, and for the current slide:
 
 - the pixels read ahead, and what the network makes of them: `PER_PIXEL` for each pixel of a batch,
-- of a row of the grid what neighbouring tiles share, as sums of probabilities, float32 for each class and once more for
+- what neighbouring tiles share in a row of the grid: sums of probabilities, float32 for each class and once more for
   the weights; and some rows of labels and score,
-- the slide at 8 µm/px, where its tissue is looked for.
+- the slide at 8 µm/px, for the search for tissue.
 
-Annotations are streamed and measured per slide; their part is in `BASE`, and more than some 100,000 of them are not
-accounted for. `BASE` and `PER_PIXEL` are twice what was measured with the demonstration model and PyTorch on a CPU (0.5
-GiB once the network is loaded, 460 bytes per pixel of a batch); an encoder that is larger by more than that needs more.
-OpenVINO has two batches in work at once and takes 330 bytes per pixel for each.
+Objects are streamed and measured per slide; `BASE` has room for some 100,000. `BASE` and `PER_PIXEL` are twice what was
+measured with the demonstration model and PyTorch on a CPU (0.5 GiB once the network is loaded, 460 bytes per pixel of a
+batch); an encoder more than twice as large needs more. OpenVINO works on two batches at once, with 330 bytes per pixel
+for each.
 
-A process that tiles has no network (`TILING_BASE`). It holds the tiles of one file of the store, with those copies that
+A process that tiles has no network (`TILING_BASE`). It holds the tiles of one file of the store, with the copies that
 Zarr makes while it writes them, and for each thread a piece of the slide and what is made of it.
 """
 
@@ -33,9 +33,9 @@ from wsiseg.usage import Usage
 MIB = 2**20
 BASE = 900 * MIB  # bytes
 TILING_BASE = 450 * MIB
-PER_PIXEL = 1000  # bytes for each pixel of a batch while the network works
-LANES = 2  # batches in work at once, at most; three more are read ahead
-FLIPS = 4  # what a model that averages over flips keeps of each tile; wsiseg.inference.engines would load torch
+PER_PIXEL = 1000  # bytes for each pixel of a batch while the network runs
+STREAMS = 2  # batches that the network works on at once, at most; three more are read ahead
+FLIPS = 4  # passes over each tile with test-time augmentation; wsiseg.inference.engines would load torch
 TISSUE_UM, PER_TISSUE_PIXEL = 8.0, 80  # µm/px; bytes
 ROWS = 8  # of the grid, as labels and score: four that wait, and what writing and tracing make of them
 COPIES = 4  # of the tiles of one file while it is written: read, joined, encoded, joined again
@@ -79,8 +79,7 @@ def fitting_batch(slide: Slide, models: Iterable[dict[str, Any]], limit: int) ->
     """
     models = list(models)
     largest = max(model["usage"]["batch"] for model in models)
-    fitting = (n for n in range(largest, 1, -1) if BASE + estimate(slide, models, batch=n) <= limit)
-    batch = next(fitting, 1)
+    batch = next((n for n in range(largest, 1, -1) if BASE + estimate(slide, models, batch=n) <= limit), 1)
     require(estimate(slide, models, batch=batch), limit)
     return batch
 
@@ -94,11 +93,11 @@ def _predicting(model: dict[str, Any], width_um: float, batch: int | None) -> fl
     """Bytes for a slide of this width, while this model works on it."""
     usage, classes = Usage.from_json(model["usage"]), len(ClassMap.from_json(model["classes"]))
     tiles = min(usage.batch, batch or usage.batch) * usage.tile**2  # px
-    scores = 4 * classes * tiles * ((FLIPS if usage.tta else 1) * LANES + 1)
+    scores = 4 * classes * tiles * ((FLIPS if usage.tta else 1) * STREAMS + 1)
     width = width_um / usage.mpp  # px
     shared = width * usage.overlap * 4 * (classes + 1)
     rows = ROWS * width * (usage.tile - usage.overlap) * 2
-    return float(tiles * (3 * (3 + LANES) + PER_PIXEL) + scores + shared + rows)
+    return float(tiles * (3 * (3 + STREAMS) + PER_PIXEL) + scores + shared + rows)
 
 
 def require(needed: int, limit: int, base: int = BASE) -> None:

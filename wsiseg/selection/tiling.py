@@ -19,9 +19,9 @@ from wsiseg.geometry import Box
 from wsiseg.grid import Grid, Tile
 from wsiseg.progress import Progress, Report, silent
 from wsiseg.slides.slide import Slide
-from wsiseg.stores.jpeg import compress
 from wsiseg.stores.reference import refer
 from wsiseg.stores.reservation import Manifest, reserve
+from wsiseg.stores.shard import compress
 from wsiseg.stores.tiles import FORMAT, REFERENCE, SLIDE, ZSTD, TileStore, TileWriter
 
 

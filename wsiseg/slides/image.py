@@ -50,7 +50,6 @@ class ImageBackend(FileBackend):
         self.levels = ((self._pixels.shape[1], self._pixels.shape[0]),)
 
     def read(self, level: int, box: Box) -> Pixels:
-        """See `Backend.read`."""
         return self._pixels[box.slices].copy()
 
     def _read_tiff(self) -> None:

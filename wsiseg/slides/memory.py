@@ -53,7 +53,6 @@ class MemoryBackend:
         self.levels = tuple((a.shape[1], a.shape[0]) for a in self.arrays)
 
     def read(self, level: int, box: Box) -> Pixels:
-        """See `Backend.read`."""
         return self.arrays[level][box.slices].copy()
 
     def close(self) -> None:

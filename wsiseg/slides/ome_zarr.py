@@ -105,7 +105,6 @@ class OmeZarrBackend(FileBackend):
         return root[names[self.series]]
 
     def read(self, level: int, box: Box) -> Pixels:
-        """See `Backend.read`."""
         return to_rgb(self._samples(level, box), self._bits)
 
     def _samples(self, level: int, box: Box) -> np.ndarray:

@@ -100,7 +100,6 @@ class OpenSlideBackend(FileBackend):
         self.levels, self.ratios = tuple(self.levels[i] for i in kept), tuple(self.ratios[i] for i in kept)
 
     def read(self, level: int, box: Box) -> Pixels:
-        """See `Backend.read`."""
         if self.ratios[level].is_integer():
             return over_white(self._region(level, box))
         out = np.empty((*box.shape, 3), np.uint8)
@@ -117,7 +116,6 @@ class OpenSlideBackend(FileBackend):
         return out
 
     def close(self) -> None:
-        """See `Backend.close`."""
         self._handle.close()
 
     def _open(self) -> Any:

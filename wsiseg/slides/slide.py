@@ -74,7 +74,19 @@ class Slide:
     Reading is safe from several threads. A slide pickles, and survives a fork, by opening its file again.
 
     Attributes:
-        notes: what a person should know about the slide (`cautions`), and why earlier backends refused it
+        path: where the slide is; the name of a slide in memory
+        name: file name with suffix
+        frame: level 0, the plane of the whole slide
+        levels: (width, height) of every level, for people; reading needs no knowledge of levels
+        downsamples: level-0 px per px of every level along x and along y
+        stated_mpp: µm/px of level 0 along x and y as the file states it, used or not; None if it states nothing credible
+        bounds: the non-empty region in px of level 0 as the header states it, else the whole plane
+        vendor: the scanner or format family as the reader names it
+        properties: what the header says, as text
+        series: number of the image in a file of several, 0 in others
+        backend_name: which reader was chosen, a key of `BACKENDS`
+        cautions: what a person should know before using the pixels, such as that tiles are missing
+        notes: the cautions, and why earlier backends refused the slide
         scaled_decoding: whether the decoder shrinks the pixels that lie between two levels; it changes them by a grey
             level or so, and is a part of what an output was made from
     """
@@ -88,7 +100,7 @@ class Slide:
         scaled_decoding: bool = True,
         stamp: Stamp | None = None,
     ) -> None:
-        """Puts the front door before an open backend.
+        """Wraps an open backend.
 
         Args:
             backend: the reader; the slide closes it
@@ -102,83 +114,27 @@ class Slide:
             SlideError: the file is another one than the stamp says
             ResolutionError: neither the file nor `mpp` says how many µm a pixel is.
         """
-        self.notes = notes
-        self._backend = backend
-        self._override = mpp
-        self._process = os.getpid()
-        self._lock = threading.Lock()
-        self._closed = False
-        self.frame = Frame(*backend.levels[0], *chosen(backend.mpp, backend.mpp_doubt, mpp, Path(backend.path).name))
-        self._scales = tuple(downsample(backend.levels[0], size) for size in backend.levels)
-        self._allowed = scaled_decoding
+        self.path, self.name, self.backend_name = backend.path, Path(backend.path).name, backend.name
+        self.cautions, self.notes = backend.notes, notes
+        self.vendor, self.series, self.properties = backend.vendor, backend.series, dict(backend.properties)
+        self.stated_mpp, self.levels = backend.mpp, backend.levels
+        self.frame = Frame(*backend.levels[0], *chosen(backend.mpp, backend.mpp_doubt, mpp, self.name))
+        self.bounds = (backend.bounds or self.frame.box).overlap(self.frame.box)
+        self.downsamples = tuple(downsample(backend.levels[0], size) for size in backend.levels)
+        self._backend, self._override, self._allowed = backend, mpp, scaled_decoding
+        self._process, self._lock, self._closed = os.getpid(), threading.Lock(), False
         reductions: tuple[tuple[int, ...], ...] = ((),) * len(backend.levels)
         if scaled_decoding and isinstance(backend, ReducingBackend):
             reductions = backend.reductions
         self._sources = tuple(
             _Source(level, factor, (w // factor, h // factor), (x * factor, y * factor))
-            for level, ((w, h), (x, y)) in enumerate(zip(backend.levels, self._scales, strict=True))
+            for level, ((w, h), (x, y)) in enumerate(zip(backend.levels, self.downsamples, strict=True))
             for factor in (1, *reductions[level])
         )
         self.scaled_decoding = any(source.factor > 1 for source in self._sources)
         self._stamp = _stamp_of(backend.path) if stamp is None else stamp
         self.check_unchanged()
         self._last: tuple[Frame, _View] = self.frame, (self.frame.box, self._sources[0], (1.0, 1.0))
-
-    @property
-    def path(self) -> str:
-        """Where the slide is; the name of a slide in memory."""
-        return self._backend.path
-
-    @property
-    def name(self) -> str:
-        """File name with suffix."""
-        return Path(self.path).name
-
-    @property
-    def backend_name(self) -> str:
-        """Which reader was chosen: a key of `BACKENDS`."""
-        return self._backend.name
-
-    @property
-    def series(self) -> int:
-        """Number of the image in a file of several, 0 in others."""
-        return self._backend.series
-
-    @property
-    def cautions(self) -> tuple[str, ...]:
-        """What a person should know before using the pixels, such as that tiles are missing."""
-        return self._backend.notes
-
-    @property
-    def vendor(self) -> str:
-        """The scanner or format family as the reader names it."""
-        return self._backend.vendor
-
-    @property
-    def stated_mpp(self) -> tuple[float, float] | None:
-        """µm/px of level 0 along x and y as the file states it, used or not; None if it states nothing credible."""
-        return self._backend.mpp
-
-    @property
-    def bounds(self) -> Box:
-        """The non-empty region in px of level 0 as the header states it, else the whole plane."""
-        stated = self._backend.bounds
-        return self.frame.box if stated is None else stated.overlap(self.frame.box)
-
-    @property
-    def levels(self) -> tuple[tuple[int, int], ...]:
-        """(width, height) of every level, for people; reading needs no knowledge of levels."""
-        return self._backend.levels
-
-    @property
-    def downsamples(self) -> tuple[Scale, ...]:
-        """Level-0 px per px of every level along x and along y."""
-        return self._scales
-
-    @property
-    def properties(self) -> dict[str, str]:
-        """What the header says, as text."""
-        return dict(self._backend.properties)
 
     @cached_property
     def _identity(self) -> dict[str, Any]:

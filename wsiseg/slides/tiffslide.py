@@ -77,11 +77,9 @@ class TiffSlideBackend(FileBackend):
         self.properties = {key: str(value) for key, value in said.items() if value is not None}
 
     def read(self, level: int, box: Box) -> Pixels:
-        """See `Backend.read`."""
         return self._colours.rgb(self._samples(level, box), self._depth)
 
     def close(self) -> None:
-        """See `Backend.close`."""
         self._slide.close()
 
     def _samples(self, level: int, box: Box) -> np.ndarray:

@@ -75,7 +75,8 @@ class LabelMap:
             self._labels: Any = group["0"]
             self._score: Any = group["score"]
         except (LookupError, TypeError, ValueError, OverflowError, FileNotFoundError) as error:
-            raise StoreError(f"{path} is damaged ({_first_line(error)}): predict the slide again.") from error
+            said = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".:")
+            raise StoreError(f"{path} is damaged ({said}): predict the slide again.") from error
 
     def __reduce__(self) -> tuple[type[LabelMap], tuple[Path]]:
         return LabelMap, (self.path,)
@@ -102,36 +103,32 @@ class LabelMap:
 
     def read(self, box: Box) -> np.ndarray:
         """(box.h, box.w) uint8 labels of a box of the frame; background outside the frame."""
-        return _read(self._labels, box, self.frame)
+        return self._read(self._labels, box)
 
     def read_score(self, box: Box) -> np.ndarray:
         """(box.h, box.w) uint8, confidence × 255 of the label; 0 on background."""
-        return _read(self._score, box, self.frame)
+        return self._read(self._score, box)
+
+    def _read(self, array: Any, box: Box) -> np.ndarray:
+        inside, out = box.overlap(self.frame.box), np.zeros(box.shape, np.uint8)
+        if inside:
+            out[inside.relative_to(box).slices] = array[inside.slices]
+        return out
 
     def bands(self) -> Iterator[np.ndarray]:
         """The map from top to bottom, as (rows, width) uint8 arrays of one row of the grid each."""
-        for row in range(self.grid.shape[0]):
-            yield self.row(row)
+        return map(self.row, range(self.grid.shape[0]))
 
     def row(self, row: int) -> np.ndarray:
         """(rows, width) uint8 labels of one row of the grid: `read` of its box, faster."""
-        return _Rows(self.path, "0", self.frame.width, self.grid.stride).get(row, self.grid.row_box(row).h)
+        return self._row("0", row)
 
     def score_row(self, row: int) -> np.ndarray:
         """(rows, width) uint8 confidence of one row of the grid."""
-        return _Rows(self.path, "score", self.frame.width, self.grid.stride).get(row, self.grid.row_box(row).h)
+        return self._row("score", row)
 
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".:")
-
-
-def _read(array: Any, box: Box, frame: Frame) -> np.ndarray:
-    inside = box.overlap(frame.box)
-    out = np.zeros(box.shape, np.uint8)
-    if inside:
-        out[inside.relative_to(box).slices] = array[inside.slices]
-    return out
+    def _row(self, name: str, row: int) -> np.ndarray:
+        return _Rows(self.path / name, self.frame.width, self.grid.stride).get(row, self.grid.row_box(row).h)
 
 
 class LabelWriter:
@@ -151,7 +148,7 @@ class LabelWriter:
         if not self._progress.exists():
             group = zarr.open_group(folder, mode="a", attributes={"wsiseg": manifest})
             for name in ("0", "score"):
-                _create(group, name, self.grid.frame.box.shape, self.grid.stride)
+                _create(group, name, grid.frame.box.shape, grid.stride)
             self._mark(0)
         self.rows_done = int(json.loads(self._progress.read_text())["rows"])
         self._group = zarr.open_group(folder, mode="r+")
@@ -160,7 +157,7 @@ class LabelWriter:
         """Store row `row` of keep boxes: labels and score, (rows, width) uint8 both. Rows come in order."""
         assert row == self.rows_done
         for name, pixels in (("0", labels), ("score", score)):
-            _Rows(self.folder, name, labels.shape[1], self.grid.stride).put(row, pixels)
+            _Rows(self.folder / name, labels.shape[1], self.grid.stride).put(row, pixels)
         self._mark(row + 1)
 
     def _mark(self, rows: int) -> None:
@@ -173,11 +170,11 @@ class LabelWriter:
         """Add the pyramid and the OME metadata, and remove what only an unfinished map has."""
         shape, level, side = self.grid.frame.box.shape, 0, self.grid.stride
         while max(shape) > PYRAMID_STOPS_AT:
-            finer = _Rows(self.folder, str(level), shape[1], side)
+            finer = _Rows(self.folder / str(level), shape[1], side)
             heights = [min(side, shape[0] - top) for top in range(0, shape[0], side)]
             shape, level = (-(-shape[0] // 2), -(-shape[1] // 2)), level + 1
             _create(self._group, str(level), shape, side)
-            coarser = _Rows(self.folder, str(level), shape[1], side)
+            coarser = _Rows(self.folder / str(level), shape[1], side)
             for row in range(0, len(heights), 2):
                 rows = np.concatenate([finer.get(i, heights[i]) for i in range(row, min(row + 2, len(heights)))])
                 # Nearest neighbour: the mean of two labels is no label.
@@ -188,17 +185,9 @@ class LabelWriter:
 
 @dataclass(frozen=True, slots=True)
 class _Rows:
-    """Rows of chunks of an array, read and written whole.
-
-    Attributes:
-        folder: of the group
-        name: of the array
-        width: px
-        side: px of a chunk
-    """
+    """Rows of chunks of an array, read and written whole: its folder, its width and the side of a chunk in px."""
 
     folder: Path
-    name: str
     width: int
     side: int
 
@@ -230,7 +219,7 @@ class _Rows:
         return out
 
     def _file(self, row: int, shard: int) -> Path:
-        return self.folder / self.name / "c" / str(row) / str(shard)
+        return self.folder / "c" / str(row) / str(shard)
 
 
 def _across(chunk: int) -> int:
@@ -254,18 +243,12 @@ def _ome(classes: ClassMap, mpp: float, levels: int) -> dict[str, Any]:
             "colors": [{"label-value": r["index"], "rgba": [*r["color"], 255 if r["index"] else 0]} for r in rows],
             "properties": [{"label-value": r["index"], "class": r["name"]} for r in rows],
         },
-        "multiscales": [
-            {
-                "name": "labels",
-                "type": "nearest",
-                "axes": [{"name": n, "type": "space", "unit": "micrometer"} for n in ("y", "x")],
-                "datasets": [
-                    {
-                        "path": str(i),
-                        "coordinateTransformations": [{"type": "scale", "scale": [mpp * 2**i, mpp * 2**i]}],
-                    }
-                    for i in range(levels)
-                ],
-            }
-        ],
-    }
+        "multiscales": [{
+            "name": "labels", "type": "nearest",
+            "axes": [{"name": n, "type": "space", "unit": "micrometer"} for n in ("y", "x")],
+            "datasets": [
+                {"path": str(i), "coordinateTransformations": [{"type": "scale", "scale": [mpp * 2**i] * 2}]}
+                for i in range(levels)
+            ],
+        }],
+    }  # fmt: skip

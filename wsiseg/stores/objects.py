@@ -1,4 +1,4 @@
-"""From a label map to objects: outlines with class and confidence."""
+"""From a label map to objects: polygons with class and confidence."""
 
 from __future__ import annotations
 

@@ -76,9 +76,7 @@ class PredictionFile:
     @cached_property
     def level0(self) -> Frame | None:
         """The plane of the slide that it was made from; None where the file does not say."""
-        if self.labels is not None:
-            return self.labels.level0
-        return self.annotations.level0
+        return self.annotations.level0 if self.labels is None else self.labels.level0
 
 
 def _as_detection(polygon: LabelledPolygon) -> LabelledPolygon:

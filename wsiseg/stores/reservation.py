@@ -36,14 +36,14 @@ def read_claim(folder: Path) -> Manifest:
     """The manifest in a finished or unfinished output; StoreError if there is none or it is damaged."""
     try:
         value = read_json(folder / RESERVATION)
+        if not isinstance(value, dict):
+            raise ValueError("it is damaged")
     except FileNotFoundError:
         raise StoreError(f"{folder} was not made by wsiseg (it has no {RESERVATION}): choose another place.") from None
     except (OSError, ValueError) as error:
         raise StoreError(
             f"{folder / RESERVATION} cannot be read ({error}): make the output again with --overwrite."
         ) from error
-    if not isinstance(value, dict):
-        raise StoreError(f"{folder / RESERVATION} is damaged: make the output again with --overwrite.")
     return value
 
 

@@ -1,10 +1,10 @@
 """TileStore: the tissue of one slide as tiles in Zarr v3, with labels if there are annotations.
 
     STORE.zarr/
-      claim.json    the manifest: grid, slide, outlines, tissue, versions (also in the group's attributes)
+      claim.json    the manifest: grid, slide, annotations, tissue, versions (also in the group's attributes)
       index         (n, 2) int32     row and column of each tile in the grid, in grid order
       image         (n, size, size, 3) uint8, RGB of the tile's read box; missing where `pixels` is "reference"
-      label         (n, size, size) uint8, label of every pixel of the read box; only with outlines
+      label         (n, size, size) uint8, label of every pixel of the read box; only with annotations
       counts        (n, classes + 1) int64, pixels per label in the keep box, ignored ones in the last column
 
 Every chunk is one tile; `SHARD_BYTES` worth of tiles make one file. The rows of `counts` that belong to a shard are
@@ -36,10 +36,9 @@ from wsiseg.errors import StoreError
 from wsiseg.geometry import Box
 from wsiseg.grid import Grid, Tile
 from wsiseg.slides.slide import Slide
-from wsiseg.stores.jpeg import JpegCodec, compress
 from wsiseg.stores.reference import referred
 from wsiseg.stores.reservation import RESERVATION, Manifest, read_claim
-from wsiseg.stores.shard import write_shard
+from wsiseg.stores.shard import JpegCodec, compress, write_shard
 
 FORMAT = 1
 ZSTD, JPEG, SLIDE, REFERENCE = PIXELS = ("zstd", "jpeg", "slide", "reference")
@@ -50,14 +49,13 @@ READY = "arrays.ready"  # all arrays exist; in unfinished stores only
 
 
 class _Cache:
-    """Arrays of all stores of this process; the least recently used go first when `CACHE_BYTES` are full."""
+    """Read-only arrays of all stores of this process; the least recently used go first, from `CACHE_BYTES` on."""
 
     def __init__(self) -> None:
         self._arrays: OrderedDict[Hashable, np.ndarray] = OrderedDict()
         self._bytes, self._lock = 0, Lock()
 
     def get(self, key: Hashable, make: Callable[[], np.ndarray]) -> np.ndarray:
-        """The array of a key, created if it does not exist; read-only."""
         with self._lock:
             if key in self._arrays:
                 self._arrays.move_to_end(key)
@@ -65,8 +63,7 @@ class _Cache:
         made = make()
         made.flags.writeable = False
         with self._lock:
-            if key not in self._arrays:
-                self._arrays[key] = made
+            if self._arrays.setdefault(key, made) is made:
                 self._bytes += made.nbytes
             while self._bytes > CACHE_BYTES and len(self._arrays) > 1:
                 self._bytes -= self._arrays.popitem(last=False)[1].nbytes
@@ -152,18 +149,18 @@ class TileStore:
         Raises:
             SlideError, StoreError: the slide that a store refers to is not there, is another one or is damaged
         """
-        if self.pixels == REFERENCE:
-            return _DECODED.get((self._token, "image", i), lambda: self._slide.read(self.tile(i).read, self.grid.frame))
-        if self.pixels == SLIDE:
-            return _DECODED.get((self._token, "image", i), lambda: self._within_frame(i))
-        return self._decode("image", i)
+        return _DECODED.get((self._token, "image", i), lambda: self._image(i))
 
-    def _within_frame(self, i: int) -> np.ndarray:
-        """Tile i, white outside the slide, where the slide's own tile has what its encoder liked."""
-        pixels, box = np.array(self._array("image")[i]), self.tile(i).read
-        inside = box.overlap(self.grid.frame.box).relative_to(box)
-        pixels[inside.bottom :] = WHITE
-        pixels[:, inside.right :] = WHITE
+    def _image(self, i: int) -> np.ndarray:
+        box = self.tile(i).read
+        if self.pixels == REFERENCE:
+            return self._slide.read(box, self.grid.frame)
+        pixels = np.asarray(self._array("image")[i])
+        if self.pixels == SLIDE:  # outside the slide, its own tile has what its encoder liked
+            pixels = pixels.copy()
+            inside = box.overlap(self.grid.frame.box).relative_to(box)
+            pixels[inside.bottom :] = WHITE
+            pixels[:, inside.right :] = WHITE
         return pixels
 
     @cached_property
@@ -174,10 +171,7 @@ class TileStore:
         """(size, size) uint8 labels of tile i's read box; read-only, it is cached."""
         if not self.labelled:
             raise StoreError(f"{self.path} has no labels: tile the slide with --annotations.")
-        return self._decode("label", i)
-
-    def _decode(self, name: str, i: int) -> np.ndarray:
-        return _DECODED.get((self._token, name, i), lambda: np.asarray(self._array(name)[i]))
+        return _DECODED.get((self._token, "label", i), lambda: np.asarray(self._array("label")[i]))
 
     def read(self, box: Box) -> np.ndarray:
         """(box.h, box.w, 3) uint8 RGB of any box of the grid's frame; white where no tile was stored."""
@@ -207,7 +201,7 @@ class TileWriter:
         self.folder, self.tiles = folder, tiles
         size = int(manifest["grid"]["size"])
         classes = manifest["classes"]
-        self.columns = (len(ClassMap.from_json(classes)) if classes is not None else 0) + 1
+        self.columns = 1 if classes is None else len(ClassMap.from_json(classes)) + 1
         self.per_shard = max(1, SHARD_BYTES // (size * size * 3))
         self.pixels = str(manifest.get("pixels", ZSTD))
         if not (folder / READY).exists():
@@ -223,16 +217,19 @@ class TileWriter:
         group = zarr.open_group(self.folder, mode="a", attributes={"wsiseg": manifest})
         index = np.array([(t.row, t.col) for t in self.tiles], np.int32)
         group.create_array("index", data=index, chunks=(n, 2), overwrite=True)
-        shapes: dict[str, tuple[int, ...]] = {} if self.pixels == REFERENCE else {"image": (size, size, 3)}
-        if self.columns > 1:
-            shapes["label"] = (size, size)
-        for name, shape in shapes.items():
-            how: dict[str, Any] = {"compressors": [ZstdCodec(level=1)]}
-            if name == "image" and self.pixels != ZSTD:
-                how = {"serializer": JpegCodec(), "compressors": None}
+
+        def create(name: str, *shape: int, **how: Any) -> None:
             group.create_array(
                 name, shape=(n, *shape), chunks=(1, *shape), shards=(k, *shape), dtype="uint8", overwrite=True, **how
             )
+
+        zstd = [ZstdCodec(level=1)]
+        if self.pixels == ZSTD:
+            create("image", size, size, 3, compressors=zstd)
+        elif self.pixels != REFERENCE:
+            create("image", size, size, 3, serializer=JpegCodec(), compressors=None)
+        if self.columns > 1:
+            create("label", size, size, compressors=zstd)
         group.create_array("counts", shape=(n, self.columns), chunks=(k, self.columns), dtype="int64", overwrite=True)
 
     def shards(self) -> list[range]:

@@ -31,6 +31,9 @@ from wsiseg.synthetic.slide import SyntheticSlide
 TILE = 512  # px
 SHRINK = 4  # from one level to the next
 THUMBNAIL = 1024  # px along the longer side at most
+JPEG: dict[str, Any] = {  # what all pages have in common, for tifffile
+    "dtype": np.uint8, "photometric": "ycbcr", "compression": "jpeg", "subsampling": (2, 2), "software": False,
+}  # fmt: skip
 
 Pixels = NDArray[np.uint8]
 
@@ -76,32 +79,29 @@ def _big(slide: SyntheticSlide) -> bool:
 
 
 def _write_aperio(path: Path, slide: SyntheticSlide, coarse: list[_Level], tiles: Iterator[bytes]) -> None:
-    width, height, quality = slide.frame.width, slide.frame.height, coarse[0].quality
+    width, height, mpp, quality = slide.frame.width, slide.frame.height, slide.frame.mpp, coarse[0].quality
     name = f"Aperio Image Library (written by wsiseg, generated image, seed {slide.spec.seed})\r\n{width}x{height}"
-    tail = f"|AppMag = {10 / slide.frame.mpp:g}|MPP = {slide.frame.mpp:.6g}|Stain = {slide.spec.stain}"
+    kind = f"({TILE}x{TILE}) JPEG/RGB Q={quality}"
+    tail = f"|AppMag = {10 / mpp:g}|MPP = {mpp:.6g}|Stain = {slide.spec.stain}"
 
-    def page(w: int, h: int, tiles: Iterator[bytes], text: str) -> None:
+    def page(w: int, h: int, tiles: Iterator[bytes], about: str) -> None:
         file.write(
-            tiles, shape=(h, w, 3), dtype=np.uint8, tile=(TILE, TILE), photometric="ycbcr", compression="jpeg",
-            subsampling=(2, 2), description=text, metadata=None, software=False, contiguous=False,
-            resolution=(1e4 / slide.frame.mpp * w / width,) * 2, resolutionunit="CENTIMETER",
+            tiles, shape=(h, w, 3), tile=(TILE, TILE), description=f"{name} [0,0 {width}x{height}] {about}{kind}{tail}",
+            metadata=None, contiguous=False, resolution=(1e4 / mpp * w / width,) * 2, resolutionunit="CENTIMETER",
+            **JPEG,
         )  # fmt: skip
 
     with TiffWriter(path, bigtiff=_big(slide)) as file:
-        kind = f"({TILE}x{TILE}) JPEG/RGB Q={quality}"
-        page(width, height, tiles, f"{name} [0,0 {width}x{height}] {kind}{tail}")
+        page(width, height, tiles, "")
         coarse[0].finish()  # here, because the writer takes no more than the last tile
         small = coarse[1].picture()
         small = small[:: 1 + max(small.shape) // THUMBNAIL, :: 1 + max(small.shape) // THUMBNAIL]
         h, w = small.shape[:2]
         strip = _encode(np.ascontiguousarray(small), quality)
-        file.write(
-            iter([strip]), shape=(h, w, 3), dtype=np.uint8, rowsperstrip=h, photometric="ycbcr", compression="jpeg",
-            subsampling=(2, 2), description=f"{name} -> {w}x{h} - {tail}", metadata=None, software=False,
-        )  # fmt: skip
+        about = f"{name} -> {w}x{h} - {tail}"
+        file.write(iter([strip]), shape=(h, w, 3), rowsperstrip=h, description=about, metadata=None, **JPEG)
         for level in coarse:
-            size = f"{level.width}x{level.height}"
-            page(level.width, level.height, iter(level.tiles), f"{name} [0,0 {width}x{height}] -> {size} {kind}{tail}")
+            page(level.width, level.height, iter(level.tiles), f"-> {level.width}x{level.height} ")
 
 
 def _write_ome(path: Path, slide: SyntheticSlide, coarse: list[_Level], tiles: Iterator[bytes]) -> None:
@@ -111,16 +111,12 @@ def _write_ome(path: Path, slide: SyntheticSlide, coarse: list[_Level], tiles: I
         "PhysicalSizeX": mpp, "PhysicalSizeXUnit": "µm", "PhysicalSizeY": mpp, "PhysicalSizeYUnit": "µm",
     }  # fmt: skip
     with TiffWriter(path, bigtiff=_big(slide), ome=True) as file:
-        common: dict[str, Any] = {
-            "dtype": np.uint8, "tile": (TILE, TILE), "photometric": "ycbcr", "compression": "jpeg",
-            "subsampling": (2, 2), "software": False,
-        }  # fmt: skip
         shape = (slide.frame.height, slide.frame.width, 3)
-        file.write(tiles, shape=shape, subifds=len(coarse), metadata=about, **common)
+        file.write(tiles, shape=shape, tile=(TILE, TILE), subifds=len(coarse), metadata=about, **JPEG)
         coarse[0].finish()
         for level in coarse:
             shape = (level.height, level.width, 3)
-            file.write(iter(level.tiles), shape=shape, subfiletype=1, metadata=None, **common)
+            file.write(iter(level.tiles), shape=shape, tile=(TILE, TILE), subfiletype=1, metadata=None, **JPEG)
 
 
 def _tiles(slide: SyntheticSlide, above: _Level, quality: int, workers: int, report: Report) -> Iterator[bytes]:

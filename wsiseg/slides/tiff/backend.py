@@ -62,11 +62,9 @@ class TiffBackend(FileBackend):
         self._finish = weakref.finalize(self, _let_go, self._file, self._owner)
 
     def read(self, level: int, box: Box) -> Pixels:
-        """See `Backend.read`."""
         return self.read_reduced(level, 1, box)
 
     def read_reduced(self, level: int, factor: int, box: Box) -> Pixels:
-        """See `ReducingBackend`."""
         plane = self._planes[level]
         width, height = (side // factor for side in plane.tile)
         out = np.empty((*box.shape, 3), np.uint8)
@@ -105,7 +103,6 @@ class TiffBackend(FileBackend):
         return data
 
     def jpeg_tile(self, level: int, box: Box) -> bytes | None:
-        """See `JpegBackend.jpeg_tile`."""
         plane = self._planes[level]
         width, height = plane.tile
         inside = 0 <= box.x < plane.width and 0 <= box.y < plane.height
@@ -139,7 +136,6 @@ class TiffBackend(FileBackend):
         return [Box(i % plane.columns * width, i // plane.columns * height, width, height) for i in sorted(chosen)]
 
     def close(self) -> None:
-        """See `Backend.close`."""
         self._finish()
 
 

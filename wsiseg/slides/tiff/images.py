@@ -65,7 +65,7 @@ def is_level(full: tuple[int, int], size: tuple[int, int]) -> bool:
 
 
 def alike(a: tuple[int, int], b: tuple[int, int]) -> bool:
-    """Whether two images are of one size, or nearly: no level is made smaller by so little."""
+    """Whether two images are of one size or nearly: no level is smaller by so little."""
     return all(min(m, n) > LEAST_STEP * max(m, n) for m, n in zip(a, b, strict=True))
 
 
