@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -80,8 +80,7 @@ class RowReader:
 
     def __init__(self, whole: Callable[[int], np.ndarray], grid: Grid) -> None:
         """Over `LabelMap.row` or `LabelMap.score_row`."""
-        self._whole, self._grid = whole, grid
-        self._rows: OrderedDict[int, np.ndarray] = OrderedDict()
+        self._whole, self._grid = lru_cache(self.KEPT)(whole), grid
 
     def read(self, box: Box) -> np.ndarray:
         """(box.h, box.w) uint8; 0 outside the frame."""
@@ -89,11 +88,6 @@ class RowReader:
         inside = box.overlap(self._grid.frame.box)
         for row in range(inside.y // stride, -(-inside.bottom // stride)) if inside else ():
             band = self._grid.row_box(row)
-            if row not in self._rows:
-                while len(self._rows) >= self.KEPT:
-                    self._rows.popitem(last=False)
-                self._rows[row] = self._whole(row)
-            self._rows.move_to_end(row)
             part = inside.overlap(band)
-            out[part.relative_to(box).slices] = self._rows[row][part.relative_to(band).slices]
+            out[part.relative_to(box).slices] = self._whole(row)[part.relative_to(band).slices]
         return out
