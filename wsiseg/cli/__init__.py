@@ -13,11 +13,13 @@ import click
 from wsiseg import __version__
 from wsiseg.cli.export import export
 from wsiseg.cli.help import Sections
+from wsiseg.cli.init import init
 from wsiseg.cli.learn import evaluate, train
 from wsiseg.cli.measure import measure
 from wsiseg.cli.models import models
 from wsiseg.cli.predict import demo, predict
 from wsiseg.cli.qc import qc
+from wsiseg.cli.qupath import qupath
 from wsiseg.cli.recipe import recipe
 from wsiseg.cli.report import report
 from wsiseg.cli.run import run
@@ -36,11 +38,11 @@ def wsiseg() -> None:
 
 
 wsiseg.add_section("Prepare slides", info, tissue, qc, tile)
-wsiseg.add_section("Learn", recipe, train, evaluate)
+wsiseg.add_section("Learn", init, recipe, train, evaluate)
 wsiseg.add_section("Apply", predict, measure, export, models)
 wsiseg.add_section("Look", view, report)
 wsiseg.add_section("Many slides", run)
-wsiseg.add_section("Try out and set up", demo, synth, doctor, completion)
+wsiseg.add_section("Try out and set up", demo, synth, qupath, doctor, completion)
 
 
 def _interrupt(number: int, frame: object) -> None:

@@ -12,6 +12,7 @@ EXAMPLES: Mapping[str, Sequence[str]] = {
     "tissue": ("wsiseg tissue slide.svs --out tissue.geojson",),
     "qc": ("wsiseg qc slide.svs --out slide.qc",),
     "tile": ("wsiseg tile slide.svs --annotations slide.geojson --size 512",),
+    "init": ("wsiseg init slides", "wsiseg init project/project.qpproj --out my-model"),
     "recipe check": ("wsiseg recipe check my-recipe.toml",),
     "recipe show": ("wsiseg recipe show my-recipe.toml",),
     "recipe schema": ("wsiseg recipe schema > recipe.schema.json",),
@@ -29,6 +30,7 @@ EXAMPLES: Mapping[str, Sequence[str]] = {
     "run": ("wsiseg run my-recipe.toml --slides 'slides/*.svs' --model runs/mine/model --out results",),
     "demo": ("wsiseg demo --out demo",),
     "synth": ("wsiseg synth --out made.svs --size-mm 4x3",),
+    "qupath install": ("wsiseg qupath install",),
     "doctor": ("wsiseg doctor",),
     "completion": ("wsiseg completion bash > ~/.local/share/bash-completion/completions/wsiseg",),
 }

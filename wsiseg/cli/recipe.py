@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
 
 import click
@@ -21,9 +22,14 @@ def recipe() -> None:
 
 @recipe.command()
 @click.argument("file", type=PATH)
+@click.option(
+    "--no-estimate",
+    is_flag=True,
+    help="Do not run the network for a moment to estimate the time and memory of training.",
+)
 @overrides_option
-def check(file: Path, overrides: tuple[str, ...]) -> None:
-    """Check a recipe FILE, and summarise what it does."""
+def check(file: Path, no_estimate: bool, overrides: tuple[str, ...]) -> None:
+    """Check a recipe FILE, summarise what it does, and estimate the time and memory of training on this machine."""
     from wsiseg.data.slides import SPLITS, read_slides
     from wsiseg.recipe import load_recipe
 
@@ -45,6 +51,23 @@ def check(file: Path, overrides: tuple[str, ...]) -> None:
     rows = read_slides(listed, Path(loaded.data.root) if loaded.data.root else None)
     counts = ", ".join(f"{sum(row.split == split for row in rows)} {split}" for split in SPLITS)
     click.echo(f"{listed}: {len(rows)} slides ({counts}), {sum(r.annotations is not None for r in rows)} outlined")
+    if no_estimate or find_spec("lightning_fabric") is None:
+        return
+    from wsiseg.training.cost import measure_cost
+
+    cost = measure_cost(loaded)
+    more = (
+        "" if loaded.method.name == "supervised" else f"; {loaded.method.name} passes more crops, and takes a multiple"
+    )
+    click.echo(
+        f"Training on this machine ({cost.device}): about {_duration(cost.total)}, {cost.step:.1f} s a step, and "
+        f"{cost.memory / 2**30:.1f} GiB of memory; tiling and evaluation come on top{more}"
+    )
+
+
+def _duration(seconds: float) -> str:
+    minutes = max(1, round(seconds / 60))
+    return f"{minutes} min" if minutes < 120 else f"{seconds / 3600:.0f} h"
 
 
 @recipe.command()
