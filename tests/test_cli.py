@@ -67,7 +67,7 @@ def test_every_command_in_the_docs_exists_with_its_options(path: Path) -> None:
 
 
 # Options on the pages that belong to other programs.
-OTHERS = {"--no-crop", "--user", "--shm-size", "--rm", "--gpus", "--logdir", "--resources", "--memory-limit"}
+OTHERS = {"--from", "--no-crop", "--user", "--shm-size", "--rm", "--gpus", "--logdir", "--resources", "--memory-limit"}
 
 
 def test_every_option_in_a_sentence_exists() -> None:
