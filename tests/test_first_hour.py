@@ -33,10 +33,13 @@ def steps() -> list[tuple[str, list[str]]]:
     return found
 
 
+METRIC = re.compile(r"[01]\\\.\d{3}\b")  # as `re.escape` writes it
+
+
 def pattern(lines: list[str]) -> str:
-    """A regular expression for what a command prints; a line `…` stands for any number of lines."""
-    parts = [r"(?:.*\n)*?" if line == "…" else re.escape(line).replace("…", ".*?") + r"[ ]*\n" for line in lines]
-    return "".join(parts)
+    """A regular expression for what a command prints; `…` stands for anything, and a metric for any metric."""
+    escaped = (METRIC.sub(r"[01]\\.\\d{3}", re.escape(line)).replace("…", ".*?") for line in lines)
+    return "".join(f"{line}[ ]*\n" for line in escaped)
 
 
 @pytest.fixture
@@ -68,7 +71,7 @@ def test_the_session(folder: Path) -> None:
         done = CliRunner().invoke(wsiseg, [*words, *(["--device", "cpu"] if words[0] in ("train", "predict") else [])])
         assert done.exit_code == 0, done.output
         assert re.fullmatch(pattern(shown), done.output), f"$ {line}\n{done.output}"
-    assert ran == ["init", "recipe", "train", "predict", "view", "evaluate"]
+    assert ran == ["init", "recipe", "train", "predict", "view", "predict", "evaluate"]
 
 
 def serves(words: list[str], folder: Path) -> None:
@@ -89,4 +92,4 @@ def test_init_names_the_same_commands(folder: Path) -> None:
     said = CliRunner().invoke(wsiseg, ["init", "slides"]).output
     named = [line.split()[1] for line in said.splitlines() if line.startswith("  wsiseg ")]
     went = [shlex.split(line)[1] for line, _ in steps() if line.startswith("wsiseg ")]
-    assert named == went[1:]
+    assert named == list(dict.fromkeys(went[1:]))

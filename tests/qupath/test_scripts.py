@@ -77,7 +77,7 @@ def groovy(folder: Path, *names: str, **properties: object) -> str:
     files = [str(folder / "wsiseg" / name) for name in names]
     java = Path(str(shutil.which("javac"))).resolve().parents[1]
     done = subprocess.run(
-        ["groovy", *given, "-cp", str(folder), str(folder / "driver.groovy"), *files],
+        ["groovy", "-cp", str(folder), *given, str(folder / "driver.groovy"), *files],
         capture_output=True, text=True, timeout=240, check=False,
         env={**os.environ, "JAVA_HOME": str(java)},
     )  # fmt: skip

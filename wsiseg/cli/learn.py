@@ -60,6 +60,13 @@ def train(
 
     # Where several devices train, each has a process of its own that runs this very command; the first one speaks.
     first = os.environ.get("LOCAL_RANK", "0") == os.environ.get("NODE_RANK", "0") == "0"
+    if not quiet and first:
+        t = loaded.training
+        click.echo(
+            f"{loaded.name}: {t.steps} steps of {t.batch} crops, {t.crop} px wide at {loaded.data.mpp:g} µm/px; first the "
+            f"slides are tiled. The model goes to {out / 'model'}; Ctrl-C stops, and --resume goes on.",
+            err=True,
+        )
     with progress_bar("Training", "steps", quiet or not first, log_json if first else None) as bar:
 
         def report(progress: Progress) -> None:

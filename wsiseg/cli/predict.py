@@ -91,6 +91,14 @@ def predict(
     opening = open_slide(slide, mpp=slide_mpp, scaled_decoding=scaled, series=series)
     with opening as opened, progress_bar("Predicting", "tiles", quiet, log_json) as report:
         say_cautions(opened)
+        if not quiet:
+            names = f"{first.name}, then {bundle.name} in its objects" if first is not None else bundle.name
+            level0 = opened.frame
+            click.echo(
+                f"{opened.name}, {level0.width} × {level0.height} px at {level0.mpp:g} µm/px: {names} at "
+                f"{bundle.usage.mpp:g} µm/px; the objects go to {job.out}",
+                err=True,
+            )
         if max_ram is not None:
             batch = fitting_batch(opened, [b.identity for b in (bundle, first) if b is not None], max_ram)
             if batch < bundle.usage.batch:

@@ -118,6 +118,8 @@ def run(
         max_ram=max_ram,
         overwrite=overwrite,
     )
+    if not quiet:
+        click.echo(f"{len(entries)} slides: {', '.join(loaded.run.stages)}; the results go to {out}", err=True)
     with RunScreen(len(entries), quiet, log_json) as screen:
         summary = run_all(entries, plan, execute, screen.tell)
     click.echo(render(summary))
