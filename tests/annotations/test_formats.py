@@ -128,7 +128,7 @@ def test_what_cannot_be_written(tmp_path: Path) -> None:
         with pytest.raises(AnnotationError, match="level-0 frame"):
             write_annotations(tmp_path / name, SAMPLE, classes=CLASSES)
     bare = [SAMPLE[0], LabelledPolygon(ISLAND, None)]
-    with pytest.raises(AnnotationError, match="Outline 2 has no class"):
+    with pytest.raises(AnnotationError, match="Object 2 has no class"):
         write_annotations(tmp_path / "a.coco.json", bare, classes=CLASSES, frame=FRAME)
     named = [LabelledPolygon(ISLAND, None, measurements={"class": 1})]
     with pytest.raises(AnnotationError, match="which is a column"):

@@ -63,7 +63,7 @@ def squares(count: int) -> Iterator[LabelledPolygon]:
 def test_the_bytes_are_those_on_record(tmp_path: Path, name: str, legacy: bool) -> None:
     path = tmp_path / name
     written = write_geojson(path, SAMPLE, classes=CLASSES, properties=ORIGIN, legacy=legacy)
-    assert str(written) == "7 outlines, 1 repaired, 1 without area dropped"
+    assert str(written) == "7 objects, 1 repaired, 1 without area dropped"
     check_file(path, legacy=legacy)
     assert path.read_text(encoding="utf-8") == (GOLDEN / name).read_text(encoding="utf-8")
 
@@ -216,15 +216,15 @@ def test_memory_does_not_grow_with_the_size_of_objects(tmp_path: Path, monkeypat
         (LabelledPolygon(HOLED, " Glomerulus"), AnnotationError, "blanks at its ends"),
         (LabelledPolygon(HOLED, "A: "), AnnotationError, "cannot be called"),
         (LabelledPolygon(HOLED, "A\nB"), AnnotationError, "line breaks"),
-        (LabelledPolygon(box(0, 0, 1, math.inf), "Glomerulus"), AnnotationError, "Outline 3 has a coordinate"),
-        (LabelledPolygon(box(0, 0, 1, 1e10), "Glomerulus"), AnnotationError, "Outline 3 has a coordinate"),
-        (LabelledPolygon(Point(0, 0), "Glomerulus"), AnnotationError, "Outline 3 is not a polygon"),  # type: ignore[arg-type]
+        (LabelledPolygon(box(0, 0, 1, math.inf), "Glomerulus"), AnnotationError, "Object 3 has a coordinate"),
+        (LabelledPolygon(box(0, 0, 1, 1e10), "Glomerulus"), AnnotationError, "Object 3 has a coordinate"),
+        (LabelledPolygon(Point(0, 0), "Glomerulus"), AnnotationError, "Object 3 is not a polygon"),  # type: ignore[arg-type]
         (
             LabelledPolygon(HOLED, None, score=0.5, measurements={"score": 1}),
             AnnotationError,
-            "Outline 3 has a score and",
+            "Object 3 has a score and",
         ),
-        (LabelledPolygon(HOLED, None, measurements={"\ud800": 1}), AnnotationError, "Outline 3 has a name"),
+        (LabelledPolygon(HOLED, None, measurements={"\ud800": 1}), AnnotationError, "Object 3 has a name"),
     ],
 )
 def test_what_cannot_be_said_is_refused_and_leaves_nothing(

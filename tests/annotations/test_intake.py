@@ -70,7 +70,7 @@ def test_everything_that_is_not_used_is_counted(tmp_path: Path) -> None:
     }  # fmt: skip
     assert len(found.polygons) == 4
     said = str(found.summary)
-    assert said.startswith("a.geojson: 4 of 8 outlines used, ")
+    assert said.startswith("a.geojson: 4 of 8 annotations used, ")
     for part in ("1 repaired", "1 given twice", "1 outside", "1 partly outside", "1 on other z", "1 without a class",
                  "1 of classes that state nothing", "1 Point skipped"):  # fmt: skip
         assert part in said
@@ -97,7 +97,7 @@ def test_what_lies_outside_altogether_is_refused_with_its_likely_cause(
 ) -> None:
     with pytest.raises(AnnotationError, match=advice) as caught:
         taken(tmp_path, feature(shape))
-    assert "a.geojson: its only outline lies" in str(caught.value)
+    assert "a.geojson: its only annotation lies" in str(caught.value)
 
 
 def test_micrometres_are_recognised(tmp_path: Path) -> None:
@@ -115,7 +115,7 @@ def test_no_annotation_at_all_is_no_fault(tmp_path: Path) -> None:
 
 
 def test_an_outline_that_covers_far_more_than_the_slide_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(AnnotationError, match="outline 2 reaches 99200 px beyond the slide"):
+    with pytest.raises(AnnotationError, match="annotation 2 reaches 99200 px beyond the slide"):
         taken(tmp_path, feature(INSIDE), feature(box(-50_000, -50_000, 100_000, 100_000)))
 
 
@@ -128,7 +128,7 @@ def test_a_file_of_another_slide_is_refused(tmp_path: Path) -> None:
 
 def test_without_any_class_there_is_a_way_out(tmp_path: Path) -> None:
     bare = feature(INSIDE, None), feature(box(1, 1, 9, 9), None)
-    with pytest.raises(AnnotationError, match=r"a\.geojson has 2 outlines and not one with a class: .*--class NAME"):
+    with pytest.raises(AnnotationError, match=r"a\.geojson has 2 annotations and not one with a class: .*--class NAME"):
         taken(tmp_path, *bare, need_class=True)
     named = taken(tmp_path, *bare, need_class=True, class_of_rest="Tumor:necrosis")
     assert {p.label for p in named.polygons} == {"Tumor: necrosis"}
@@ -137,7 +137,7 @@ def test_without_any_class_there_is_a_way_out(tmp_path: Path) -> None:
 
 def test_an_unknown_class_names_file_outline_and_way_out(tmp_path: Path) -> None:
     other = feature(box(1, 1, 9, 9), "Tubulus")
-    with pytest.raises(ClassError, match=r"a\.geojson: outline 2 and 1 more: .*'Tubulus'.*--ignore-class"):
+    with pytest.raises(ClassError, match=r"a\.geojson: annotation 2 and 1 more: .*'Tubulus'.*--ignore-class"):
         taken(tmp_path, feature(INSIDE), other, feature(box(5, 5, 15, 15), "Tubulus"), classes=CLASSES)
     assert len(taken(tmp_path, feature(INSIDE), feature(box(1, 1, 9, 9), "Region*"), classes=CLASSES).polygons) == 2
     renamed = taken(tmp_path, other, classes=CLASSES, rename={"Tubulus": "Podocyte"})
@@ -147,7 +147,7 @@ def test_an_unknown_class_names_file_outline_and_way_out(tmp_path: Path) -> None
 def test_only_another_plane(tmp_path: Path) -> None:
     high = feature(INSIDE)
     high["geometry"]["plane"] = {"c": -1, "z": 3, "t": 0}
-    with pytest.raises(AnnotationError, match=r"its only outline lies on other planes .*z 3"):
+    with pytest.raises(AnnotationError, match=r"its only annotation lies on other planes .*z 3"):
         taken(tmp_path, high)
     assert len(take_in(given(tmp_path, high), all_planes=True).polygons) == 1
 
@@ -239,7 +239,7 @@ def test_a_single_object_goes_through_geojson_unchanged() -> None:
 def test_faults_are_told() -> None:
     bow = {"type": "Polygon", "coordinates": [[[0, 0], [10, 10], [10, 0], [0, 10]]]}
     assert len(faults({"type": "Feature", "geometry": bow, "properties": {}})) == 2
-    with pytest.raises(AnnotationError, match="not one outline"):
+    with pytest.raises(AnnotationError, match="not one:"):
         from_feature({"type": "Feature", "geometry": {"type": "Point", "coordinates": [1, 2]}, "properties": {}})
     with pytest.raises(AnnotationError, match="no area"):
         to_feature(LabelledPolygon(box(0, 0, 0.001, 0.001), None))

@@ -24,7 +24,7 @@ from wsiseg.geometry import Frame
 def test_the_table_in_numbers(tmp_path: Path) -> None:
     found = [*SAMPLE, LabelledPolygon(box(0, 0, 8, 4), None), LabelledPolygon(box(5, 5, 5, 9), "Glomerulus")]
     written = write_annotations(tmp_path / "a.csv", found, classes=CLASSES, frame=FRAME)
-    assert str(written) == "5 outlines, 1 without area dropped"
+    assert str(written) == "5 objects, 1 without area dropped"
     rows = table(tmp_path / "a.csv")
     assert list(rows[0]) == [
         "id", "class", "area_um2", "perimeter_um", "centroid_x_um", "centroid_y_um", "centroid_x_px", "centroid_y_px",

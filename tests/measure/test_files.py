@@ -103,7 +103,7 @@ def test_outlines_of_another_slide_are_refused(outlines: Path, tmp_path: Path) -
     other = Slide(MemoryBackend(np.full((80, 80, 3), 200, np.uint8), 2.0))
     with pytest.raises(MismatchError, match="800 × 800 px at 2 µm/px, not 80 × 80"):
         measure_files(other, [tmp_path / "out.geojson"], MeasureOptions())
-    with pytest.raises(OutputError, match="is one of the outline files"):
+    with pytest.raises(OutputError, match="is one of the files that are measured"):
         check_output(outlines, [outlines])
 
 

@@ -21,11 +21,10 @@ from wsiseg.cli import wsiseg
 from wsiseg.errors import MismatchError, OutputError
 from wsiseg.geometry import Frame
 from wsiseg.inference.predict import PredictOptions, predict_slide
-from wsiseg.qc.examine import examine
+from wsiseg.qc.examine import examine, resolution_flag, stain_flag, tissue_flag
 from wsiseg.qc.files import write_quality
-from wsiseg.qc.flags import resolution_flag, stain_flag, tissue_flag
 from wsiseg.selection import artefact_masks, artefacts, focus
-from wsiseg.selection.bubbles import bubbles
+from wsiseg.selection.artefact_masks import bubbles
 from wsiseg.selection.select import Selection
 from wsiseg.slides.memory import memory_slide
 from wsiseg.stores.labels import LabelMap

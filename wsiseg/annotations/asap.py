@@ -13,21 +13,18 @@ Coordinates are level-0 pixels. The class is the group; the group "None" means n
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from xml.etree.ElementTree import Element
 
 import shapely
 
 from wsiseg.annotations import safe_xml
-from wsiseg.annotations.gather import Gathering, check_text, closed
+from wsiseg.annotations.gather import Gathering, check_text, closed, hex_colour
 from wsiseg.annotations.polygon import Annotations, Details
 from wsiseg.classes import canonical_name
 from wsiseg.errors import AnnotationError
 
 ROOT = "ASAP_Annotations"
-
-COLOUR = re.compile("#([0-9a-fA-F]{6})")
 
 # A spline is read as the polygon of its corners, which is how challenge kits read it too.
 AREAS = ("Polygon", "Rectangle", "Spline")
@@ -61,15 +58,14 @@ def read_asap(path: Path) -> Annotations:
             group = canonical_name(element.get("PartOfGroup", ""))
             label = None if group in ("", "None") else group
             check_text(group, f"{path}: the class of annotation {number}")
-            if label and (colour := COLOUR.fullmatch(element.get("Color", ""))):
-                red, green, blue = bytes.fromhex(colour[1])
-                found.colour(label, (red, green, blue))
+            if label and (colour := hex_colour(element.get("Color", ""))):
+                found.colour(label, colour)
             if len(points) < 4:
                 found.skip("collapsed")
             else:
                 found.add(shapely.polygons(points), label, details=Details(name=element.get("Name") or None))
         element.clear()
-    return found.outlines()
+    return found.annotations()
 
 
 def _order(corner: Element) -> float:

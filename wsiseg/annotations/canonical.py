@@ -5,7 +5,6 @@ Because all writers start from here, their files agree to the last digit: the sa
 
 from __future__ import annotations
 
-import unicodedata
 import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -18,21 +17,19 @@ import shapely
 from numpy.typing import NDArray
 from shapely import MultiPolygon, Polygon
 
-from wsiseg.annotations.gather import FARTHEST
+from wsiseg.annotations.gather import FARTHEST, is_plain, make_valid, only_areas
 from wsiseg.annotations.geojson_read import UUID
 from wsiseg.annotations.polygon import LabelledPolygon, Written, batched
-from wsiseg.annotations.validity import make_valid, only_areas
 from wsiseg.errors import AnnotationError
 
 # QuPath writes two decimals, and since 0.6 snaps to them on reading.
 STEPS_PER_PX = 100
 
-# Snapping moves an edge by less than this. Only an outline that is thinner on average can vanish by it, so only such
-# outlines (and invalid ones) need the slow way through GEOS; all others are valid once their corners are rounded.
+# Snapping moves an edge by less than this. Only a polygon that is thinner on average can vanish by it, so only such
+# polygons (and invalid ones) need the slow way through GEOS; all others are valid once their corners are rounded.
 THIN_PX = 0.02
 
-# Regions in memory at once, at most.
-BATCH = 4096
+BATCH = 4096  # polygons in memory at once, at most
 
 # Name space of the ids made here, itself the version 5 UUID of "wsiseg.outlines" in the DNS name space.
 NAMESPACE = uuid.UUID("75269ea8-4b61-52b9-b543-9cef8404e9f0")
@@ -66,7 +63,7 @@ class Batch:
 
 
 def canonical(polygons: Iterable[LabelledPolygon]) -> Iterator[Batch]:
-    """Round, repair and number the outlines of one file, a few thousand at a time.
+    """Round, repair and number the polygons of one file, a few thousand at a time.
 
     Args:
         polygons: any number, also an iterator of unknown length
@@ -75,55 +72,40 @@ def canonical(polygons: Iterable[LabelledPolygon]) -> Iterator[Batch]:
         batches in order; a batch may be empty if nothing in it had an area
 
     Raises:
-        AnnotationError: an outline is not a polygon, has a class of an impossible name, or has a coordinate that is not
+        AnnotationError: an object is not a polygon, has a class of an impossible name, or has a coordinate that is not
             finite or absurdly far away
     """
     seen, start = SeenIds(), 1
-    names: set[str | None] = {None}
+    names: set[str] = set()
     for chunk in batched(polygons, BATCH):
-        for label in dict.fromkeys(region.label for region in chunk if region.label not in names):
-            _check_name(label)
+        for label in {p.label: None for p in chunk if p.label is not None and p.label not in names}:
+            # Neither QuPath nor XML can hold such a class; ":" joins a class to its parents.
+            if label != label.strip() or not all(map(str.strip, label.split(":"))) or not is_plain(label):
+                raise AnnotationError(f"A class cannot be called {label!r}: remove blanks at its ends and line breaks.")
             names.add(label)
-        yield _batch(chunk, start, seen)
+        given = np.empty(len(chunk), dtype=object)
+        given[:] = [polygon.polygon for polygon in chunk]
+        _check(given, start)
+        shapes, grid, offsets, kept, repaired = _snap(given)
+        found, coordinates = [chunk[i] for i in kept], _json(grid, offsets)
+        ids = [seen.fresh(*one) for one in zip(found, coordinates, strict=True)]
+        multiple = (np.diff(offsets[2]) > 1).tolist()
+        written = Written(len(kept), repaired, len(chunk) - len(kept))
+        yield Batch(found, shapes, ids, coordinates, multiple, written)
         start += len(chunk)
-
-
-def _batch(chunk: list[LabelledPolygon], start: int, seen: SeenIds) -> Batch:
-    shapes = np.empty(len(chunk), dtype=object)
-    shapes[:] = [region.polygon for region in chunk]
-    _check(shapes, start)
-    shapes, grid, offsets, kept, repaired = _snap(shapes)
-    polygons = [chunk[i] for i in kept]
-    multiple = [bool(n > 1) for n in np.diff(offsets[2])]
-    coordinates = _json(grid, offsets)
-    ids = [
-        seen.fresh(region.id.lower() if region.id and UUID.fullmatch(region.id) else None, region.label, text)
-        for region, text in zip(polygons, coordinates, strict=True)
-    ]
-    return Batch(polygons, shapes, ids, coordinates, multiple, Written(len(kept), repaired, len(chunk) - len(kept)))
-
-
-def _check_name(label: str | None) -> None:
-    """AnnotationError for a class that QuPath or XML cannot hold; ":" joins a class to its parents."""
-    if label is None:
-        return
-    blank = any(not part.strip() for part in label.split(":"))
-    control = any(unicodedata.category(letter) in ("Cc", "Cs") for letter in label)
-    if blank or control or label != label.strip():
-        raise AnnotationError(f"A class cannot be called {label!r}: remove blanks at its ends and line breaks.")
 
 
 def _check(shapes: NDArray[Any], start: int) -> None:
     """AnnotationError for the first shape that no writer can do anything with."""
     areas = np.isin(shapely.get_type_id(shapes), (shapely.GeometryType.POLYGON, shapely.GeometryType.MULTIPOLYGON))
     if not areas.all():
-        raise AnnotationError(f"Outline {start + int(np.argmin(areas))} is not a polygon: leave points and lines out.")
+        raise AnnotationError(f"Object {start + int(np.argmin(areas))} is not a polygon: leave points and lines out.")
     xy, owner = shapely.get_coordinates(shapes, return_index=True)
     near = (np.abs(xy) <= FARTHEST).all(axis=1)  # False for NaN too
     if not near.all():
         number = start + int(owner[np.argmin(near)])
         raise AnnotationError(
-            f"Outline {number} has a coordinate that no slide has: give level-0 pixels, finite numbers."
+            f"Object {number} has a coordinate that no slide has: give level-0 pixels, finite numbers."
         )
 
 
@@ -145,9 +127,8 @@ def _snap(shapes: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64], Offset
     kept, repaired = kept[alive], int((bad & alive).sum())
     snapped, grid, offsets = _round(snapped[alive])
     if not shapely.is_valid(snapped).all():
-        worst = int(np.argmin(shapely.is_valid(snapped)))
-        reason = shapely.is_valid_reason(snapped[worst])
-        raise AnnotationError(f"An outline could not be made valid ({reason}): draw it again or leave it out.")
+        reason = shapely.is_valid_reason(snapped[np.argmin(shapely.is_valid(snapped))])
+        raise AnnotationError(f"An object could not be made valid ({reason}): draw it again or leave it out.")
     return snapped, grid, offsets, kept, repaired
 
 
@@ -174,9 +155,7 @@ def _onto_grid(shapes: NDArray[Any]) -> NDArray[Any]:
 
 
 def _round(shapes: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64], Offsets]:
-    """Shapes with rounded coordinates, perhaps invalid; k / 100 is exactly the double that a reader gets from the
-    text.
-    """
+    """Shapes with rounded coordinates, perhaps invalid; a reader of the text gets exactly the double k / 100."""
     if not len(shapes):
         nothing = np.zeros(1, dtype=np.int64)
         return shapes, np.empty((0, 2), dtype=np.int64), (nothing, nothing, nothing)
@@ -209,22 +188,13 @@ class SeenIds:
         self._seen: set[bytes] = set()
         self._repeats: dict[str, int] = {}
 
-    def fresh(self, given: str | None, label: str | None, coordinates: bytes) -> str:
-        """The given id; without one, or if it is taken, the version 5 UUID of class, outline and occurrence."""
-        name = f"{label or ''}\n{coordinates.decode()}"
-        first = given or str(uuid.uuid5(NAMESPACE, name))
-        if self._add(first):
-            return first
-        occurrence = self._repeats.get(first, 1)
-        while True:
-            occurrence += 1
-            found = str(uuid.uuid5(NAMESPACE, f"{name}\n{occurrence}"))
-            if self._add(found):
-                self._repeats[first] = occurrence
-                return found
-
-    def _add(self, identity: str) -> bool:
-        """Remember an id; False if it was there already."""
-        before = len(self._seen)
-        self._seen.add(bytes.fromhex(identity.replace("-", "")))  # half as large as the text
-        return len(self._seen) > before
+    def fresh(self, polygon: LabelledPolygon, coordinates: bytes) -> str:
+        """The object's own id; without one, or if it is taken, the version 5 UUID of class, polygon and occurrence."""
+        name = f"{polygon.label or ''}\n{coordinates.decode()}"
+        own = UUID.fullmatch(polygon.id or "")
+        first = found = own[0].lower() if own else str(uuid.uuid5(NAMESPACE, name))
+        while (key := bytes.fromhex(found.replace("-", ""))) in self._seen:  # half as large as the text
+            self._repeats[first] = self._repeats.get(first, 1) + 1
+            found = str(uuid.uuid5(NAMESPACE, f"{name}\n{self._repeats[first]}"))
+        self._seen.add(key)
+        return found

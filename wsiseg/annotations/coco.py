@@ -2,7 +2,7 @@
 
 COCO has two ways to say where an object is. Polygons have no holes, so an object without holes is written as its
 rings, to the hundredth of a pixel, and an object with holes as run lengths over the pixels of the slide, column by
-column, by the pixel-centre rule. `area` and `bbox` are those of the outline itself in both cases.
+column, by the pixel-centre rule. `area` and `bbox` are those of the polygon itself in both cases.
 
 Run lengths of a slide of more than 2³² pixels do not fit the C code of pycocotools; readers in Python take them.
 """
@@ -17,19 +17,16 @@ from typing import Any
 import numpy as np
 import orjson
 import shapely
-from numpy.typing import NDArray
 from shapely import MultiPolygon
 
 from wsiseg.annotations.canonical import Batch, canonical
 from wsiseg.annotations.geojson_write import compact
 from wsiseg.annotations.polygon import LabelledPolygon, Written
-from wsiseg.annotations.rasterise import rasterise
+from wsiseg.annotations.rasterise import ANY, rasterise
 from wsiseg.atomic import atomic_write
 from wsiseg.classes import ClassMap
 from wsiseg.errors import AnnotationError
 from wsiseg.geometry import Box, Frame
-
-_ONE = ClassMap(("background", "object"))
 
 
 def write_coco(
@@ -50,7 +47,7 @@ def write_coco(
         properties: goes into `info`; its `slide` (or `slide["name"]`) becomes the image's `file_name`
 
     Raises:
-        AnnotationError: a region has no class, which COCO cannot express
+        AnnotationError: an object has no class, which COCO cannot express
         ClassError: a label is not in `classes`
         OutputError: the place cannot be written or the disk is full
     """
@@ -80,9 +77,7 @@ def _rows(
     for i, region in enumerate(batch.polygons):
         if region.label is None:
             number = before.objects + before.dropped + i + 1
-            raise AnnotationError(
-                f"Outline {number} has no class, which COCO cannot say: give it one or write GeoJSON."
-            )
+            raise AnnotationError(f"Object {number} has no class, which COCO cannot say: give it one or write GeoJSON.")
         index = classes.index(region.label)
         used.setdefault(index, region.label)
         left, top, right, bottom = bounds[i]
@@ -117,28 +112,15 @@ def run_lengths(shape: MultiPolygon, frame: Frame) -> dict[str, Any]:
     left, top, right, bottom = shape.bounds
     around = Box.from_bounds(math.floor(left), math.floor(top), math.ceil(right), math.ceil(bottom))
     box = around.overlap(frame.box)
-    mask = rasterise([LabelledPolygon(shape, "object")], _ONE, box, frame, frame)
-    starts, ends = _runs(mask, box, frame.height)
-    total = frame.width * frame.height
-    edges = np.stack([starts, ends], axis=1).ravel()
-    counts = np.diff(np.concatenate([[0], edges, [total]]))
-    if counts[-1] == 0 and len(counts) > 1:
-        counts = counts[:-1]
-    return {"size": [frame.height, frame.width], "counts": counts.tolist()}
-
-
-def _runs(mask: NDArray[np.uint8], box: Box, height: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Half-open runs of a box's mask, as positions in the columns of the whole frame put end to end."""
-    columns = np.zeros((box.w, box.h + 2), dtype=np.int8)  # an empty pixel above and below, so that every run ends
-    columns[:, 1:-1] = mask.T
-    steps = np.diff(columns, axis=1)
-    starts, ends = (
-        (box.x + column) * height + box.y + row for column, row in (np.nonzero(steps == s) for s in (1, -1))
-    )
+    mask = rasterise([LabelledPolygon(shape, ANY.names[1])], ANY, box, frame, frame)
+    # Where a run begins and where it ends, as positions in the columns of the frame put end to end.
+    columns, rows = np.nonzero(np.diff(mask.T > 0, axis=1, prepend=False, append=False))
+    edges = (box.x + columns) * frame.height + box.y + rows
     # A run down to the frame's last row and one from the first row of the next column are one.
-    apart = starts[1:] != ends[:-1]
-    first, last = np.concatenate([[True], apart]), np.concatenate([apart, [True]])
-    return starts[first[: len(starts)]], ends[last[: len(ends)]]
+    places, times = np.unique(edges, return_counts=True)
+    ends = np.append(places[times == 1], frame.width * frame.height)
+    counts = np.diff(ends, prepend=0)
+    return {"size": [frame.height, frame.width], "counts": counts[: len(counts) - (counts[-1] == 0)].tolist()}
 
 
 def _json(value: Any, path: Path) -> bytes:

@@ -14,8 +14,8 @@ import geojson
 from wsiseg.annotations.canonical import canonical
 from wsiseg.annotations.geojson_read import FeatureReader
 from wsiseg.annotations.geojson_write import FeatureWriter
-from wsiseg.annotations.polygon import LabelledPolygon
-from wsiseg.classes import ClassMap, states_nothing
+from wsiseg.annotations.polygon import Annotations, LabelledPolygon
+from wsiseg.classes import ClassMap
 from wsiseg.errors import AnnotationError
 
 
@@ -31,8 +31,8 @@ def to_feature(polygon: LabelledPolygon, classes: ClassMap | None = None) -> geo
         ClassError: its class is not in `classes`
     """
     if classes is None:
-        listed = polygon.label is not None and not states_nothing(polygon.label)
-        classes = ClassMap(("Background", str(polygon.label) if listed else "Object"))
+        name = "Object" if polygon.label is None or polygon.states_nothing else polygon.label
+        classes = ClassMap(("Background", name))
     (batch,) = canonical([polygon])
     if not len(batch):
         raise AnnotationError("The object has no area on the grid of 0.01 px: leave it out.")
@@ -46,11 +46,9 @@ def from_feature(feature: Mapping[str, Any]) -> LabelledPolygon:
     Raises:
         AnnotationError: it is not a feature of one area, or has a value of the wrong type
     """
-    reader = FeatureReader(Path("the feature"))
-    reader.feature(feature, "it")
-    found = reader.found.outlines()
+    found = _read(feature)
     if len(found.polygons) != 1:
-        raise AnnotationError(f"The feature holds {found}, not one outline: take the objects one by one.")
+        raise AnnotationError(f"The feature holds {found}, not one: take the objects one by one.")
     return found.polygons[0]
 
 
@@ -64,11 +62,15 @@ def faults(feature: Mapping[str, Any]) -> list[str]:
     if not checked.is_valid:
         found.append(f"RFC 7946: {checked.errors()}")
     try:
-        reader = FeatureReader(Path("the feature"))
-        reader.feature(feature, "it")
-        read = reader.found.outlines()
+        read = _read(feature)
         if read.repaired or read.skipped or len(read.polygons) != 1:
             found.append(f"QuPath: {read}")
     except AnnotationError as error:
         found.append(str(error))
     return found
+
+
+def _read(feature: Mapping[str, Any]) -> Annotations:
+    reader = FeatureReader(Path("the feature"))
+    reader.feature(feature, "it")
+    return reader.found.annotations()

@@ -1,4 +1,4 @@
-"""The table of annotation formats; read and write by file name and content.
+"""The table of annotation formats; reading and writing by file name and content.
 
 | format | suffix | in | out |
 |---|---|---|---|
@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
@@ -26,6 +26,7 @@ from wsiseg.annotations.coco import write_coco
 from wsiseg.annotations.geojson_read import read_geojson
 from wsiseg.annotations.geojson_write import write_geojson
 from wsiseg.annotations.imagescope import read_imagescope, write_imagescope
+from wsiseg.annotations.json_file import opened
 from wsiseg.annotations.polygon import FLAT, Annotations, LabelledPolygon, Written
 from wsiseg.annotations.safe_xml import root_of
 from wsiseg.annotations.table import write_csv, write_parquet
@@ -41,7 +42,7 @@ class Format:
     Attributes:
         suffixes: endings of file names, lower case
         read_only: endings of files that are read but not written
-        read: from a path to outlines; None if the format is only written
+        read: from a path to annotations; None if the format is only written
         write: path, polygons and those of the keywords of `write_annotations` that it names; None if it is only read
         root: of the formats that share .xml, the outermost element that tells this one
         keeps: those of `FACTS` that the format can say
@@ -55,7 +56,7 @@ class Format:
     keeps: frozenset[str] = frozenset()
 
 
-# What an object may have besides its class and its outline, and whether a polygon has it.
+# What an object may have besides its class and its polygon, and whether a polygon has it.
 FACTS: dict[str, Callable[[LabelledPolygon], object]] = {
     "ids": lambda p: p.id,
     "scores": lambda p: p.score is not None,
@@ -84,10 +85,10 @@ FORMATS: dict[str, Format] = {
 
 
 def read_annotations(path: Path) -> Annotations:
-    """Read an outline file of any format, known by its suffix and, for .xml, by its outermost element.
+    """Read an annotation file of any format, known by its suffix and, for .xml, by its outermost element.
 
     Returns:
-        Valid outlines in level-0 pixels, with counts of what was repaired and what was left out.
+        Valid polygons in level-0 pixels, with counts of what was repaired and what was left out.
 
     Raises:
         AnnotationError: the file is missing, of no known format, of one that is only written, or damaged
@@ -102,7 +103,7 @@ def read_annotations(path: Path) -> Annotations:
     if read is None:
         what = f"is of the format {named[0]}, which is only written" if named else "has an unknown suffix"
         readable = sorted({s for form in FORMATS.values() if form.read for s in (*form.suffixes, *form.read_only)})
-        raise AnnotationError(f"{path} {what}: give outlines as one of {', '.join(readable)}.")
+        raise AnnotationError(f"{path} {what}: give annotations as one of {', '.join(readable)}.")
     return read(path)
 
 
@@ -117,13 +118,13 @@ def write_annotations(
     colours: Mapping[str, Colour] | None = None,
     **options: Any,
 ) -> Written:
-    """Write an outline file; the suffix chooses the format unless `format` does.
+    """Write an annotation file; the suffix chooses the format unless `format` does.
 
     Args:
         path: the file, which appears only when it is complete
         polygons: in level-0 pixels; an iterator is never held in memory as a whole by GeoJSON and COCO
         classes: labels, names and colours
-        properties: where the outlines come from (slide, model, µm/px, version …)
+        properties: where the polygons come from (slide, model, µm/px, version …)
         frame: level 0; tables and COCO need it
         format: a key of `FORMATS`
         colours: of classes that state nothing, for which a class map has none
@@ -154,48 +155,33 @@ def write_annotations(
         raise AnnotationError(
             f"The format {named[0]} has no choice of {' and '.join(foreign)}: leave that out, or write GeoJSON."
         )
-    lost: Counter[str] = Counter()
     lacks = {what: has for what, has in FACTS.items() if what not in FORMATS[named[0]].keeps}
     if options.get("kind") in get_args(geojson_write.ObjectKind):  # for all, whatever they were
         lacks["kinds of object"] = lambda p: p.details.kind not in (None, options["kind"])
         lacks["nuclei of cells"] = FACTS["nuclei of cells"]
-    passed = _counted(polygons, lacks, lost) if lacks else polygons
+    lost: Counter[str] = Counter()
+
+    def counted(polygon: LabelledPolygon) -> LabelledPolygon:
+        lost.update(what for what, has in lacks.items() if has(polygon))
+        return polygon
+
+    passed = map(counted, polygons) if lacks else polygons
     written = write(path, passed, **{key: value for key, value in offered.items() if key in takes}, **options)
     return replace(written, lost=dict(lost))
 
 
-def _counted(
-    polygons: Iterable[LabelledPolygon], lacks: Mapping[str, Callable[[LabelledPolygon], object]], lost: Counter[str]
-) -> Iterator[LabelledPolygon]:
-    """The polygons as they are; how many have what the format lacks is counted on the way."""
-    for polygon in polygons:
-        for what, has in lacks.items():
-            if has(polygon):
-                lost[what] += 1
-        yield polygon
-
-
 def file_hash(path: Path) -> str:
     """SHA-256 of a file's bytes, as hexadecimal text; AnnotationError if it cannot be read."""
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except FileNotFoundError:
-        raise AnnotationError(f"{path} does not exist: check the name of the outline file.") from None
-    except OSError as error:
-        raise AnnotationError(
-            f"{path} cannot be read ({error.strerror}): check the file and its permissions."
-        ) from error
+    with opened(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _by_suffix(path: Path, *, reading: bool = False) -> list[str]:
     """Formats whose suffix the name ends in; a longer suffix (.coco.json) goes before a shorter one (.json)."""
-    name = path.name.lower()
-    fits = {
-        key: max(
-            (len(s) for s in (*form.suffixes, *(form.read_only if reading else ())) if name.endswith(s)), default=0
-        )
+    fits = [
+        (len(suffix), key)
         for key, form in FORMATS.items()
-    }
-    best = max(fits.values())
-    return [key for key, length in fits.items() if length == best > 0]
+        for suffix in (*form.suffixes, *(form.read_only if reading else ()))
+        if path.name.lower().endswith(suffix)
+    ]
+    return [key for length, key in fits if length == max(fits)[0]]

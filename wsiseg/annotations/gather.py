@@ -1,22 +1,31 @@
-"""Collect the shapes that a reader finds, whatever the format."""
+"""Collect the shapes that a reader finds, whatever the format, and repair those that are invalid.
+
+The repair is one that QuPath 0.5 and 0.8 accept without exception: GEOS' `make_valid` with the method "structure"
+(shells are united, holes are taken away, a hole wholly outside becomes a part; what has no area disappears), then, for
+writing, snapping to a grid.
+"""
 
 from __future__ import annotations
 
 import math
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeAlias
 
 import numpy as np
 import shapely
 from numpy.typing import NDArray
-from shapely import Polygon
+from shapely import MultiPolygon, Polygon
+from shapely.geometry.base import BaseGeometry
 
 from wsiseg.annotations.polygon import PLAIN, Annotations, Details, LabelledPolygon
-from wsiseg.annotations.validity import Area, make_valid
 from wsiseg.classes import Colour
 from wsiseg.errors import AnnotationError
+
+Area: TypeAlias = Polygon | MultiPolygon
 
 # An ellipse becomes a polygon that is nowhere further than this from the curve.
 ELLIPSE_ERROR_PX = 0.02
@@ -61,8 +70,8 @@ class Gathering:
         """Note the colour of a class; the first one counts."""
         self._colours.setdefault(label, colour)
 
-    def outlines(self, properties: Mapping[str, Any] | None = None) -> Annotations:
-        """All shapes, valid, in the order in which they came; those without an area are counted instead."""
+    def annotations(self, properties: Mapping[str, Any] | None = None) -> Annotations:
+        """All shapes, valid and in order; those without an area are counted instead."""
         shapes = np.empty(len(self._shapes), dtype=object)
         shapes[:] = self._shapes
         valid, changed = make_valid(shapes)
@@ -73,17 +82,58 @@ class Gathering:
         return Annotations(found, dict(skipped), int(repaired.sum()), properties or {}, self._colours)
 
 
-def check_near(points: NDArray[np.float64], where: str) -> None:
+def only_areas(geometry: BaseGeometry) -> Area:
+    """The polygons of a geometry: one as Polygon, several as MultiPolygon, none as an empty Polygon."""
+    parts = shapely.get_parts(geometry)
+    while (shapely.get_type_id(parts) > shapely.GeometryType.POLYGON).any():  # collections in collections
+        parts = shapely.get_parts(parts)
+    areas = parts[(shapely.get_type_id(parts) == shapely.GeometryType.POLYGON) & ~shapely.is_empty(parts)]
+    return areas[0] if len(areas) == 1 else shapely.multipolygons(areas) if len(areas) else Polygon()
+
+
+def make_valid(geometries: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    """Make every polygon valid.
+
+    Args:
+        geometries: (n,) array of polygons and multipolygons, any of them invalid
+
+    Returns:
+        (n,) array of valid polygons and multipolygons, empty where nothing with an area was left; and (n,) whether
+        each of them had to be changed
+    """
+    bad = ~shapely.is_valid(geometries)
+    if not bad.any():
+        return geometries, bad
+    valid = geometries.copy()
+    repaired = shapely.make_valid(geometries[bad], method="structure", keep_collapsed=False)
+    valid[bad] = [only_areas(geometry) for geometry in repaired]
+    return valid, bad
+
+
+def check_near(points: NDArray[np.float64], path: Path, where: str) -> None:
     """AnnotationError if a coordinate is not finite or farther away than any slide is large."""
-    if not (np.abs(points) <= FARTHEST).all():  # NaN too
+    if not np.abs(points).max(initial=0) <= FARTHEST:  # NaN too
         what = "is farther away than any slide is large" if np.isfinite(points).all() else "is not a finite number"
-        raise AnnotationError(f"{where} has a coordinate that {what}; correct it there or export it again.")
+        raise AnnotationError(f"{path}: {where} has a coordinate that {what}; correct it there or export it again.")
+
+
+def is_plain(text: str) -> bool:
+    """Whether a text has no control character and no half of one, which no file of another format can hold."""
+    return text.isprintable() or not any(unicodedata.category(letter) in ("Cc", "Cs") for letter in text)
 
 
 def check_text(text: str, what: str) -> None:
-    """AnnotationError for a control character or half a character, which no file of another format can hold."""
-    if not text.isprintable() and any(unicodedata.category(letter) in ("Cc", "Cs") for letter in text):
+    """AnnotationError for a text that is not plain."""
+    if not is_plain(text):
         raise AnnotationError(f"{what} is called {text[:40]!r}, which is not plain text: rename it there.")
+
+
+def hex_colour(text: str) -> Colour | None:
+    """The colour that "#rrggbb" means; None for any other text."""
+    if not re.fullmatch("#[0-9a-fA-F]{6}", text):
+        return None
+    red, green, blue = bytes.fromhex(text[1:])
+    return red, green, blue
 
 
 def closed(points: NDArray[np.float64]) -> NDArray[np.float64]:

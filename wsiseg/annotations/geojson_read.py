@@ -1,9 +1,9 @@
 """Read annotations from GeoJSON, in every dialect that QuPath 0.2 to 0.8 has written.
 
 Sources: RFC 7946 (GeoJSON), and what QuPath exports in practice. Beyond the RFC there are arrays of features or
-geometries, bare geometries, features that do not say that they are, `isEllipse`, classes in four spellings, bare NaN,
-nested `childObjects`, ZIP archives. What cannot be understood raises; what is not an area (points, lines, collapsed shapes)
-is left out and counted; what is invalid is repaired and counted.
+geometries, bare geometries, features without a type, `isEllipse`, classes in four spellings, bare NaN, nested
+`childObjects`, ZIP archives. What cannot be understood raises; what is not an area (points, lines, collapsed shapes) is
+left out and counted; what is invalid is repaired and counted.
 """
 
 from __future__ import annotations
@@ -20,10 +20,9 @@ import shapely
 from numpy.typing import NDArray
 from shapely import Polygon
 
-from wsiseg.annotations.gather import FARTHEST, Gathering, check_near, check_text, closed, ellipse
+from wsiseg.annotations.gather import Area, Gathering, check_near, check_text, closed, ellipse, hex_colour, make_valid
 from wsiseg.annotations.json_file import load_json, no_collection
 from wsiseg.annotations.polygon import FLAT, Annotations, Details
-from wsiseg.annotations.validity import Area, make_valid
 from wsiseg.classes import Colour, canonical_name
 from wsiseg.errors import AnnotationError
 
@@ -60,7 +59,7 @@ def read_geojson(path: Path) -> Annotations:
         path: a FeatureCollection, an array of features, one feature or a bare geometry; of an archive all such files
 
     Returns:
-        The outlines in level-0 pixels, in the file's order, an object before the objects nested in it.
+        Polygons in level-0 pixels, in the file's order, an object before the objects nested in it.
 
     Raises:
         AnnotationError: the file is missing, cut short, no JSON, no GeoJSON, or has values of the wrong type.
@@ -74,7 +73,7 @@ def read_geojson(path: Path) -> Annotations:
             except RecursionError:
                 raise AnnotationError(f"{path} is nested too deeply to be GeoJSON: give another file.") from None
             origin = origin or (tree.get("properties") if isinstance(tree, dict) and "features" in tree else None)
-    found = reader.found.outlines(origin if isinstance(origin, dict) else {})
+    found = reader.found.annotations(origin if isinstance(origin, dict) else {})
     found.check_origin(path)
     return found
 
@@ -89,25 +88,24 @@ class FeatureReader:
         self.plain: dict[str | None, Details] = {}
 
     def fail(self, where: str, what: str) -> AnnotationError:
-        return AnnotationError(f"{self.path}: {where} {what}; correct it there or export the outlines again.")
+        return AnnotationError(f"{self.path}: {where} {what}; correct it there or export the annotations again.")
 
     def root(self, tree: Any) -> None:
-        kind = tree.get("type") if isinstance(tree, dict) else None
-        if isinstance(tree, list):
-            features: Any = tree
-        elif isinstance(tree, dict) and ("features" in tree or kind == "FeatureCollection"):
-            features = tree.get("features")
-            if not isinstance(features, list):
+        head = tree if isinstance(tree, dict) else {}
+        kind = head.get("type")
+        if "features" in head or kind == "FeatureCollection":
+            tree = head.get("features")
+            if not isinstance(tree, list):
                 raise self.fail("the FeatureCollection", "has no list of features")
-        elif isinstance(tree, dict) and (kind == "Feature" or "geometry" in tree or kind in GEOMETRIES):
-            features = [tree]
-        elif isinstance(tree, dict) and "images" in tree and "annotations" in tree:
+        elif kind == "Feature" or "geometry" in head or kind in GEOMETRIES:
+            tree = [head]
+        elif "images" in head and "annotations" in head:
             raise AnnotationError(f"{self.path} is a COCO file, which is only written, never read: give it as GeoJSON.")
-        else:
+        elif not isinstance(tree, list):
             raise AnnotationError(
                 f"{self.path} is JSON but not GeoJSON: give a FeatureCollection as QuPath exports it."
             )
-        for number, feature in enumerate(features, 1):
+        for number, feature in enumerate(tree, 1):
             self.feature(feature, f"feature {number}")
 
     def feature(self, feature: Any, where: str, depth: int = 0) -> None:
@@ -118,9 +116,7 @@ class FeatureReader:
             raise self.fail(where, "is not a GeoJSON Feature")
         if depth > DEEPEST:
             raise self.fail(where[:80] + "…", "is nested too deeply")
-        properties = feature.get("properties")
-        if properties is None:
-            properties = {}
+        properties = {} if feature.get("properties") is None else feature["properties"]
         if not isinstance(properties, dict):
             raise self.fail(where, "has properties that are no JSON object")
         kind = self.kind(feature, properties)
@@ -149,12 +145,11 @@ class FeatureReader:
     def kind(self, feature: Json, properties: Json) -> str | None:
         """The type of the object in the words of QuPath 0.4; None if the file does not say."""
         for said in (properties.get("objectType"), properties.get("object_type"), feature.get("id")):
-            if isinstance(said, str) and (kind := KINDS.get(said.lower())):
+            if isinstance(said, str) and (kind := KINDS.get(said) or KINDS.get(said.lower())):
                 return kind
         return None
 
     def details(self, feature: Json, properties: Json, kind: str | None, where: str) -> Details:
-        """What else is set on the object."""
         plane = feature["geometry"].get("plane")
         if plane is None and properties.keys() <= USUAL and "nucleusGeometry" not in feature:
             if kind not in self.plain:
@@ -163,12 +158,11 @@ class FeatureReader:
         metadata = properties.get("metadata")
         if metadata is not None and not isinstance(metadata, dict):
             raise self.fail(where, "has metadata that are no JSON object")
-        colour = self.colour(properties.get("color", properties.get("colorRGB")))
         return Details(
             kind,
             _text(properties.get("name")),
             properties.get("isLocked") is True,
-            colour,
+            self.colour(properties.get("color", properties.get("colorRGB"))),
             self.plane(plane, where),
             self.nucleus(feature.get("nucleusGeometry"), where),
             {key: text for key, value in (metadata or {}).items() if (text := _text(value)) is not None},
@@ -190,10 +184,8 @@ class FeatureReader:
         if value is None:
             return None
         shape, _ = self.geometry(value, f"{where}, its nucleus,")
-        if shape is None:
-            return None
-        valid: Area = make_valid(np.array([shape], dtype=object))[0][0]
-        return None if valid.is_empty else valid
+        valid: Area | None = shape and make_valid(np.array([shape], dtype=object))[0][0]
+        return valid or None  # an empty polygon is false
 
     def colour(self, value: Any) -> Colour | None:
         """[r, g, b], or the packed integer of QuPath up to 0.3, or #rrggbb; anything else is counted."""
@@ -203,8 +195,8 @@ class FeatureReader:
             return value[0], value[1], value[2]
         if type(value) is int and -(1 << 31) <= value < 1 << 32:
             return value >> 16 & 255, value >> 8 & 255, value & 255
-        if isinstance(value, str) and re.fullmatch("#[0-9a-fA-F]{6}", value):
-            return int(value[1:3], 16), int(value[3:5], 16), int(value[5:7], 16)
+        if isinstance(value, str) and (colour := hex_colour(value)):
+            return colour
         self.found.skip("unreadable colour")
         return None
 
@@ -269,19 +261,15 @@ class FeatureReader:
         if kind in NO_AREA:
             self.found.skip(kind)
             return None, False
-        parts: list[Polygon] = []
-        patched = False
-        for rings in self.polygons(value, where):
-            polygon, changed = self.polygon(rings, where)
-            patched |= changed
-            if polygon is not None:
-                parts.append(polygon)
+        found = [self.polygon(rings, where) for rings in self.polygons(value, where)]
+        parts = [polygon for polygon, _ in found if polygon is not None]
         if not parts:
             if kind != "GeometryCollection":
                 self.found.skip("collapsed" if value["coordinates"] else "empty")
             return None, False
         area = parts[0] if len(parts) == 1 else shapely.multipolygons(parts)
-        return (ellipse(*area.bounds) if value.get("isEllipse") is True else area), patched
+        whole = ellipse(*area.bounds) if value.get("isEllipse") is True else area
+        return whole, any(patched for _, patched in found)
 
     def polygons(self, value: Any, where: str) -> Iterator[Any]:
         """The ring lists of all polygons of a geometry; what else a collection holds is counted."""
@@ -297,42 +285,40 @@ class FeatureReader:
         elif kind == "MultiPolygon":
             yield from value[field]
         elif kind == "Polygon":
-            if value[field]:
-                yield value[field]
+            yield from [value[field]] if value[field] else ()
         else:
             self.found.skip(kind)
 
     def polygon(self, rings: Any, where: str) -> tuple[Polygon | None, bool]:
-        """A polygon, not yet known to be valid, of a shell and holes; None if the shell has under three corners."""
+        """A polygon, not yet known to be valid, of a shell and holes; None if the shell has under three corners.
+
+        The second value says whether a ring had to be closed or a hole without area left out.
+        """
         if not isinstance(rings, list):
             raise self.fail(where, "has a polygon that is not a list of rings")
         patched, lines = False, []
-        for number, ring in enumerate(rings):
-            given = self.ring(ring, where)
-            points = closed(given)
-            patched |= len(points) != len(given)
+        for ring in rings:
+            points = given = self.ring(ring, where)
+            if not len(given) or ring[0] != ring[-1]:  # lists compare much faster than arrays
+                points = closed(given)
             if len(points) >= 4:
                 lines.append(shapely.linearrings(points))
-            elif number == 0:
+            elif not lines:
                 return None, False
-            else:
-                patched = True  # a hole without area
+            patched |= len(points) != len(given) or len(points) < 4
         return (shapely.polygons(lines[0], holes=lines[1:] or None) if lines else None), patched
 
     def ring(self, ring: Any, where: str) -> NDArray[np.float64]:
         """(n, 2) finite x, y of one ring; heights (a third number) are left out."""
-        try:
-            points = np.array(ring)
-        except ValueError:  # some points have two numbers and others three
-            points = np.array([p[:2] if isinstance(p, list) else p for p in ring], dtype=object)
-            points = points.astype(float) if _all_numbers(points) else points
-        if points.size == 0:
+        points = _array(ring)
+        if points is None:  # some points have two numbers and others three
+            points = _array([p[:2] if isinstance(p, list) else p for p in ring])
+        if points is not None and points.size == 0:
             return np.empty((0, 2))
-        if points.ndim != 2 or points.shape[1] < 2 or points.dtype.kind not in "iuf":
+        if points is None or points.ndim != 2 or points.shape[1] < 2 or points.dtype.kind not in "iuf":
             raise self.fail(where, "has a ring that is not a list of [x, y]")
         points = points[:, :2].astype(np.float64)
-        if not (np.abs(points) <= FARTHEST).all():
-            check_near(points, f"{self.path}: {where}")
+        check_near(points, self.path, where)
         return points
 
 
@@ -343,5 +329,9 @@ def _text(value: Any) -> str | None:
     return json.dumps(value, ensure_ascii=False)
 
 
-def _all_numbers(points: NDArray[Any]) -> bool:
-    return points.ndim == 2 and all(isinstance(v, int | float) for v in points.flat)
+def _array(ring: Any) -> NDArray[Any] | None:
+    """A JSON value as an array; None if its lists have different lengths."""
+    try:
+        return np.array(ring)
+    except ValueError:
+        return None

@@ -12,11 +12,11 @@ import gzip
 import math
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Protocol, get_args
 
 import orjson
-from shapely import MultiPolygon, Polygon
 
 from wsiseg.annotations.canonical import Batch, canonical, on_grid
 from wsiseg.annotations.geojson_read import SCORE
@@ -54,17 +54,17 @@ def write_geojson(
     legacy: bool = False,
     colours: Mapping[str, Colour] | None = None,
 ) -> Written:
-    """Write outlines as a FeatureCollection, one feature a line, in memory that does not grow with their number.
+    """Write objects as a FeatureCollection, one feature a line, in memory that does not grow with their number.
 
-    The same outlines give the same bytes. The file appears under its name only when it is complete. A region without
-    an id gets one from its class and rounded outline, so that it is the same in every run.
+    The same objects give the same bytes. The file appears under its name only when it is complete. An object without
+    an id gets one from its class and rounded polygon, so that it is the same in every run.
 
     Args:
         path: ends in one of `SUFFIXES`; with ".gz" it is compressed
         polygons: in level-0 pixels; a label of None is written without classification; a score becomes the
             measurement "score"; measurements that are not finite are left out
         classes: where the colours come from
-        properties: where the outlines come from (slide, model, µm/px, version …); QuPath ignores it
+        properties: where the objects come from (slide, model, µm/px, version …); QuPath ignores it
         kind: what QuPath takes the objects for. "annotation" and "detection" hold for all of them. Otherwise what
             their details say counts, and the rest are annotations up to `MOST_ANNOTATIONS` objects in the file and
             detections beyond ("auto"), or what a mapping says of their class
@@ -75,7 +75,7 @@ def write_geojson(
         How many objects were written, repaired and dropped.
 
     Raises:
-        AnnotationError: the suffix is one that QuPath does not open, or a region cannot be expressed.
+        AnnotationError: the suffix is one that QuPath does not open, or an object cannot be expressed.
         ClassError: a label is not in `classes`.
         OutputError: the place cannot be written or the disk is full.
     """
@@ -92,13 +92,12 @@ def write_geojson(
     with atomic_write(path) as sink, _packed(sink, path.name.lower().endswith(".gz")) as out:
         out.write(opening)
         batches, keep = canonical(polygons), kind not in get_args(ObjectKind)
+        style = partial(FeatureWriter, classes, legacy=legacy, keep=keep, colours=colours)
         if kind == "auto":
-            kind, written = _settle(
-                batches, out, path, lambda kind: FeatureWriter(classes, kind, legacy, keep, colours)
-            )
-        style = FeatureWriter(classes, kind, legacy, keep, colours)
+            kind, written = _settle(batches, out, path, style)
+        writer = style(kind)
         for batch in batches:
-            style.write(batch, written, out)
+            writer.write(batch, written, out)
             written += batch.written
         out.write(b"\n]}\n")
     return written
@@ -135,7 +134,7 @@ def _packed(sink: _Takes, compress: bool) -> Iterator[_Takes]:
     if not compress:
         yield sink
         return
-    # No time and no name in the header: the same outlines give the same bytes.
+    # No time and no name in the header: the same objects give the same bytes.
     with gzip.GzipFile(filename="", mode="wb", compresslevel=6, fileobj=sink, mtime=0) as packed:  # type: ignore[call-overload]
         yield packed
 
@@ -144,11 +143,10 @@ class FeatureWriter:
     """How the objects of one file are written."""
 
     def __init__(
-        self, classes: ClassMap, kind: ObjectKind | Mapping[str | None, ObjectKind], legacy: bool, keep: bool,
+        self, classes: ClassMap, kind: ObjectKind | Mapping[str | None, ObjectKind], *, legacy: bool, keep: bool,
         colours: Mapping[str, Colour] | None = None,
     ) -> None:  # fmt: skip
-        self.colours = colours or {}
-        self.classes, self.kind, self.legacy = classes, kind, legacy
+        self.classes, self.kind, self.legacy, self.colours = classes, kind, legacy, colours or {}
         self.keep = keep  # the kinds that objects state
         self.heads: dict[tuple[str | None, str | None], dict[str, Any]] = {}
 
@@ -175,29 +173,31 @@ class FeatureWriter:
                 feature["properties"] = self.own(details) | properties
                 if details.plane != FLAT:
                     geometry["plane"] = dict(zip("czt", details.plane, strict=True))
-                if details.nucleus is not None and feature["properties"]["objectType"] == "cell":
-                    feature |= nucleus_of(details.nucleus)
+                if details.nucleus is not None and properties["objectType"] == "cell":
+                    nucleus = on_grid(details.nucleus)
+                    if nucleus is not None:
+                        kind, text = nucleus
+                        feature["nucleusGeometry"] = {"type": kind, "coordinates": orjson.Fragment(text)}
             try:
                 yield orjson.dumps(feature)
             except orjson.JSONEncodeError as error:
                 raise AnnotationError(
-                    f"Outline {number} has a name that is not proper text ({error}): rename it."
+                    f"Object {number} has a name that is not proper text ({error}): rename it."
                 ) from None
 
     def own(self, details: Details) -> dict[str, Any]:
         """The object's own properties."""
-        own: dict[str, Any] = dict(details.other)
-        if details.name:
-            own["name"] = details.name
-        if details.colour is not None:
-            own["color"] = list(details.colour)
-            if self.legacy:
-                own["colorRGB"] = packed_rgb(details.colour)
-        if details.locked:
-            own["isLocked"] = True
-        if details.metadata:
-            own["metadata"] = dict(details.metadata)
-        return own
+        own: dict[str, Any] = {
+            "name": details.name,
+            **(self.paint(details.colour) if details.colour is not None else {}),
+            "isLocked": details.locked,
+            "metadata": dict(details.metadata),
+        }
+        return {**details.other, **{key: value for key, value in own.items() if value}}
+
+    def paint(self, colour: Colour) -> dict[str, Any]:
+        """The members that say the colour of an object or of a class."""
+        return {"color": list(colour), **({"colorRGB": packed_rgb(colour)} if self.legacy else {})}
 
     def head(self, label: str | None, stated: str | None) -> dict[str, Any]:
         """The properties that all objects of a class and kind share."""
@@ -212,9 +212,7 @@ class FeatureWriter:
                 colour = colour_of(label, self.classes)
                 if colour == IGNORE_COLOUR:
                     colour = self.colours.get(label, colour)
-                head["classification"] = {"name": label, "color": list(colour)}
-                if self.legacy:
-                    head["classification"]["colorRGB"] = packed_rgb(colour)
+                head["classification"] = {"name": label, **self.paint(colour)}
             self.heads[label, stated] = head
         return self.heads[label, stated]
 
@@ -224,20 +222,12 @@ class FeatureWriter:
         if region.score is not None and math.isfinite(region.score):
             if SCORE in values:
                 raise AnnotationError(
-                    f"Outline {number} has a score and a measurement called {SCORE!r}: rename that one."
+                    f"Object {number} has a score and a measurement called {SCORE!r}: rename that one."
                 )
             values = {SCORE: compact(region.score), **values}
         if self.legacy:
             return [{"name": name, "value": value} for name, value in values.items()]
         return values
-
-
-def nucleus_of(nucleus: Polygon | MultiPolygon) -> dict[str, Any]:
-    """The member of a feature that holds the nucleus of a cell, on the grid; none if the nucleus has no area there."""
-    found = on_grid(nucleus)
-    if found is None:
-        return {}
-    return {"nucleusGeometry": {"type": found[0], "coordinates": orjson.Fragment(found[1])}}
 
 
 def compact(value: float) -> float:

@@ -28,10 +28,9 @@ from shapely import Polygon
 
 from wsiseg.annotations import safe_xml
 from wsiseg.annotations.canonical import canonical
-from wsiseg.annotations.gather import Gathering, check_text, closed, ellipse
+from wsiseg.annotations.gather import Area, Gathering, check_text, closed, ellipse, make_valid
 from wsiseg.annotations.geojson_write import colour_of
 from wsiseg.annotations.polygon import Annotations, Details, LabelledPolygon, Written
-from wsiseg.annotations.validity import Area
 from wsiseg.atomic import atomic_write
 from wsiseg.classes import ClassMap, Colour, canonical_name
 from wsiseg.errors import AnnotationError
@@ -58,8 +57,7 @@ def read_imagescope(path: Path) -> Annotations:
 
     Returns:
         Annotations in level-0 pixels, labelled by the names of their layers and named by their text;
-        `properties["mpp"]` in µm where the file
-        states it. Arrows, rulers and points are counted as skipped.
+        `properties["mpp"]` in µm where the file states it. Arrows, rulers and points are counted as skipped.
 
     Raises:
         AnnotationError: the file is missing, damaged, of another kind, or has a corner that is not a number
@@ -78,7 +76,8 @@ def read_imagescope(path: Path) -> Annotations:
             check_text(label or "", f"{path}: a layer")
             colour, locked = element.get("LineColor", ""), element.get("ReadOnly") == "1"
             if label and colour.isdecimal() and len(colour) < 9:
-                found.colour(label, from_colorref(int(colour)))
+                red, green, blue, _ = int(colour).to_bytes(4, "little")
+                found.colour(label, (red, green, blue))
         elif event == "end" and element.tag == "Region":
             where = f"region {element.get('Id', '?')} of the layer {label or 'without name'}"
             points = safe_xml.coordinates(list(element.iter("Vertex")), path, where)
@@ -95,7 +94,7 @@ def read_imagescope(path: Path) -> Annotations:
             for (area, patched), details in zip(layer.cut(), layer.details, strict=True):
                 found.add(area, label, patched=patched, details=details)
             element.clear()
-    return found.outlines(properties)
+    return found.annotations(properties)
 
 
 def _number(text: str, path: Path) -> float:
@@ -134,16 +133,14 @@ class _Layer:
 
     def cut(self) -> list[tuple[Area, bool]]:
         """The polygons without their holes, and whether a region was invalid before that."""
-        areas = [shape for _, shape in self.shapes]
-        if not self.holes or not areas:
-            return [(area, False) for area in areas]
-        patched = [not shapely.is_valid(area) for area in areas]
-        areas = [_valid(area) if bad else area for area, bad in zip(areas, patched, strict=True)]
+        if not self.holes or not self.shapes:
+            return [(area, False) for _, area in self.shapes]
+        areas, patched = make_valid(np.array([shape for _, shape in self.shapes]))
+        cut_out, _ = make_valid(np.array([hole for _, hole in self.holes]))
         tree = shapely.STRtree(areas)
         owners = {name: i for i, (name, _) in enumerate(self.shapes)}
-        holes: dict[int, list[Polygon]] = {}
-        for name, given in self.holes:
-            hole = _valid(given)
+        holes: dict[int, list[Area]] = {}
+        for (name, _), hole in zip(self.holes, cut_out, strict=True):
             near = tree.query(hole, predicate="intersects").tolist()
             around = [i for i in near if areas[i].covers(hole)]
             if owners.get(name) in near:
@@ -154,19 +151,11 @@ class _Layer:
                 holes.setdefault(i, []).append(hole)
         for i, cuts in holes.items():
             # Rings that lie properly inside become holes vertex by vertex; only the others need the overlay.
-            whole = Polygon(areas[i].exterior, [h.exterior for h in cuts]) if _plain(areas[i], cuts) else Polygon()
+            plain = all(isinstance(ring, Polygon) and not ring.interiors for ring in (areas[i], *cuts))
+            whole = Polygon(areas[i].exterior, [h.exterior for h in cuts]) if plain else Polygon()
             exact = not whole.is_empty and whole.is_valid
             areas[i] = whole if exact else areas[i].difference(shapely.union_all(cuts))
-        return list(zip(areas, patched, strict=True))
-
-
-def _plain(area: Area, cuts: list[Polygon]) -> bool:
-    rings = [area, *cuts]
-    return all(isinstance(ring, Polygon) and not ring.interiors for ring in rings)
-
-
-def _valid(area: Polygon) -> Area:
-    return area if shapely.is_valid(area) else shapely.make_valid(area, method="structure", keep_collapsed=False)
+        return list(zip(areas.tolist(), patched.tolist(), strict=True))
 
 
 def write_imagescope(
@@ -176,10 +165,10 @@ def write_imagescope(
     classes: ClassMap,
     frame: Frame | None = None,
 ) -> Written:
-    """Write outlines as one layer per class. The name of an object becomes its text; there is no place for more.
+    """Write objects as one layer per class. The name of an object becomes its text; there is no place for more.
 
-    The text of all outlines is held in memory, because each layer must be in one piece. An outline of several parts
-    becomes several polygons.
+    The text of all objects is held in memory, because each layer must be in one piece. An object of several parts
+    becomes several regions.
 
     Args:
         path: the XML file
@@ -188,7 +177,7 @@ def write_imagescope(
         frame: level 0, for lengths and areas in µm; without it the file states none
 
     Raises:
-        AnnotationError: a region cannot be expressed
+        AnnotationError: an object cannot be expressed
         ClassError: a label is not in `classes`
         OutputError: the place cannot be written or the disk is full
     """
@@ -246,10 +235,4 @@ def _attributes(values: Mapping[str, Any]) -> str:
 
 def colorref(colour: Colour) -> int:
     """0x00BBGGRR, red in the lowest byte."""
-    red, green, blue = colour
-    return red | green << 8 | blue << 16
-
-
-def from_colorref(value: int) -> Colour:
-    """The inverse of `colorref`."""
-    return value & 255, value >> 8 & 255, value >> 16 & 255
+    return int.from_bytes(colour, "little")

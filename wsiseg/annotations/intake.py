@@ -21,31 +21,33 @@ from wsiseg.annotations.formats import read_annotations
 from wsiseg.annotations.gather import check_text
 from wsiseg.annotations.polygon import Annotations, LabelledPolygon, counted
 from wsiseg.annotations.surround import statements_first
-from wsiseg.classes import ClassMap, canonical_name, states_nothing
+from wsiseg.classes import ClassMap, canonical_name
 from wsiseg.errors import AnnotationError, ClassError, MismatchError
 from wsiseg.geometry import Box, Frame
 
 NAME_THEM = "give all of them one with --class NAME, or classes in the program that they were drawn in"
 KNOW_THEM = "name all classes with --classes, or leave this one out with --ignore-class"
 
-# An outline that passes the edge of the slide by no more than this was drawn along it.
-EDGE_PX = 1.0
+EDGE_PX = 1.0  # an annotation that passes the edge of the slide by no more than this was drawn along it
 
 
 class Plane(Protocol):
-    """The facts about a slide that are needed here; `wsiseg.slides.slide.Slide` has them."""
+    """The facts about a slide that are needed here; `wsiseg.slides.slide.Slide` has them.
+
+    Attributes:
+        frame: level 0
+        bounds: the scanned region in level-0 pixels
+        downsamples: level-0 px per px of every level
+    """
 
     @property
-    def frame(self) -> Frame:
-        """Level 0."""
+    def frame(self) -> Frame: ...
 
     @property
-    def bounds(self) -> Box:
-        """The scanned region in level-0 pixels."""
+    def bounds(self) -> Box: ...
 
     @property
-    def downsamples(self) -> Sequence[tuple[float, float]]:
-        """Level-0 px per px of every level."""
+    def downsamples(self) -> Sequence[tuple[float, float]]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +56,11 @@ class Summary:
 
     Attributes:
         file: its name
-        read: outlines that the file has
+        read: annotations that the file has
         used: how many of them are used
         skipped: kind of thing that is not an area -> how many were left out
-        repaired: invalid outlines that were made valid
-        duplicates: left out, since the same outline of the same class stands earlier in the file
+        repaired: invalid polygons that were made valid
+        duplicates: left out, since the same polygon of the same class stands earlier in the file
         outside: left out, since they lie outside the slide
         partly_outside: used, though they reach beyond the slide
         without_class: have no class of their own
@@ -83,7 +85,7 @@ class Summary:
         return {**asdict(self), "skipped": dict(self.skipped)}
 
     def __str__(self) -> str:
-        read = counted(self.read, "outline")
+        read = counted(self.read, "annotation")
         notes = [read if self.used == self.read else f"{self.used} of {read} used"]
         told = (
             (self.repaired, "repaired"),
@@ -120,6 +122,7 @@ def take_in(
     *,
     found: Annotations | None = None,
     all_planes: bool = False,
+    same_mpp: bool = False,
     need_class: bool = False,
     keep_unclassed: bool = True,
     class_of_rest: str | None = None,
@@ -132,30 +135,32 @@ def take_in(
 
     Args:
         path: of any format that is read
-        slide: its plane; without it outlines may lie anywhere
+        slide: its plane; without it annotations may lie anywhere
         found: what is in the file, where it was read before
         all_planes: True takes all z planes and times, and not only the first
-        need_class: refuse a file in which no outline has a class
-        keep_unclassed: False leaves outlines without a class out
-        class_of_rest: the class of all outlines that have none
-        rename: class -> another name for it; "" stands for outlines without a class
-        classes: refuse outlines of other classes
-        name_them, know_them: what a person can do about outlines without a class, and of an unknown one
+        same_mpp: refuse a file that was made at another µm/px of this slide
+        need_class: refuse a file in which no annotation has a class
+        keep_unclassed: False leaves annotations without a class out
+        class_of_rest: the class of all annotations that have none
+        rename: class -> another name for it; "" stands for annotations without a class
+        classes: refuse annotations of other classes
+        name_them, know_them: what a person can do about annotations without a class, and of an unknown one
 
     Raises:
-        AnnotationError: the file cannot be read, no outline has a class though `need_class`, all lie outside the slide
-            or on other planes, or one reaches absurdly far beyond the slide
-        ClassError: an outline has a class that is not in `classes`
+        AnnotationError: the file cannot be read, no annotation has a class though `need_class`, all lie outside the
+            slide or on other planes, or one reaches absurdly far beyond the slide
+        ClassError: an annotation has a class that is not in `classes`
         MismatchError: the file says that it was made from a slide of another size
     """
     found = read_annotations(path) if found is None else found
     made_from = found.level0
     if slide is not None and made_from is not None:
-        size = slide.frame
-        if (made_from.width, made_from.height) != (size.width, size.height):
+        frame = slide.frame
+        if made_from.box != frame.box or (same_mpp and made_from != frame):
             raise MismatchError(
                 f"{path} was made from a slide of {made_from.width} × {made_from.height} px at {made_from.mpp:g} µm/px, "
-                f"not {size.width} × {size.height} px at {size.mpp:g} µm/px: give the slide that it belongs to."
+                f"not {frame.width} × {frame.height} px at {frame.mpp:g} µm/px: give the slide that it belongs to"
+                f"{', or state --mpp' if made_from.box == frame.box else ''}."
             )
     polygons = statements_first(found.polygons) if found.about.get("kind") == "review" else list(found.polygons)
     flat = polygons if all_planes else [p for p in polygons if p.details.plane[1:] == (0, 0)]
@@ -169,7 +174,7 @@ def take_in(
     inside, partly = on_slide(path, once, slide) if slide is not None else (once, 0)
     unclassed = sum(p.label is None for p in inside)
     if need_class and inside and unclassed == len(inside):
-        raise AnnotationError(f"{path} has {counted(len(inside), 'outline')} and not one with a class: {name_them}.")
+        raise AnnotationError(f"{path} has {counted(len(inside), 'annotation')} and not one with a class: {name_them}.")
     used = [p for p in inside if p.label is not None or keep_unclassed]
     if classes is not None:
         check_classes(path, used, classes, know_them)
@@ -184,7 +189,7 @@ def take_in(
         partly_outside=partly,
         without_class=unclassed,
         other_planes=len(polygons) - len(flat),
-        nothing_stated=sum(p.label is not None and states_nothing(p.label) for p in used),
+        nothing_stated=sum(p.states_nothing for p in used),
     )
     return Intake(tuple(used), summary, found)
 
@@ -195,14 +200,11 @@ def without_duplicates(polygons: Sequence[LabelledPolygon]) -> list[LabelledPoly
     Where the second one has what the first one lacks, such as a name, it is still the same object.
     """
     shapes = np.array([p.polygon for p in polygons], dtype=object)
-    if len(shapes) < 2:
-        return list(polygons)
     # Whatever the corner at which a ring begins, its sum is the same but for rounding, and only few sums coincide.
-    facts = np.column_stack([shapely.bounds(shapes), np.round(shapely.area(shapes), 3)])
-    _, group, counts = np.unique(facts, axis=0, return_inverse=True, return_counts=True)
-    suspects = np.flatnonzero(counts[group.ravel()] > 1)
-    if not len(suspects):
-        return list(polygons)
+    facts = np.column_stack([shapely.bounds(shapes).reshape(-1, 4), np.round(shapely.area(shapes), 3)])
+    order = np.lexsort(facts.T)
+    same = (facts[order[1:]] == facts[order[:-1]]).all(axis=1)
+    suspects = np.union1d(order[1:][same], order[:-1][same])
     seen, drop = set(), set()
     for i, shape in zip(suspects.tolist(), shapely.normalize(shapes[suspects]), strict=True):
         key = (polygons[i].label, polygons[i].details.plane[1:], shapely.to_wkb(shape))
@@ -228,19 +230,16 @@ def named(
 def check_classes(
     path: Path, polygons: Sequence[LabelledPolygon], classes: ClassMap, know_them: str = KNOW_THEM
 ) -> None:
-    """ClassError, naming the file and the outline, for a class that a class map does not know."""
-    known: set[str | None] = {None}
-    for number, polygon in enumerate(polygons, 1):
-        if polygon.label in known:
-            continue
+    """ClassError, naming the file and the annotation, for a class that a class map does not know."""
+    labels = [p.label for p in polygons]
+    for label in dict.fromkeys(labels):
         try:
-            classes.index(str(polygon.label))
+            classes.index(label or classes.names[0])
         except ClassError as error:
-            same = sum(p.label == polygon.label for p in polygons)
-            which = f"outline {number}" + (f" (id {polygon.id})" if polygon.id else "")
-            more = f" and {same - 1} more" if same > 1 else ""
+            first = polygons[labels.index(label)]
+            which = f"annotation {labels.index(label) + 1}" + (f" (id {first.id})" if first.id else "")
+            more = f" and {labels.count(label) - 1} more" if labels.count(label) > 1 else ""
             raise ClassError(f"{path}: {which}{more}: {error} {know_them[0].upper()}{know_them[1:]}.") from None
-        known.add(polygon.label)
 
 
 def on_slide(what: object, polygons: Sequence[LabelledPolygon], slide: Plane) -> tuple[list[LabelledPolygon], int]:
@@ -257,39 +256,37 @@ def on_slide(what: object, polygons: Sequence[LabelledPolygon], slide: Plane) ->
     if not polygons:
         return [], 0
     frame = slide.frame
-    size = np.array([frame.width, frame.height, frame.width, frame.height], np.float64)
+    size = np.array([frame.width, frame.height], np.float64)
     shapes = np.array([p.polygon for p in polygons], dtype=object)
     bounds = shapely.bounds(shapes)
-    if (bounds >= 0).all() and (bounds <= 1).all() and min(frame.width, frame.height) > 2:
+    if (bounds >= 0).all() and (bounds <= 1).all() and min(size) > 2:
         raise AnnotationError(
             f"{what}: {_all(polygons)} within the first pixel; they look like fractions of the slide: "
             f"multiply x by {frame.width} and y by {frame.height}."
         )
-    touches = (bounds[:, :2] < size[:2]).all(axis=1) & (bounds[:, 2:] > 0).all(axis=1)
-    whole = (bounds[:, :2] >= -EDGE_PX).all(axis=1) & (bounds[:, 2:] <= size[2:] + EDGE_PX).all(axis=1)
-    doubtful = np.flatnonzero(touches & ~whole)
-    touches[doubtful] = shapely.intersects(shapes[doubtful], shapely.box(0, 0, frame.width, frame.height))
+    beyond = np.maximum(-bounds[:, :2], bounds[:, 2:] - size).max(axis=1)  # how far each one reaches
+    touches = (bounds[:, :2] < size).all(axis=1) & (bounds[:, 2:] > 0).all(axis=1)
+    partly = np.flatnonzero(touches & (beyond > EDGE_PX))
+    touches[partly] = shapely.intersects(shapes[partly], shapely.box(0, 0, *size))
     if not touches.any():
         raise AnnotationError(
             f"{what}: {_all(polygons)} outside the slide of {frame.width} × {frame.height} px; "
-            f"{explanation(bounds, slide)}."
+            f"{_explanation(bounds, slide)}."
         )
-    beyond = np.maximum(-bounds[:, :2], bounds[:, 2:] - size[2:]).max(axis=1)
-    absurd = np.flatnonzero(touches & (beyond > max(frame.width, frame.height)))
-    if len(absurd):
+    for i in np.flatnonzero(touches & (beyond > max(size))):
         raise AnnotationError(
-            f"{what}: outline {absurd[0] + 1} reaches {beyond[absurd[0]]:.0f} px beyond the slide of {frame.width} × "
+            f"{what}: annotation {i + 1} reaches {beyond[i]:.0f} px beyond the slide of {frame.width} × "
             f"{frame.height} px: correct it, or check that the file belongs to this slide."
         )
-    return [p for p, keep in zip(polygons, touches, strict=True) if keep], int((touches & ~whole).sum())
+    return [p for p, keep in zip(polygons, touches, strict=True) if keep], int(touches[partly].sum())
 
 
 def _all(polygons: Sequence[LabelledPolygon]) -> str:
-    return "its only outline lies" if len(polygons) == 1 else f"all {len(polygons)} outlines lie"
+    return "its only annotation lies" if len(polygons) == 1 else f"all {len(polygons)} annotations lie"
 
 
-def explanation(bounds: NDArray[np.float64], slide: Plane) -> str:
-    """Why outlines may lie outside a slide: the first simple transform that brings all of them onto it.
+def _explanation(bounds: NDArray[np.float64], slide: Plane) -> str:
+    """Why annotations may lie outside a slide: the first simple transform that brings all of them onto it.
 
     Args:
         bounds: (n, 4) left, top, right, bottom in what the file takes for level-0 pixels
@@ -297,42 +294,31 @@ def explanation(bounds: NDArray[np.float64], slide: Plane) -> str:
     """
     frame = slide.frame
     for words, moved in _transforms(bounds, slide):
-        left, top = moved[:, 0::2].min(), moved[:, 1::2].min()
-        right, bottom = moved[:, 0::2].max(), moved[:, 1::2].max()
-        inside = left >= -EDGE_PX and top >= -EDGE_PX
-        inside &= right <= frame.width + EDGE_PX and bottom <= frame.height + EDGE_PX
+        left, top = moved[:, :2].min(axis=0)
+        right, bottom = moved[:, 2:].max(axis=0)
+        inside = min(left, top, frame.width - right, frame.height - bottom) >= -EDGE_PX
         if inside and np.median(np.abs(moved[:, 2:] - moved[:, :2])) >= 4:
-            return words
+            return f"they fit {words}"
     return "give the annotations of this slide, in its level-0 pixels"
 
 
 def _transforms(bounds: NDArray[np.float64], slide: Plane) -> Iterator[tuple[str, NDArray[np.float64]]]:
     """Simple mistakes, the likelier ones first: what to say, and the bounds without the mistake."""
     frame, box = slide.frame, slide.bounds
-    yield "they fit with x and y swapped: swap them, as QuPath has them", bounds[:, [1, 0, 3, 2]]
+    yield "with x and y swapped: swap them, as QuPath has them", bounds[:, [1, 0, 3, 2]]
     if box.x or box.y:
         offset = np.array([box.x, box.y] * 2, np.float64)
-        for sign, verb in ((-1, "subtract"), (1, "add")):
-            yield (
-                f"they fit if moved by the offset of the scanned region: {verb} ({box.x}, {box.y})",
-                bounds + sign * offset,
-            )
+        words = "if moved by the offset of the scanned region"
+        yield f"{words}: subtract ({box.x}, {box.y})", bounds - offset
+        yield f"{words}: add ({box.x}, {box.y})", bounds + offset
     scale = np.array([frame.mpp, frame.mpp_y] * 2)
-    yield f"they fit if they are in µm: divide them by {frame.mpp:g} µm/px", bounds / scale
-    own = [one for one, _ in slide.downsamples if one > 1]
-    for factor in sorted({*own, 2.0, 4.0, 8.0, 16.0}):
-        yield (
-            f"they fit if they were drawn on another level or magnification: divide them by {factor:g}",
-            bounds / factor,
-        )
-    yield f"they fit if they are in nm: divide them by {1000 * frame.mpp:g} nm/px", bounds / (1000 * scale)
-    up = bounds * (1, -1, 1, -1)
-    yield "they fit with the y axis pointing down: turn the sign of y", up[:, [0, 3, 2, 1]]
+    yield f"if they are in µm: divide them by {frame.mpp:g} µm/px", bounds / scale
+    for factor in sorted({*(one for one, _ in slide.downsamples if one > 1), 2.0, 4.0, 8.0, 16.0}):
+        yield f"if they were drawn on another level or magnification: divide them by {factor:g}", bounds / factor
+    yield f"if they are in nm: divide them by {1000 * frame.mpp:g} nm/px", bounds / (1000 * scale)
+    yield "with the y axis pointing down: turn the sign of y", (bounds * (1, -1, 1, -1))[:, [0, 3, 2, 1]]
     middle = np.array([frame.width / 2, frame.height / 2] * 2)
-    yield "they fit if they count from the middle of the slide: add half its width and height", bounds + middle
-    corner = np.tile(bounds[:, :2].min(axis=0), 2)
-    dx, dy = corner[:2]
-    yield (
-        f"they fit if moved, as when the slide is a part of a larger one: the first begins at ({dx:.0f}, {dy:.0f})",
-        bounds - corner,
-    )
+    yield "if they count from the middle of the slide: add half its width and height", bounds + middle
+    x, y = bounds[:, :2].min(axis=0)
+    words = "if moved, as when the slide is a part of a larger one"
+    yield f"{words}: the first begins at ({x:.0f}, {y:.0f})", bounds - (x, y, x, y)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import gzip
 import json
 import math
 import zipfile
@@ -38,8 +39,8 @@ def load_bytes(path: Path) -> bytes:
     Raises:
         AnnotationError: it cannot be had, or is larger than the limit
     """
-    with _opened(path) as file:
-        return _unpacked(path, file)
+    with opened(path) as file:
+        return _unpacked(path, file, _limit)
 
 
 def load_json(path: Path) -> list[Any]:
@@ -48,10 +49,10 @@ def load_json(path: Path) -> list[Any]:
     Raises:
         AnnotationError: it cannot be read, is larger than the limit, no JSON, or cut short
     """
-    with _opened(path) as file:
+    with opened(path) as file:
         if file.read(4) != ZIP:
             file.seek(0)
-            return [parse_json(path, _unpacked(path, file))]
+            return [parse_json(path, _unpacked(path, file, _limit))]
         try:
             with zipfile.ZipFile(file) as archive:
                 return [parse_json(path, raw) for raw in _members(path, archive)]
@@ -63,12 +64,13 @@ def load_json(path: Path) -> list[Any]:
 
 
 @contextlib.contextmanager
-def _opened(path: Path) -> Iterator[IO[bytes]]:
+def opened(path: Path) -> Iterator[IO[bytes]]:
+    """An annotation file, open for reading; AnnotationError if that fails."""
     try:
         with path.open("rb") as file:
             yield file
     except FileNotFoundError:
-        raise AnnotationError(f"{path} does not exist: check the name of the outline file.") from None
+        raise AnnotationError(f"{path} does not exist: check the name of the annotation file.") from None
     except OSError as error:
         raise AnnotationError(
             f"{path} cannot be read ({error.strerror}): check the file and its permissions."
@@ -94,49 +96,27 @@ def _members(path: Path, archive: zipfile.ZipFile) -> Iterator[bytes]:
         yield raw
 
 
-def _unpacked(path: Path, file: IO[bytes], limit: int | None = None) -> bytes:
+def _unpacked(path: Path, file: IO[bytes], limit: int) -> bytes:
     """All of an open file, unpacked if it is gzip, if it is no longer than the limit."""
-    limit = _limit if limit is None else limit
-    pieces, size = [], 0
-    while piece := file.read(_STEP):
-        pieces.append(piece)
-        size += len(piece)
-        if size > limit:
-            raise _too_large(path)
-    raw = b"".join(pieces)
-    return _gunzip(path, raw, limit) if raw[:2] == GZIP else raw
-
-
-def _gunzip(path: Path, packed: bytes, limit: int) -> bytes:
-    """Unpack one gzip stream or several behind each other; never more than the limit in memory."""
-    out = BytesIO()
+    raw = _all_of(path, file, limit)
+    if raw[:2] != GZIP:
+        return raw
     try:
-        while packed[:2] == GZIP:
-            stream = zlib.decompressobj(wbits=31)
-            data = memoryview(packed)
-            for start in range(0, len(packed), _STEP):
-                piece = bytes(data[start : start + _STEP])
-                while piece and not stream.eof:
-                    out.write(stream.decompress(piece, limit + 1 - out.tell()))
-                    if out.tell() > limit:
-                        raise _too_large(path)
-                    piece = stream.unconsumed_tail
-                if stream.eof:
-                    packed = stream.unused_data + bytes(data[start + _STEP :])
-                    break
-            else:
-                raise EOFError
-    except (EOFError, zlib.error):
+        with gzip.GzipFile(fileobj=BytesIO(raw)) as packed:
+            return _all_of(path, packed, limit)
+    except (gzip.BadGzipFile, EOFError, zlib.error):
         raise AnnotationError(f"{path} is a damaged gzip file: copy or export it again.") from None
-    if packed.strip(b"\0"):  # padding of zeros is usual on tapes, and harmless
-        raise AnnotationError(f"{path} is a damaged gzip file: copy or export it again.")
-    return out.getvalue()
 
 
-def _too_large(path: Path) -> AnnotationError:
-    return AnnotationError(
-        f"{path} has more than {_limit / 1e9:.3g} GB when unpacked: raise the limit with --max-input, or check the file."
-    )
+def _all_of(path: Path, file: IO[bytes] | gzip.GzipFile, limit: int) -> bytes:
+    content = BytesIO()
+    while piece := file.read(_STEP):
+        if content.write(piece) and content.tell() > limit:
+            raise AnnotationError(
+                f"{path} has more than {_limit / 1e9:.3g} GB when unpacked: raise the limit with --max-input, or check "
+                "the file."
+            )
+    return content.getvalue()
 
 
 @contextlib.contextmanager
@@ -161,7 +141,7 @@ def parse_json(path: Path, raw: bytes) -> Any:
         AnnotationError: it is not JSON, or is cut short; the place is named.
     """
     if not raw.strip():
-        raise AnnotationError(f"{path} is empty: export the outlines again.")
+        raise AnnotationError(f"{path} is empty: export the annotations again.")
     try:
         return orjson.loads(raw.removeprefix(b"\xef\xbb\xbf"))
     except orjson.JSONDecodeError:
@@ -197,4 +177,4 @@ def _parse_slowly(path: Path, raw: bytes) -> Any:
         short = error.pos >= len(error.doc.rstrip()) - 1 or error.msg.startswith("Unterminated")
         what = "ends too early" if short else "is not valid JSON"
         place = f"line {error.lineno}, column {error.colno}: {error.msg}"
-        raise AnnotationError(f"{path} {what} ({place}): export the outlines again.") from None
+        raise AnnotationError(f"{path} {what} ({place}): export the annotations again.") from None

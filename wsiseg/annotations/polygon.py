@@ -10,12 +10,11 @@ from typing import Any
 import shapely
 from shapely import MultiPolygon, Polygon
 
-from wsiseg.classes import IGNORED, ClassMap, Colour, joined
+from wsiseg.classes import IGNORED, ClassMap, Colour, joined, states_nothing
 from wsiseg.errors import AnnotationError, WsisegError
 from wsiseg.geometry import Frame
 
-CORNERS = 2**19  # of the outlines in memory at once; one may have millions, where a map is full of holes
-
+CORNERS = 2**19  # of the polygons in memory at once; one may have millions, where a map is full of holes
 
 # Channel, z and t of an object that nobody put on a plane of its own: all channels, the only plane, the only time.
 FLAT = (-1, 0, 0)
@@ -23,7 +22,7 @@ FLAT = (-1, 0, 0)
 
 @dataclass(frozen=True, slots=True)
 class Details:
-    """What a person or a program set on an object besides its outline, class and numbers.
+    """What a person or a program set on an object besides its polygon, class and numbers.
 
     Attributes:
         kind: what QuPath takes it for: "annotation", "detection", "cell", "tile" or "tmaCore"; None if nobody said
@@ -51,14 +50,14 @@ PLAIN = Details()
 
 @dataclass(frozen=True, slots=True)
 class LabelledPolygon:
-    """One outlined object.
+    """A polygon with a class: an annotation that a person drew, or a predicted object.
 
     Attributes:
         polygon: valid, in level-0 pixels of the slide's full plane, corner convention: pixel (x, y) covers
             [x, x + 1) × [y, y + 1)
-        label: class name; None for an outline that its author left without a class
+        label: class name; None where its author gave it no class
         score: confidence from 0 to 1; None where nobody stated one
-        id: UUID as text; None until the object is written, then derived from its class and outline
+        id: UUID as text; None until the object is written, then derived from its class and polygon
         measurements: name -> finite number; the names carry their units
         details: name, lock, colour, plane and the like
     """
@@ -69,6 +68,11 @@ class LabelledPolygon:
     id: str | None = None
     measurements: Mapping[str, float] = field(default_factory=dict)
     details: Details = PLAIN
+
+    @property
+    def states_nothing(self) -> bool:
+        """Whether its class says "no statement", as Ignore* and Region* do."""
+        return self.label is not None and states_nothing(self.label)
 
     @property
     def __geo_interface__(self) -> dict[str, Any]:
@@ -145,9 +149,7 @@ class Annotations:
             ) from error
 
     def __str__(self) -> str:
-        notes = [counted(len(self.polygons), "outline")]
-        if self.repaired:
-            notes.append(f"{self.repaired} repaired")
+        notes = [counted(len(self.polygons), "annotation"), *([f"{self.repaired} repaired"] if self.repaired else ())]
         notes += [f"{n} {kind} skipped" for kind, n in sorted(self.skipped.items())]
         return ", ".join(notes)
 
@@ -173,14 +175,14 @@ class Written:
         return Written(self.objects + other.objects, self.repaired + other.repaired, self.dropped + other.dropped, lost)
 
     def __str__(self) -> str:
-        notes = [counted(self.objects, "outline")]
-        if self.repaired:
-            notes.append(f"{self.repaired} repaired")
-        if self.dropped:
-            notes.append(f"{self.dropped} without area dropped")
-        if self.lost:
-            notes.append("not in this format: " + ", ".join(f"{n} {what}" for what, n in self.lost.items()))
-        return ", ".join(notes)
+        lost = ", ".join(f"{n} {what}" for what, n in self.lost.items())
+        notes = (
+            counted(self.objects, "object"),
+            self.repaired and f"{self.repaired} repaired",
+            self.dropped and f"{self.dropped} without area dropped",
+            lost and f"not in this format: {lost}",
+        )
+        return ", ".join(filter(None, notes))
 
 
 def counted(number: int, thing: str) -> str:
@@ -190,13 +192,13 @@ def counted(number: int, thing: str) -> str:
 
 def batched(polygons: Iterable[LabelledPolygon], most: int) -> Iterator[list[LabelledPolygon]]:
     """Some polygons at a time, in order: at most `most`, and no further one once they have `CORNERS` together."""
-    bunch: list[LabelledPolygon] = []
+    batch: list[LabelledPolygon] = []
     corners = 0
-    for region in polygons:
-        bunch.append(region)
-        corners += int(shapely.get_num_coordinates(region.polygon))
-        if len(bunch) == most or corners >= CORNERS:
-            yield bunch
-            bunch, corners = [], 0
-    if bunch:
-        yield bunch
+    for polygon in polygons:
+        batch.append(polygon)
+        corners += int(shapely.get_num_coordinates(polygon.polygon))
+        if len(batch) == most or corners >= CORNERS:
+            yield batch
+            batch, corners = [], 0
+    if batch:
+        yield batch

@@ -6,6 +6,7 @@ file afterwards, also looks for the declaration: no encoding can hide from the o
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
@@ -22,54 +23,40 @@ from wsiseg.annotations.json_file import load_bytes
 from wsiseg.errors import AnnotationError
 
 
-class _RootFoundError(Exception):
-    """Raised to stop at the outermost element, whose name it carries."""
-
-
 def events(path: Path) -> Iterator[tuple[Literal["start", "end"], Element]]:
     """The elements of a file as they begin and end; the caller clears the elements that it has used.
 
     Raises:
-        AnnotationError: the file cannot be read, is not well-formed XML, or declares a document type, which outline files
-            never need and attackers do
+        AnnotationError: the file cannot be read, is not well-formed XML, or declares a document type, which annotation
+            files never need and attackers do
     """
     raw = load_bytes(path)
-    _root(path, raw)
-    try:
-        for event, element in ElementTree.iterparse(BytesIO(raw), events=("start", "end")):
-            yield ("start" if event == "start" else "end"), element
-    except (ElementTree.ParseError, LookupError, ValueError) as error:
-        raise _damaged(path, error) from None
-
-
-def root_of(path: Path) -> str:
-    """The name of the outermost element; raises as `events`."""
-    return _root(path, load_bytes(path))
-
-
-def _root(path: Path, raw: bytes) -> str:
-    """The name of the outermost element, if no document type is declared before it."""
 
     def refuse(*_: Any) -> None:
         raise AnnotationError(f"{path} declares a document type, which is refused for safety: remove that line.")
 
-    def stop(name: str, _: Any) -> None:
-        raise _RootFoundError(name)
+    def stop(*_: Any) -> None:  # a document type stands before the outermost element
+        raise StopIteration
 
     parser = expat.ParserCreate()
-    parser.StartDoctypeDeclHandler = refuse
-    parser.StartElementHandler = stop
+    parser.StartDoctypeDeclHandler, parser.StartElementHandler = refuse, stop
     try:
-        parser.Parse(raw, True)
-    except _RootFoundError as root:
-        return str(root)
-    except (expat.ExpatError, LookupError, ValueError) as error:  # the last two of an unknown encoding
-        raise _damaged(path, error) from None
-    raise AnnotationError(f"{path} is empty: export the outlines again.")
+        with contextlib.suppress(StopIteration):
+            parser.Parse(raw, True)
+        for event, element in ElementTree.iterparse(BytesIO(raw), events=("start", "end")):
+            yield ("start" if event == "start" else "end"), element
+    except (
+        expat.ExpatError,
+        ElementTree.ParseError,
+        LookupError,
+        ValueError,
+    ) as error:  # the last two: of the encoding
+        raise AnnotationError(f"{path} is damaged or not XML ({error}): export the annotations again.") from None
 
 
-def _damaged(path: Path, error: Exception) -> AnnotationError:
-    return AnnotationError(f"{path} is damaged or not XML ({error}): export the outlines again.")
+def root_of(path: Path) -> str:
+    """The name of the outermost element; raises as `events`."""
+    return next(events(path))[1].tag
 
 
 def coordinates(elements: list[Element], path: Path, where: str) -> NDArray[np.float64]:
@@ -78,5 +65,5 @@ def coordinates(elements: list[Element], path: Path, where: str) -> NDArray[np.f
         points = np.array([(float(e.attrib["X"]), float(e.attrib["Y"])) for e in elements]).reshape(-1, 2)
     except (KeyError, ValueError):
         raise AnnotationError(f"{path}: {where} has a corner without numbers X and Y; export it again.") from None
-    check_near(points, f"{path}: {where}")
+    check_near(points, path, where)
     return points

@@ -9,9 +9,9 @@ import numpy as np
 import shapely
 from shapely import box, union_all
 
+from wsiseg.annotations.gather import only_areas
 from wsiseg.annotations.polygon import LabelledPolygon
-from wsiseg.annotations.validity import only_areas
-from wsiseg.classes import ClassMap, states_nothing
+from wsiseg.classes import ClassMap
 from wsiseg.geometry import Frame
 
 
@@ -21,7 +21,7 @@ def buffer(polygons: Iterable[LabelledPolygon], margin_um: float, level0: Frame)
 
 
 def outside(polygons: Sequence[LabelledPolygon], level0: Frame, classes: ClassMap) -> LabelledPolygon:
-    """Everything outside the outlines as one region of an ignored class: nothing is stated there."""
+    """Everything outside the polygons as one polygon of an ignored class: nothing is stated there."""
     plane = box(0, 0, level0.width, level0.height)
     return LabelledPolygon(plane.difference(union_all([r.polygon for r in polygons])), classes.ignore_names[0])
 
@@ -31,7 +31,7 @@ def statements_first(polygons: Sequence[LabelledPolygon]) -> list[LabelledPolygo
 
     A polygon that lies under statements altogether is left out.
     """
-    silent = np.array([p.label is not None and states_nothing(p.label) for p in polygons], dtype=bool)
+    silent = np.array([p.states_nothing for p in polygons], dtype=bool)
     if silent.all() or not silent.any():
         return list(polygons)
     shapes = np.array([p.polygon for p in polygons], dtype=object)

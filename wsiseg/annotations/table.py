@@ -16,9 +16,11 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import shapely
@@ -31,11 +33,11 @@ from wsiseg.errors import AnnotationError
 from wsiseg.extras import require_extra
 from wsiseg.geometry import Frame
 
-TEXT = ("id", "class")
 DERIVED = ("area_um2", "perimeter_um", "centroid_x_um", "centroid_y_um", "centroid_x_px", "centroid_y_px")
+ROWS = 4096  # of a CSV table that are text at once
 
-# Text columns, then numbers with NaN where there is none.
-Columns: TypeAlias = tuple[dict[str, list[str | None]], dict[str, NDArray[np.float64]]]
+# Column name -> one value a row: text (None where there is none), integers, booleans, or floats (NaN where none).
+Table: TypeAlias = Mapping[str, NDArray[Any]]
 
 
 def write_csv(path: Path, polygons: Iterable[LabelledPolygon], *, frame: Frame) -> Written:
@@ -50,21 +52,10 @@ def write_csv(path: Path, polygons: Iterable[LabelledPolygon], *, frame: Frame) 
         AnnotationError: a measurement has the name of a column
         OutputError: the place cannot be written or the disk is full
     """
-    (texts, numbers), written = _columns(polygons, frame)
-    # Ten digits are more than any slide scanner knows; what others measured is passed on as it came.
-    columns: list[Sequence[str | None]] = [*texts.values()]
-    columns += [_shown(values, ".10g" if name in DERIVED else "") for name, values in numbers.items()]
+    table, written = _columns(polygons, frame)
     with atomic_write(path) as sink:
-        text = io.StringIO()
-        rows = csv.writer(text, lineterminator="\n")
-        rows.writerow([*texts, *numbers])
-        for start in range(0, written.objects, 4096):
-            part = slice(start, start + 4096)
-            rows.writerows(zip(*[column[part] for column in columns], strict=True))
-            sink.write(text.getvalue().encode())
-            text.seek(0)
-            text.truncate()
-        sink.write(text.getvalue().encode())
+        for part in csv_parts(table, exact=table.keys() - set(DERIVED)):  # what others measured stays as it came
+            sink.write(part)
     return written
 
 
@@ -77,39 +68,70 @@ def write_parquet(path: Path, polygons: Iterable[LabelledPolygon], *, frame: Fra
         OutputError: the place cannot be written or the disk is full
     """
     require_extra("pyarrow", "Parquet", otherwise="write .csv")
-    import pyarrow
-    import pyarrow.parquet
-
-    (texts, numbers), written = _columns(polygons, frame)
-    columns = {name: pyarrow.array(values, pyarrow.string()) for name, values in texts.items()}
-    columns |= {name: pyarrow.array(values, from_pandas=True) for name, values in numbers.items()}
-    buffer = io.BytesIO()
-    pyarrow.parquet.write_table(pyarrow.table(columns), buffer)
+    table, written = _columns(polygons, frame)
     with atomic_write(path) as sink:
-        sink.write(buffer.getvalue())
+        sink.write(parquet(table))
     return written
 
 
-def _columns(polygons: Iterable[LabelledPolygon], frame: Frame) -> tuple[Columns, Written]:
+def csv_parts(table: Table, exact: Collection[str] = ()) -> Iterator[bytes]:
+    """A table as CSV, some rows at a time: `true` and `false`, and empty fields for what is not known.
+
+    Args:
+        table: columns of one length
+        exact: columns whose numbers have all their digits; ten are more than any slide scanner knows
+    """
+    styles = ["" if name in exact else ".10g" for name in table]
+    text = io.StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow(table)
+    for start in range(0, max(1, len(next(iter(table.values())))), ROWS):
+        columns = [values[start : start + ROWS].tolist() for values in table.values()]
+        rows.writerows(zip(*(map(partial(_shown, s), c) for s, c in zip(styles, columns, strict=True)), strict=True))
+        yield text.getvalue().encode("utf-8", "replace")  # a file's name may be no text
+        text.seek(0)
+        text.truncate()
+
+
+def _shown(style: str, value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return format(value, style) if math.isfinite(value) else ""
+    return "" if value is None else str(value)
+
+
+def parquet(table: Table) -> bytes:
+    """A table as Parquet; what is not known is null. pyarrow must be installed."""
+    import pyarrow
+    import pyarrow.parquet
+
+    columns = {
+        name: pyarrow.array(values.tolist(), pyarrow.string())
+        if values.dtype == object
+        else pyarrow.array(values, from_pandas=True)
+        for name, values in table.items()
+    }
+    buffer = io.BytesIO()
+    pyarrow.parquet.write_table(pyarrow.table(columns), buffer)
+    return buffer.getvalue()
+
+
+def _columns(polygons: Iterable[LabelledPolygon], frame: Frame) -> tuple[Table, Written]:
     """The whole table, because the names of all measurements are known only at the end."""
-    ids: list[str | None] = []
+    ids: list[str] = []
     labels: list[str | None] = []
-    parts: list[dict[str, NDArray[np.float64]]] = []
+    parts: list[dict[str, NDArray[np.float64]]] = [dict.fromkeys((*DERIVED, "score"), np.empty(0))]
     written = Written()
     for batch in canonical(polygons):
         ids += batch.ids
-        labels += [region.label for region in batch.polygons]
+        labels += [polygon.label for polygon in batch.polygons]
         parts.append(_geometry(batch, frame) | _stated(batch, written.objects + written.dropped))
         written += batch.written
-    names = list(dict.fromkeys([*DERIVED, "score", *(name for part in parts for name in part)]))
-    lengths = [len(part[DERIVED[0]]) for part in parts]
-    numbers = {
-        name: np.concatenate(
-            [part.get(name, np.full(n, np.nan)) for part, n in zip(parts, lengths, strict=True)] or [np.empty(0)]
-        )
-        for name in names
-    }
-    return (dict(zip(TEXT, (ids, labels), strict=True)), numbers), written
+    table: dict[str, NDArray[Any]] = {"id": np.array(ids, object), "class": np.array(labels, object)}
+    for name in dict.fromkeys(name for part in parts for name in part):
+        table[name] = np.concatenate([p.get(name, np.full(len(p["score"]), np.nan)) for p in parts])
+    return table, written
 
 
 def _geometry(batch: Batch, frame: Frame) -> dict[str, NDArray[np.float64]]:
@@ -124,21 +146,14 @@ def _geometry(batch: Batch, frame: Frame) -> dict[str, NDArray[np.float64]]:
 
 def _stated(batch: Batch, before: int) -> dict[str, NDArray[np.float64]]:
     """Scores and measurements, NaN where an object has none."""
-    scores = [np.nan if region.score is None else region.score for region in batch.polygons]
-    columns = {"score": np.array(scores, dtype=np.float64)}
-    for row, region in enumerate(batch.polygons):
-        for name, value in region.measurements.items():
-            if name in (*TEXT, *DERIVED, "score"):
-                number = before + row + 1
+    columns = {"score": np.array([p.score for p in batch.polygons], dtype=np.float64)}
+    for row, polygon in enumerate(batch.polygons):
+        for name, value in polygon.measurements.items():
+            if name in ("id", "class", *DERIVED, "score"):
                 raise AnnotationError(
-                    f"Outline {number} has a measurement called {name!r}, which is a column: rename it."
+                    f"Object {before + row + 1} has a measurement called {name!r}, which is a column: rename it."
                 )
             if name not in columns:
                 columns[name] = np.full(len(batch), np.nan)
             columns[name][row] = value
     return columns
-
-
-def _shown(values: NDArray[np.float64], style: str) -> list[str]:
-    """Numbers as text; empty if not finite."""
-    return [format(value, style) if ok else "" for value, ok in zip(values.tolist(), np.isfinite(values), strict=True)]

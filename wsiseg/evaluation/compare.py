@@ -12,7 +12,7 @@ import numpy as np
 from wsiseg.annotations.formats import read_annotations
 from wsiseg.annotations.intake import check_classes, named, take_in
 from wsiseg.annotations.polygon import LabelledPolygon
-from wsiseg.classes import IGNORE, ClassMap, canonical_name, states_nothing
+from wsiseg.classes import IGNORE, ClassMap, canonical_name
 from wsiseg.errors import AnnotationError, ClassError, MismatchError
 from wsiseg.evaluation.evaluate import SlideEvaluation, evaluate_slide
 from wsiseg.geometry import Box
@@ -34,23 +34,20 @@ class ClassChoice:
     ignore: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        for field in ("only", "ignore"):
-            object.__setattr__(self, field, tuple(map(canonical_name, getattr(self, field))))
+        object.__setattr__(self, "only", tuple(map(canonical_name, self.only)))
+        object.__setattr__(self, "ignore", tuple(map(canonical_name, self.ignore)))
 
     def of(self, known: ClassMap) -> ClassMap:
         """The classes to compare, out of those that the prediction knows; ClassError where a chosen one is unknown."""
         for name in self.only:
             if known.index(name) in (0, IGNORE):  # it raises for an unknown name, and says which there are
                 raise ClassError(f"The class {name!r} cannot be compared: name classes of objects.")
-        kept = [
-            i for i, n in enumerate(known) if i == 0 or (n not in self.ignore and (not self.only or n in self.only))
-        ]
+        colours = dict(zip(known.names, known.colours, strict=True))
+        kept = [known.names[0], *(n for n in known.names[1:] if n in (self.only or known) and n not in self.ignore)]
         if len(kept) < 2:
             raise ClassError("No class is left to compare: ignore fewer of them.")
-        colours = tuple(known.colours[i] for i in kept)
-        return ClassMap(
-            tuple(known.names[i] for i in kept), colours, tuple(dict.fromkeys((*known.ignore_names, *self.ignore)))
-        )
+        ignored = dict.fromkeys((*known.ignore_names, *self.ignore))
+        return ClassMap(tuple(kept), tuple(colours[name] for name in kept), tuple(ignored))
 
     def allowed(self, known: ClassMap) -> ClassMap | None:
         """The classes that the reference may have; None allows all."""
@@ -92,38 +89,34 @@ def compare_files(
         all that either file names.
 
     Raises:
-        AnnotationError: a file cannot be read, the reference has outlines and none with a class, or all of a file lie
-            outside the slide
+        AnnotationError: a file cannot be read, the reference has annotations and none with a class, or all of a file
+            lie outside the slide
         MismatchError: the prediction was made from another slide
-        ClassError: the reference has a class that the prediction does not know; the message names file and outline
+        ClassError: the reference has a class that the prediction does not know; the message names file and annotation
         StoreError: the label map is damaged
     """
     found = read_prediction(prediction)
     if found.level0 not in (None, slide.frame):
         raise MismatchError(
-            f"{prediction} was made from a slide of another size or µm/px than {slide.name}: give the slide that it belongs to, or "
-            "state --mpp as for the prediction."
+            f"{prediction} was made from a slide of another size or µm/px than {slide.name}: give the slide that it "
+            "belongs to, or state --mpp as for the prediction."
         )
-    intake = take_in(reference, slide, need_class=True, keep_unclassed=False, class_of_rest=class_of_rest)
-    taken, objects = [intake], found.objects() if found.labels is not None else ()
+    intake = partial(take_in, slide=slide, need_class=True, keep_unclassed=False, class_of_rest=class_of_rest)
+    taken = [intake(reference)]
     if found.labels is None:
-        said = take_in(
-            prediction, slide, found=found.annotations, need_class=True, keep_unclassed=False,
-            class_of_rest=class_of_rest,
-        )  # fmt: skip
-        taken.append(said)
-        objects = said.polygons
+        taken.append(intake(prediction, found=found.annotations))
+    objects = taken[1].polygons if found.labels is None else found.objects()
     for one in taken:
         say(str(one.summary))
     known = known or found.classes or _named([one.polygons for one in taken], f"{reference} and {prediction}")
     compared, allowed = choice.of(known), choice.allowed(known)
     if allowed is not None:
-        check_classes(reference, intake.polygons, allowed)
+        check_classes(reference, taken[0].polygons, allowed)
     frame = slide.frame.at(resolution) if found.labels is None else found.labels.frame
     # Of a cascade, the label map has the objects of one model only; its polygons have those of both.
     labels = None if found.labels is None or found.parent is not None else partial(_relabelled, found.labels, compared)
     evaluation = evaluate_slide(
-        slide.name, _of(compared, intake.polygons), _of(compared, objects), compared, frame, slide.frame,
+        slide.name, _of(compared, taken[0].polygons), _of(compared, objects), compared, frame, slide.frame,
         labels=labels, match_um=match_um,
     )  # fmt: skip
     return replace(evaluation, annotations=tuple(one.summary for one in taken)), compared
@@ -167,7 +160,7 @@ def common_classes(pairs: Sequence[tuple[Path, Path]], class_of_rest: str | None
 
 def _named(read: Iterable[Sequence[LabelledPolygon]], files: str) -> ClassMap:
     """All classes of the polygons of files which state none."""
-    names = {p.label for polygons in read for p in polygons if p.label and not states_nothing(p.label)} - {"Background"}
+    names = {p.label for polygons in read for p in polygons if p.label and not p.states_nothing} - {"Background"}
     if not names:
-        raise AnnotationError(f"None of {files} has an outline with a class: there is nothing to compare.")
+        raise AnnotationError(f"None of {files} has an annotation with a class: there is nothing to compare.")
     return ClassMap(("Background", *sorted(names)))

@@ -47,48 +47,47 @@ def evaluate_slide(
     labels: ReadLabels | None = None,
     match_um: float | None = None,
 ) -> SlideEvaluation:
-    """Compare two sets of outlines in level-0 pixels.
+    """Compare two sets of polygons in level-0 pixels.
 
     Args:
         name: of the slide
         reference, prediction: their labels must be among the classes (or ignored ones)
         classes: the labels
         frame: plane in which pixels are compared
-        level0: plane of the outlines
-        labels: labels of the prediction in `frame`, where a label map is available; else its outlines are rasterised
+        level0: plane of the polygons
+        labels: labels of the prediction in `frame`, where a label map is available; else its polygons are rasterised
         match_um: match objects up to `WIDE` times as wide by centroids no farther apart than this, and not by IoU
 
     Raises:
-        ClassError: an outline has a class that is not among the classes
+        ClassError: an object has a class that is not among the classes
     """
-    reference_labels = Rasteriser(reference, classes, frame, level0)
-    read = labels if labels is not None else Rasteriser(prediction, classes, frame, level0).read
-    confusion = confusion_matrix(reference_labels.read, read, frame, len(classes))
-    wanted = set(classes.names[1:])
-    t = [r for r in reference if r.label in wanted]
-    p = [r for r in prediction if r.label in wanted]
+    read = Rasteriser(reference, classes, frame, level0).read
+    confusion = confusion_matrix(
+        read, labels or Rasteriser(prediction, classes, frame, level0).read, frame, len(classes)
+    )
     reach = None if match_um is None else match_um / level0.mpp
-    objects = {
-        name: match_objects([r for r in t if r.label == name], [r for r in p if r.label == name], reach=reach)
-        for name in classes.names[1:]
-    }
-    return SlideEvaluation(name, confusion, objects, match_objects(t, p, reach=reach))
+
+    def matches(*names: str) -> Matches:
+        sides = ([p for p in side if p.label in names] for side in (reference, prediction))
+        return match_objects(*sides, reach=reach)
+
+    wanted = classes.names[1:]
+    return SlideEvaluation(name, confusion, {one: matches(one) for one in wanted}, matches(*wanted))
 
 
 def summary(slides: Sequence[SlideEvaluation], classes: ClassMap, match_um: float | None = None) -> dict[str, Any]:
     """Metrics pooled over the slides, and per slide, as JSON values; `match_um` as the slides were evaluated with."""
 
     def metrics(group: Sequence[SlideEvaluation]) -> dict[str, Any]:
-        def pooled(matches: list[Matches]) -> dict[str, float | int | None]:
-            parts = ([len(m.found) for m in matches], [len(m.missed) for m in matches])
-            return object_metrics(sum(parts[0]), sum(parts[1]), sum(len(m.unmatched) for m in matches))
-
+        confusion = np.sum([s.confusion for s in group], axis=0)
+        matches = {name: [s.objects[name] for s in group] for name in classes.names[1:]}
+        matches["any"] = [s.any_object for s in group]
         return {
-            "pixels": pixel_metrics(np.sum([s.confusion for s in group], axis=0), classes),
-            "objects": {name: pooled([s.objects[name] for s in group]) for name in classes.names[1:]}
-            | {"any": pooled([s.any_object for s in group])},
-            "confusion": np.sum([s.confusion for s in group], axis=0).tolist(),
-        }
+            "pixels": pixel_metrics(confusion, classes),
+            "objects": {name: object_metrics(*map(sum, zip(*(m.counts for m in some), strict=True)))
+                        for name, some in matches.items()},
+            "confusion": confusion.tolist(),
+        }  # fmt: skip
 
     return {
         "classes": list(classes),

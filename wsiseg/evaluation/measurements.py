@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,9 +20,8 @@ from wsiseg.measure.objects import Measured
 from wsiseg.measure.profiles import compared_columns
 from wsiseg.slides.slide import Slide
 
-# The table whose rows are matched one by one, and the one that sums up a slide.
-MATCHED = {"generic": "objects", "kidney": "glomeruli"}
-SUMMARY = {"generic": "classes", "kidney": "slides"}
+# By profile: the table whose rows are matched one by one, and the one that sums up a slide.
+TABLES = {"generic": ("objects", "classes"), "kidney": ("glomeruli", "slides")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +40,7 @@ class MeasuredPair:
     @classmethod
     def of(cls, reference: Measured, prediction: Measured) -> MeasuredPair:
         """Two measurements, their objects matched."""
-        table = MATCHED[reference.profile]
+        table, _ = TABLES[reference.profile]
         return cls(reference, prediction, match_objects(reference.polygons_of(table), prediction.polygons_of(table)))
 
     @property
@@ -51,7 +50,7 @@ class MeasuredPair:
 
 
 def measure_pair(slide: Slide, reference: Path, prediction: Path, options: MeasureOptions) -> MeasuredPair:
-    """Measure a slide by its reference and by its predicted outlines, with the same tissue.
+    """Measure a slide by its reference and by its predicted objects, with the same tissue.
 
     Args:
         slide: for its µm/px and its tissue
@@ -81,7 +80,9 @@ def compare_measurements(pairs: Sequence[MeasuredPair]) -> dict[str, Any]:
         objects found, missed and unmatched beside them
     """
     profile = pairs[0].reference.profile
-    matched, summary = MATCHED[profile], SUMMARY[profile]
+    matched, summary = TABLES[profile]
+    # Both sides have the same rows of a summary, in the same order.
+    same = [[(i, i) for i in range(len(next(iter(p.reference[summary].values()))))] for p in pairs]
     return {
         "profile": profile,
         "match_iou": MATCH_IOU,
@@ -90,63 +91,41 @@ def compare_measurements(pairs: Sequence[MeasuredPair]) -> dict[str, Any]:
             "missed": sum(len(p.matches.missed) for p in pairs),
             "unmatched": sum(len(p.matches.unmatched) for p in pairs),
         },
-        matched: _compared(matched, pairs, [_matched_rows(p) for p in pairs]),
-        summary: _compared(summary, pairs, [_same_rows(p, summary) for p in pairs]),
+        matched: _compared(matched, pairs, [[(i, j) for i, j, _ in p.matches.found] for p in pairs]),
+        summary: _compared(summary, pairs, same),
     }
 
 
-# The rows of the reference and the rows of the prediction that are compared, one with the other.
-Rows = tuple[Sequence[int], Sequence[int]]
-
-
-def _matched_rows(pair: MeasuredPair) -> Rows:
-    """Matched objects; with the generic profile those of one class."""
-    found = [(i, j) for i, j, _ in pair.matches.found]
-    if pair.reference.profile == "generic":
-        one, other = (side["objects"]["class"] for side in pair.sides)
-        found = [(i, j) for i, j in found if one[i] == other[j]]
-    return [i for i, _ in found], [j for _, j in found]
-
-
-def _same_rows(pair: MeasuredPair, table: str) -> Rows:
-    """Every row of a summary: both sides have the same ones, in the same order."""
-    rows = range(len(next(iter(pair.reference[table].values()))))
-    return rows, rows
-
-
-def _compared(table: str, pairs: Sequence[MeasuredPair], rows: Sequence[Rows]) -> dict[str, Any]:
+def _compared(table: str, pairs: Sequence[MeasuredPair], rows: Sequence[list[tuple[int, int]]]) -> dict[str, Any]:
+    """Agreement by the name of the measurement, from the rows of the reference and of the prediction that belong
+    together; with the generic profile class by class."""
+    profile = pairs[0].reference.profile
+    classes: tuple[str, ...] = ()
+    if profile == "generic":
+        classes = tuple(dict.fromkeys(label for pair in pairs for label in pair.reference["classes"]["class"]))
     found: dict[str, Any] = {}
-    for title, keep in _groups(table, pairs):
-        for name in compared_columns(pairs[0].reference.profile, table, _classes(pairs)):
+    for label in classes if profile == "generic" else (None,):
+        kept = [_of_class(pair, table, both, label) for pair, both in zip(pairs, rows, strict=True)]
+        for name in compared_columns(profile, table, classes):
             if not all(name in side[table] for pair in pairs for side in pair.sides):
                 continue
-            values: list[list[NDArray[Any]]] = [[], []]
-            for pair, both in zip(pairs, rows, strict=True):
-                kept = keep(pair.reference[table], both[0])
-                for n, side in enumerate(pair.sides):
-                    values[n].append(side[table][name][np.asarray(both[n], np.int64)[kept]])
-            one, other = (np.concatenate([*side, []]).astype(np.float64) for side in values)
-            if title and not (np.isfinite(one) & np.isfinite(other)).any():
-                continue  # such as nuclei that lie in nuclei
-            found[title + name] = agreement(one, other).to_json()
+            one, other = (
+                np.concatenate([[], *(p.sides[n][table][name][k[:, n]] for p, k in zip(pairs, kept, strict=True))])
+                for n in (0, 1)
+            )
+            if label is None:
+                found[name] = agreement(one, other).to_json()
+            elif (np.isfinite(one) & np.isfinite(other)).any():  # not so for nuclei that lie in nuclei
+                found[f"{label}: {name}"] = agreement(one, other).to_json()
     return found
 
 
-def _groups(table: str, pairs: Sequence[MeasuredPair]) -> Iterator[tuple[str, Any]]:
-    """What begins the name of a measurement, and which of some rows of the reference it is about."""
-    if pairs[0].reference.profile != "generic":
-        yield "", lambda _, rows: np.ones(len(rows), np.bool_)
-        return
-    for label in _classes(pairs):
-        yield f"{label}: ", lambda found, rows, label=label: np.array([found["class"][i] == label for i in rows], bool)
-
-
-def _classes(pairs: Iterable[MeasuredPair]) -> tuple[str, ...]:
-    """The classes of a generic comparison."""
-    found = (
-        label for pair in pairs if "classes" in pair.reference.tables for label in pair.reference["classes"]["class"]
-    )
-    return tuple(dict.fromkeys(found))
+def _of_class(pair: MeasuredPair, table: str, rows: list[tuple[int, int]], label: str | None) -> NDArray[np.int64]:
+    """(n, 2) those of the rows that have a class on both sides; None takes all."""
+    if label is not None:
+        one, other = (side[table]["class"] for side in pair.sides)
+        rows = [(i, j) for i, j in rows if one[i] == other[j] == label]
+    return np.array(rows, np.int64).reshape(-1, 2)
 
 
 def write_agreement(path: Path, result: dict[str, Any]) -> None:
@@ -155,7 +134,7 @@ def write_agreement(path: Path, result: dict[str, Any]) -> None:
     header = ["over", "measurement", *Agreement(0).to_row()]
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow(header)
-    for over in _tables(result):
+    for over in TABLES[result["profile"]]:
         for name, statistics in result[over].items():
             values = Agreement(**statistics).to_row().values()
             rows.writerow([over, name, *("" if v is None else format(v, ".10g") for v in values)])
@@ -163,16 +142,11 @@ def write_agreement(path: Path, result: dict[str, Any]) -> None:
         sink.write(text.getvalue().encode())
 
 
-def _tables(result: dict[str, Any]) -> tuple[str, str]:
-    profile = result["profile"]
-    return MATCHED[profile], SUMMARY[profile]
-
-
 def render_measurements(result: dict[str, Any]) -> str:
     """The result of `compare_measurements` as text tables."""
     lines = []
     matched = result["matched"]
-    over_objects, over_slides = _tables(result)
+    over_objects, over_slides = TABLES[result["profile"]]
     titles = {
         over_objects: f"over {matched['found']} matched {over_objects} (IoU ≥ {result['match_iou']:g}; "
         f"{matched['missed']} missed, {matched['unmatched']} unmatched)",

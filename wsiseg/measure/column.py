@@ -8,7 +8,7 @@ the names in QuPath, the comparison of two measurements and the means all come f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeAlias
@@ -63,22 +63,14 @@ class Column:
         """This column for one class."""
         return replace(
             self, name=self.name.replace(CLASS, label), shown=self.shown.replace(CLASS, label),
-            meaning=self.meaning.replace(CLASS, label), compute=partial(_with_class, self.compute, label),
+            meaning=self.meaning.replace(CLASS, label), compute=lambda rows: self.compute(rows, label),
         )  # fmt: skip
-
-
-def _with_class(compute: Callable[[Any, str], Any], label: str, rows: Any) -> Any:
-    return compute(rows, label)
 
 
 def expanded(columns: Iterable[Column], classes: Iterable[str]) -> tuple[Column, ...]:
     """The columns, those with `CLASS` in their name once for each class."""
     labels = tuple(classes)
-    return tuple(
-        one
-        for column in columns
-        for one in ([column.of_class(label) for label in labels] if CLASS in column.name else [column])
-    )
+    return tuple(one for c in columns for one in ([c.of_class(label) for label in labels] if CLASS in c.name else [c]))
 
 
 def means_of(columns: Iterable[Column], over: str, empty: str) -> tuple[Column, ...]:
@@ -120,14 +112,6 @@ def tabulated(columns: Iterable[Column], rows: Any) -> Table:
     return found
 
 
-def names_in(columns: Iterable[Column], table: Mapping[str, Any]) -> tuple[str, ...]:
-    """The names of the columns, ends of intervals included, that a table has."""
-    return tuple(name for column in columns for name in column.names if name in table)
-
-
 def text(values: Iterable[str | None]) -> NDArray[Any]:
     """(n,) object array of text."""
-    listed = list(values)
-    found = np.empty(len(listed), dtype=object)
-    found[:] = listed
-    return found
+    return np.array([*values], dtype=object)

@@ -15,11 +15,10 @@ from __future__ import annotations
 
 import numpy as np
 import shapely
-from numpy.typing import NDArray
-from shapely import MultiPolygon, Polygon
 
+from wsiseg.annotations.gather import Area
+from wsiseg.annotations.rasterise import ANY
 from wsiseg.annotations.trace import trace
-from wsiseg.classes import ClassMap
 from wsiseg.geometry import Box, Frame
 from wsiseg.measure.shapes import Numbers, Shapes
 from wsiseg.selection.tissue import TissueMask
@@ -28,20 +27,19 @@ REACH_UM = 16.0
 CUT_FRACTION = 0.1
 
 
-def tissue_outline(tissue: TissueMask, level0: Frame, bounds: Box) -> MultiPolygon | Polygon:
+def tissue_outline(tissue: TissueMask, level0: Frame, bounds: Box) -> Area:
     """The outline of a mask in level-0 pixels, cut at the slide's edge and at the bounds of what was scanned."""
-    classes = ClassMap(("Background", "Tissue"))
-    parts = [r.polygon for r in trace([tissue.mask.astype(np.uint8)], classes, tissue.frame, level0)]
+    parts = [p.polygon for p in trace([tissue.mask.astype(np.uint8)], ANY, tissue.frame, level0)]
     return on_slide(shapely.union_all(parts), level0, bounds)
 
 
-def on_slide(shape: Polygon | MultiPolygon, level0: Frame, bounds: Box) -> MultiPolygon | Polygon:
+def on_slide(shape: Area, level0: Frame, bounds: Box) -> Area:
     """The part of a shape that lies on the slide and inside the bounds, all in level-0 pixels."""
     seen = bounds.overlap(level0.box)
     return shapely.intersection(shape, shapely.box(seen.x, seen.y, seen.right, seen.bottom))
 
 
-def edge_fraction(shapes: Shapes, tissue: Polygon | MultiPolygon, reach_um: float = REACH_UM) -> Numbers:
+def edge_fraction(shapes: Shapes, tissue: Area, reach_um: float = REACH_UM) -> Numbers:
     """Which fraction of each outer outline lies outside the tissue or less than `reach_um` inside it.
 
     Args:
@@ -61,8 +59,3 @@ def edge_fraction(shapes: Shapes, tissue: Polygon | MultiPolygon, reach_um: floa
         near = shapely.clip_by_rect(deep, left - 1, top - 1, right + 1, bottom + 1)
         fraction[i] = shapely.length(shapely.difference(ring, near)) / ring.length
     return fraction
-
-
-def is_cut(fraction: Numbers) -> NDArray[np.bool_]:
-    """(n,) whether a glomerulus with this fraction of its outline at the end of the tissue counts as cut."""
-    return fraction > CUT_FRACTION

@@ -1,22 +1,21 @@
-"""Measurements of files: a slide and its outlines in, tables and a GeoJSON with the numbers out."""
+"""Measurements of files: a slide and its objects in, tables and a GeoJSON with the numbers out."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import shapely
-from shapely import MultiPolygon, Polygon
 
 from wsiseg import __version__
+from wsiseg.annotations.gather import Area
 from wsiseg.annotations.geojson_write import MOST_ANNOTATIONS, ObjectKind, write_geojson
 from wsiseg.annotations.intake import Summary, take_in, without_duplicates
 from wsiseg.annotations.polygon import Annotations, LabelledPolygon, Written
-from wsiseg.classes import IGNORED, ClassMap, Colour, states_nothing
-from wsiseg.errors import AnnotationError, MismatchError, OutputError, WsisegError
-from wsiseg.geometry import Frame
+from wsiseg.classes import IGNORED, ClassMap, Colour
+from wsiseg.errors import AnnotationError, OutputError, WsisegError
 from wsiseg.measure.edges import on_slide, tissue_outline
 from wsiseg.measure.generic import measure_generic
 from wsiseg.measure.kidney.measure import measure_kidney
@@ -88,7 +87,7 @@ class Read:
         classes: with colours
         known: the classes that the files know, background and ignored ones left out
         origins: what the files say of how they were made
-        summaries: what became of the outlines of each file
+        summaries: what became of the annotations of each file
         colours: those that the files give to classes
     """
 
@@ -110,7 +109,7 @@ def measure_files(slide: Slide, outlines: Sequence[Path], options: MeasureOption
 
     Raises:
         AnnotationError: a file cannot be read
-        MismatchError: outlines were made from another slide
+        MismatchError: a file was made from another slide
         ClassError: with the kidney profile, a class was named that no file knows, or none is a glomerulus
         GeometryError: no section has this thickness
     """
@@ -152,15 +151,16 @@ def read_all(paths: Sequence[Path], slide: Slide, *, class_of_rest: str | None =
         class_of_rest: the class of all annotations that have none
 
     Raises:
-        AnnotationError: a file cannot be read, none of its outlines has a class, or all of them lie outside the slide
+        AnnotationError: a file cannot be read, none of its annotations has a class, or all lie outside the slide
         MismatchError: a file says that it was made from a slide of another plane
     """
-    taken = []
-    for path in paths:
-        taken.append(
-            take_in(path, slide, found=read_prediction(path).annotations, need_class=True, class_of_rest=class_of_rest)
+    taken = [
+        take_in(
+            path, slide, found=read_prediction(path).annotations, same_mpp=True, need_class=True,
+            class_of_rest=class_of_rest,
         )
-        _check_frame(path, taken[-1].annotations, slide.frame)
+        for path in paths
+    ]  # fmt: skip
     classes, known = classes_of(replace(one.annotations, polygons=one.polygons) for one in taken)
     polygons = without_duplicates([polygon for one in taken for polygon in one.polygons])
     summaries = [one.summary for one in taken]
@@ -173,17 +173,8 @@ def read_all(paths: Sequence[Path], slide: Slide, *, class_of_rest: str | None =
     return Read(tuple(polygons), classes, known, origins, tuple(summaries), colours)
 
 
-def _check_frame(path: Path, outlines: Annotations, level0: Frame) -> None:
-    stated = outlines.level0
-    if stated is not None and stated != level0:
-        raise MismatchError(
-            f"{path} was made from a slide of {stated.width} × {stated.height} px at {stated.mpp:g} µm/px, "
-            f"not {level0.width} × {level0.height} px at {level0.mpp:g} µm/px: give the slide that it belongs to, or state --mpp."
-        )
-
-
 def classes_of(found: Iterable[Annotations]) -> tuple[ClassMap, frozenset[str]]:
-    """The classes that annotation files know: those of the model that made them, and those of their outlines.
+    """The classes that annotation files know: those of the model that made them, and those of their annotations.
 
     Returns:
         all of them with a background, in the colours of the first file that states them; and their names without
@@ -193,23 +184,19 @@ def classes_of(found: Iterable[Annotations]) -> tuple[ClassMap, frozenset[str]]:
     given: dict[str, Colour] = {}  # by files to classes that no model states
     unstated: set[str] = set()
     ignored = set(IGNORED)
-    for outlines in found:
-        classes = outlines.classes
-        if classes is not None:
-            ignored |= set(classes.ignore_names)
-            for name, colour in zip(classes.names, classes.colours, strict=True):
+    for one in found:
+        if one.classes is not None:
+            ignored |= set(one.classes.ignore_names)
+            for name, colour in zip(one.classes.names, one.classes.colours, strict=True):
                 colours.setdefault(name, colour)
-        unstated |= {r.label for r in outlines.polygons if r.label is not None}
-        given = {**outlines.colours, **given}
-    plain = sorted(n for n in unstated - set(colours) - ignored - {"Background"} if not states_nothing(n))
+        unstated |= {p.label for p in one.polygons if p.label is not None and not p.states_nothing}
+        given = {**one.colours, **given}
     stated = colours or {"Background": (255, 255, 255)}
-    names = (*stated, *plain)
+    names = (*stated, *sorted(unstated - set(stated) - ignored - {"Background"}))
     known = frozenset(names[1:])
-    if not known:
-        names = (*names, "Object")  # a class map without a class is none
-    paint = ClassMap(names).colours[len(stated) :] if len(names) > len(stated) else ()
-    paint = tuple(given.get(n, c) for n, c in zip(names[len(stated) :], paint, strict=True))
-    return ClassMap(names, (*stated.values(), *paint), tuple(sorted(ignored - set(names)))), known
+    names = names if known else (*names, "Object")  # a class map without a class is none
+    paint = {**dict(zip(names, ClassMap(names).colours, strict=True)), **given, **stated}
+    return ClassMap(names, tuple(paint[name] for name in names), tuple(sorted(ignored - set(names)))), known
 
 
 def tissue_context_of(slide: Slide, options: MeasureOptions) -> TissueContext:
@@ -222,16 +209,15 @@ def tissue_context_of(slide: Slide, options: MeasureOptions) -> TissueContext:
     return TissueContext(slide.name, slide.frame, tissue, cortex)
 
 
-def _drawn(path: Path, slide: Slide) -> Polygon | MultiPolygon:
-    found = take_in(path, slide)
-    _check_frame(path, found.annotations, slide.frame)
+def _drawn(path: Path, slide: Slide) -> Area:
+    found = take_in(path, slide, same_mpp=True)
     if not found.polygons:
-        raise AnnotationError(f"{path} has no outline: draw where the tissue is, or leave the option out.")
-    return on_slide(shapely.union_all([r.polygon for r in found.polygons]), slide.frame, slide.bounds)
+        raise AnnotationError(f"{path} has no annotation: draw where the tissue is, or leave the option out.")
+    return on_slide(shapely.union_all([p.polygon for p in found.polygons]), slide.frame, slide.bounds)
 
 
 def write_measured(path: Path, slide: Slide, measured: Measured, read: Read) -> Written:
-    """Write all outlines as GeoJSON, with their measurements.
+    """Write all objects as GeoJSON, with their measurements.
 
     An object keeps the kind that its file states. Where that states none, the profile decides; and nuclei that lie in a
     glomerulus are detections in any case, because QuPath's "Resolve hierarchy" goes by the centroid for these alone.
@@ -240,11 +226,9 @@ def write_measured(path: Path, slide: Slide, measured: Measured, read: Read) -> 
         AnnotationError: QuPath does not open this suffix
         OutputError: the place cannot be written
     """
-    labels = {r.label for r in measured.polygons}
-    others = sum(r.label not in measured.kinds for r in measured.polygons)
+    labels = [p.label for p in measured.polygons]
+    others = sum(label not in measured.kinds for label in labels)
     rest: ObjectKind = "annotation" if others <= MOST_ANNOTATIONS else "detection"
-    kinds: dict[str | None, ObjectKind] = dict.fromkeys(labels, rest)
-    kinds.update(measured.kinds)
     origin = {
         "kind": "measurements",
         "version": __version__,
@@ -257,25 +241,23 @@ def write_measured(path: Path, slide: Slide, measured: Measured, read: Read) -> 
     }
     nuclei = measured.tables.get("podocytes")
     inside = set() if nuclei is None else {i for i, p in zip(nuclei["id"], nuclei["parent"], strict=True) if p}
+    polygons = (
+        replace(p, details=replace(p.details, kind="detection"))
+        if p.id in inside and p.details.kind == "annotation"
+        else p
+        for p in measured.polygons
+    )
     return write_geojson(
         path,
-        _nested(measured.polygons, inside),
+        polygons,
         classes=read.classes,
         properties={"wsiseg": origin},
-        kind=kinds,
+        kind={**dict.fromkeys(labels, rest), **measured.kinds},
         colours=read.colours,
     )
-
-
-def _nested(polygons: Iterable[LabelledPolygon], inside: Set[str]) -> Iterator[LabelledPolygon]:
-    """The polygons; annotations of these ids become detections."""
-    for polygon in polygons:
-        if polygon.id in inside and polygon.details.kind == "annotation":
-            polygon = replace(polygon, details=replace(polygon.details, kind="detection"))
-        yield polygon
 
 
 def check_output(out: Path, inputs: Sequence[Path]) -> None:
     """OutputError if a file would be written over one that is read."""
     if any(out.resolve() == path.resolve() for path in inputs):
-        raise OutputError(f"{out} is one of the outline files that are measured: choose another name.")
+        raise OutputError(f"{out} is one of the files that are measured: choose another name.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -33,28 +33,17 @@ ONE_CLASS = "all outlines have one class"
 _OWN = "the object itself has that class"
 
 
-def _nested(objects: Objects, label: str, values: Any) -> Any:
-    """Values that count for the objects of other classes than `label`; None where there are no other classes."""
-    if len(objects.around.classes) < 2:
-        return None
-    own = np.array([r.label == label for r in objects.polygons], np.bool_)
-    return np.where(own, np.nan, values)
+def _nested(compute: Callable[[Objects, int], Any]) -> Callable[[Objects, str], Any]:
+    """A number about the objects of a class that lie in others: none for the objects of that class themselves, and
+    absent where there is one class alone."""
 
+    def values(objects: Objects, label: str) -> Any:
+        if len(objects.around.classes) < 2:
+            return None
+        own = np.array([p.label == label for p in objects.polygons], np.bool_)
+        return np.where(own, np.nan, compute(objects, objects.around.classes.index(label)))
 
-def _number(objects: Objects, label: str) -> Any:
-    return _nested(objects, label, objects.around.nesting.count(objects.around.classes.index(label)))
-
-
-def _density(objects: Objects, label: str) -> Any:
-    count = objects.around.nesting.count(objects.around.classes.index(label))
-    return _nested(objects, label, count / objects["area_um2"] * 1e6)
-
-
-def _fraction(objects: Objects, label: str) -> Any:
-    around = objects.around
-    scale = objects.place.frame.mpp * objects.place.frame.mpp_y
-    area = around.nesting.area_of(around.classes.index(label)) * scale
-    return _nested(objects, label, area / objects["area_um2"])
+    return values
 
 
 OBJECTS = (
@@ -70,29 +59,33 @@ OBJECTS = (
     *SHAPE,
     *PLACE,
     Column(
-        f"n[{CLASS}]", "", f"Number of objects of the class {CLASS} that lie in it: their centroid does.", _number,
+        f"n[{CLASS}]", "", f"Number of objects of the class {CLASS} that lie in it: their centroid does.",
+        _nested(lambda o, n: o.around.nesting.count(n)),
         absent=ONE_CLASS, empty=_OWN, shown=f"{CLASS}: number", compared=True, averaged=True,
     ),
     Column(
-        f"per_mm2[{CLASS}]", "1/mm²", f"Their number divided by its area ({CLASS}).", _density,
+        f"per_mm2[{CLASS}]", "1/mm²", f"Their number divided by its area ({CLASS}).",
+        _nested(lambda o, n: o.around.nesting.count(n) / o["area_um2"] * 1e6),
         absent=ONE_CLASS, empty=_OWN, shown=f"{CLASS}: per mm²", compared=True, averaged=True,
     ),
     Column(
-        f"area_fraction[{CLASS}]", "0 to 1", f"The sum of their areas divided by its area ({CLASS}).", _fraction,
+        f"area_fraction[{CLASS}]", "0 to 1", f"The sum of their areas divided by its area ({CLASS}).",
+        _nested(lambda o, n: o.around.nesting.area_of(n) * (o.place.frame.mpp * o.place.frame.mpp_y) / o["area_um2"]),
         absent=ONE_CLASS, empty=_OWN, shown=f"{CLASS}: area fraction", compared=True, averaged=True,
     ),
 )  # fmt: skip
 
 NO_TISSUE = "there is no tissue"
 NO_OBJECTS = "there are no such objects"
+PER_MM2 = Column(
+    "objects_per_mm2", "1/mm²", "Their number per area of tissue.",
+    lambda s: per_area(len(s.used), s.place.tissue_um.area / 1e6), empty=NO_TISSUE, compared=True,
+)  # fmt: skip
 CLASSES = (
     Column("slide", "", "File name of the slide.", lambda s: s.place.slide),
     Column("class", "", "The class.", lambda s: s.label),
     Column("objects", "", "Number of objects of this class.", lambda s: len(s.used), compared=True),
-    Column(
-        "objects_per_mm2", "1/mm²", "Their number per area of tissue.",
-        lambda s: per_area(len(s.used), s.place.tissue_um.area / 1e6), empty=NO_TISSUE, compared=True,
-    ),
+    PER_MM2,
     Column("area_mm2", "mm²", "Sum of their areas.", lambda s: s.area_um2 / 1e6, compared=True),
     Column(
         "tissue_fraction", "0 to 1", "That sum divided by the area of the tissue.",
@@ -104,24 +97,20 @@ CLASSES = (
 SLIDES = (
     *OF_SLIDE,
     Column("objects", "", "Number of objects of all classes.", lambda s: len(s.used), compared=True),
-    Column(
-        "objects_per_mm2", "1/mm²", "Their number per area of tissue.",
-        lambda s: per_area(len(s.used), s.place.tissue_um.area / 1e6), empty=NO_TISSUE, compared=True,
-    ),
-)  # fmt: skip
+    PER_MM2,
+)
 
 TABLES = {"slides": SLIDES, "classes": CLASSES, "objects": OBJECTS}
 
 
 class _Around:
-    """What the columns of objects need beside their own outlines: all classes, and which object lies in which."""
+    """What the columns of objects need beside their own polygons: all classes, and which object lies in which."""
 
     def __init__(self, polygons: Sequence[LabelledPolygon], classes: Sequence[str]) -> None:
         self.classes = list(classes)
-        shapes = np.empty(len(polygons), dtype=object)
-        shapes[:] = [r.polygon for r in polygons]
         numbers = {label: n for n, label in enumerate(self.classes)}
-        self.nesting = Nesting(shapes, np.array([numbers.get(r.label or "", -1) for r in polygons], np.int64))
+        labels = [numbers.get(p.label or "", -1) for p in polygons]
+        self.nesting = Nesting(np.array([p.polygon for p in polygons], object), np.array(labels, np.int64))
 
 
 class _OfClass(Summary):
@@ -142,12 +131,12 @@ def measure_generic(
     Args:
         polygons: in level-0 pixels
         place: the slide's plane and tissue
-        classes: all classes that the files know, background and ignored ones left out; outlines of other classes are
+        classes: all classes that the files know, background and ignored ones left out; objects of other classes are
             kept and not measured
         seed: of the bootstrap
 
     Raises:
-        AnnotationError: an outline is not a polygon or has an impossible name or coordinate
+        AnnotationError: an object is not a polygon or has an impossible name or coordinate
     """
     everything = settled(polygons)
     rows = [i for i, r in enumerate(everything) if r.label is None or r.label in classes]

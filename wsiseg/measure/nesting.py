@@ -1,10 +1,11 @@
 """Which object contains which, by centroids.
 
-`parents` follows QuPath's "Resolve hierarchy" for glomeruli and nuclei: a nucleus belongs to the glomerulus in which its centroid lies, the border included. Where glomeruli overlap, QuPath
-inserts annotations from the largest to the smallest; each takes what its own parent held (`PathObjectHierarchy`):
-of glomeruli one within the other the innermost has the nucleus, of two that overlap in part the larger, of equals the
-one that comes first in the file. `Nesting` does the same for objects of any classes, without QuPath's order of insertion:
-each object lies in the smallest larger one that holds its centroid.
+`parents` follows QuPath's "Resolve hierarchy" for glomeruli and nuclei: a nucleus belongs to the glomerulus in which its
+centroid lies, the border included. Where glomeruli overlap, QuPath inserts annotations from the largest to the smallest,
+and each takes what its own parent held (`PathObjectHierarchy`): of glomeruli one within the other the innermost has the
+nucleus, of two that overlap in part the larger, of equals the one that comes first in the file. `Nesting` does the same
+for objects of any classes, without QuPath's order of insertion: each object lies in the smallest larger one that holds
+its centroid.
 """
 
 from __future__ import annotations
@@ -88,6 +89,5 @@ class Nesting:
     def area_of(self, label: int) -> NDArray[np.float64]:
         """(n,) the sum of the areas of the objects of a class that lie in each object."""
         here = self.labels[self._inner] == label
-        return np.bincount(self._outer[here], self.area[self._inner[here]], minlength=len(self.labels)).astype(
-            np.float64
-        )
+        areas = self.area[self._inner[here]]
+        return np.bincount(self._outer[here], areas, minlength=len(self.labels)).astype(np.float64)

@@ -5,22 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, Protocol, TypeAlias
+from typing import Any
 
 import numpy as np
 import shapely
 from numpy.typing import NDArray
-from shapely import MultiPolygon, Polygon
 
 from wsiseg.annotations.canonical import canonical
+from wsiseg.annotations.gather import Area
 from wsiseg.annotations.geojson_write import ObjectKind
 from wsiseg.annotations.polygon import LabelledPolygon
 from wsiseg.geometry import Frame
 from wsiseg.measure.column import Column, Table, text
 from wsiseg.measure.sample import estimates
 from wsiseg.measure.shapes import Numbers, Shapes, equivalent_diameter, in_um, perimeter_and_circularity
-
-Area: TypeAlias = Polygon | MultiPolygon
 
 
 @dataclass(frozen=True)
@@ -29,7 +27,7 @@ class TissueContext:
 
     Attributes:
         slide: the slide's name
-        frame: level 0, in which all outlines are given
+        frame: level 0, the plane of all polygons
         tissue: level-0 pixels
         cortex: level-0 pixels; None if nobody said where it is
     """
@@ -54,13 +52,13 @@ class TissueContext:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """The tables of one slide, and its outlines with their numbers.
+    """The tables of one slide, and its objects with their numbers.
 
     Attributes:
         profile: name of the profile that made them
         tables: name -> table, with the columns that the profile declares
         rows: name of a table of objects -> the place in `polygons` of each of its rows
-        polygons: all outlines, on the grid of 0.01 px and with the ids of the tables; those in a table carry their
+        polygons: all objects, on the grid of 0.01 px and with the ids of the tables; those in a table carry their
             measurements
         kinds: class -> what QuPath takes it for, where the profile decides that
     """
@@ -75,12 +73,12 @@ class Measured:
         return self.tables[table]
 
     def polygons_of(self, table: str) -> list[LabelledPolygon]:
-        """The outlines of the rows of a table of objects."""
+        """The polygons of the rows of a table of objects."""
         return [self.polygons[i] for i in self.rows[table]]
 
 
 class Objects:
-    """The objects of one table: outlines in pixels and in µm, and the values of each column, computed once.
+    """The objects of one table: polygons in pixels and in µm, and the values of each column, computed once.
 
     Args:
         polygons: on the grid of 0.01 level-0 px and with ids, as `settled` gives them
@@ -145,14 +143,6 @@ class Part:
         return None if found is None else found[self._chosen]
 
 
-class Valued(Protocol):
-    """`Objects`, or a `Part` of them."""
-
-    def values(self, name: str) -> NDArray[Any] | None:
-        """(n,) the values of a column; None if it is absent."""
-        ...
-
-
 class Summary:
     """What the columns of a summary are computed from: the objects behind one row. Profiles add what else they need.
 
@@ -162,7 +152,7 @@ class Summary:
         used: (n,) bool, the objects that means are over
     """
 
-    def __init__(self, place: TissueContext, objects: Valued, used: NDArray[np.bool_]) -> None:
+    def __init__(self, place: TissueContext, objects: Objects | Part, used: NDArray[np.bool_]) -> None:
         self.place, self.objects, self.used = place, objects, used
 
     def row(self, columns: Iterable[Column], seed: int) -> dict[str, Any]:
@@ -230,18 +220,18 @@ PLACE = (
 
 
 def settled(polygons: Iterable[LabelledPolygon]) -> list[LabelledPolygon]:
-    """Outlines as every writer of outlines sees them, so that ids and areas are those of the GeoJSON."""
+    """Objects as every writer sees them, so that ids and areas are those of the GeoJSON."""
     return [
-        replace(region, polygon=shape, id=uuid)
+        replace(polygon, polygon=shape, id=uuid)
         for batch in canonical(polygons)
-        for region, shape, uuid in zip(batch.polygons, batch.shapes, batch.ids, strict=True)
+        for polygon, shape, uuid in zip(batch.polygons, batch.shapes, batch.ids, strict=True)
     ]
 
 
 def with_measurements(
     polygons: list[LabelledPolygon], rows: Sequence[int], table: Table, columns: Iterable[Column]
 ) -> None:
-    """Put the numbers of a table beside those that the outlines had already; a measurement made again wins."""
+    """Put the numbers of a table beside those that the objects had already; a measurement made again wins."""
     shown = {column.shown: table[column.name] for column in columns if column.shown and column.name in table}
     # Version 0.1 said "share": its numbers must not stay beside the new ones.
     old = {name.replace("fraction", "share") for name in shown if "fraction" in name}

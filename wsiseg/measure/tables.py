@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
+from wsiseg.annotations.table import csv_parts, parquet
 from wsiseg.atomic import atomic_write, translate_os_errors
 from wsiseg.errors import OutputError
 from wsiseg.extras import require_extra
@@ -21,9 +16,7 @@ FORMATS = ("csv", "parquet")
 
 
 def check_folder(folder: Path, format: str, *, overwrite: bool) -> None:
-    """Check, before anything is measured, that tables can be written into a folder; MissingExtraError or
-    OutputError.
-    """
+    """Check, before anything is measured, that tables can be written; MissingExtraError or OutputError."""
     if format == "parquet":
         require_extra("pyarrow", "Parquet", otherwise="write CSV")
     if folder.exists() and not folder.is_dir():
@@ -50,7 +43,10 @@ def write_tables(folder: Path, tables: Mapping[str, Table], format: str, *, over
         OutputError: tables are there already, pyarrow is missing, or the place cannot be written
     """
     check_folder(folder, format, overwrite=overwrite)
-    packed = {f"{name}.{format}": _csv(table) if format == "csv" else _parquet(table) for name, table in tables.items()}
+    packed = {
+        f"{name}.{format}": b"".join(csv_parts(table)) if format == "csv" else parquet(table)
+        for name, table in tables.items()
+    }
     with translate_os_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     for name, data in packed.items():
@@ -67,33 +63,3 @@ def _ours(folder: Path) -> list[Path]:
     return [
         path for name in profiles.TABLE_NAMES for format in FORMATS if (path := folder / f"{name}.{format}").exists()
     ]
-
-
-def _csv(table: Table) -> bytes:
-    text = io.StringIO()
-    rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(table)
-    rows.writerows(zip(*(map(_shown, values.tolist()) for values in table.values()), strict=True))
-    return text.getvalue().encode("utf-8", "replace")  # a file's name may be no text
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, float):
-        return format(value, ".10g") if np.isfinite(value) else ""
-    return "" if value is None else str(value)
-
-
-def _parquet(table: Table) -> bytes:
-    import pyarrow
-    import pyarrow.parquet
-
-    def column(values: NDArray[Any]) -> Any:
-        if values.dtype == object:
-            return pyarrow.array(values.tolist(), pyarrow.string())
-        return pyarrow.array(values, from_pandas=True)
-
-    buffer = io.BytesIO()
-    pyarrow.parquet.write_table(pyarrow.table({name: column(values) for name, values in table.items()}), buffer)
-    return buffer.getvalue()

@@ -1,4 +1,4 @@
-"""Detect blur, pen and folds in a small picture of a slide: pure arrays.
+"""Detect blur, pen, folds and air bubbles in a small picture of a slide: pure arrays.
 
 Coloured pen is found in the same way as `wsiseg.selection.tissue` finds it. Black pen lets no colour through and is
 wider than anything dark and grey in a section. Both are rules on colour, as in HistoQC (Janowczyk et al., "HistoQC: an
@@ -10,6 +10,11 @@ in every stain alike (Palokangas, Selinummi and Yli-Harja, "Segmentation of fold
 who look for what is both darker and more saturated than the rest; Bautista and Yagi, EMBC 2009). A crowd of nuclei is
 darker too, but its counterstain is not stronger. So a fold must exceed its surroundings in both: in the mean optical
 density, and in how much denser green is than red.
+
+The surface of an air bubble under the coverslip bends light out of the objective's way, so that its rim is dark in
+every colour alike, while its inside is about as bright as what lies around it. HistoQC learns air bubbles from
+examples; here they are found by a rule on the rim: dark, without colour, thinner than a stroke of pen, hollow, and
+along most of its own convex hull.
 """
 
 from __future__ import annotations
@@ -19,11 +24,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
+from shapely import Polygon, convex_hull, multipoints
+from skimage.draw import polygon2mask
 
-from wsiseg.selection.masks import Mask, close, dilate, reconstruct, remove_small
-from wsiseg.selection.tissue import PEN_MIN_UM2, PEN_REACH_UM, SMOOTH_UM, Colours, coloured_pen, most, spread
-
-Um = tuple[float, float]  # µm per px along rows and columns
+from wsiseg.selection.masks import Mask, close, reconstruct, remove_small
+from wsiseg.selection.tissue import Colours, Um, coloured_inks, most, spread, strokes
 
 # Sharpness (`wsiseg.selection.focus`) below which tissue is surely out of focus, and below which it still counts as
 # such when it touches such a place.
@@ -38,12 +43,20 @@ FOLDED, FOLD_RIM = 1.65, 1.4
 FOLD_AROUND_UM = 200.0
 FOLD_MIN_UM2, FOLD_SURE_UM2 = 8_000.0, 2_500.0
 FOLD_LONG = 2.5  # length by width, from the second moments: folds are bands
+RIM_LIGHT, RIM_COLOUR = 0.6, 0.20  # transmittance of a bubble's rim at most, and how far its channels may differ
+RIM_GAP_UM = 40.0  # bridged
+BUBBLE_MIN_UM, BUBBLE_LONG = 100.0, 3.0  # least diameter, and length by width at most
+ROUND = (0.9, 1.15)  # area of the hull, as a multiple of the ellipse in its rectangle
+HOLLOW = 0.75  # dark fraction of the hull at most
+AROUND = 0.7  # fraction of the hull's line that is dark at least
 
 RULES: dict[str, Any] = {
     "blur": [BLURRED, SOFT, BLUR_MIN_UM2],
     "fold": [FOLDED, FOLD_RIM, FOLD_MIN_UM2, FOLD_SURE_UM2],
     "fold_shape": [FOLD_AROUND_UM, FOLD_LONG],
     "pen": [*BLACK, *BLACK_RIM, INK_RED, STROKE_WIDTH_UM],
+    "bubble": [RIM_LIGHT, RIM_COLOUR, RIM_GAP_UM, STROKE_WIDTH_UM],
+    "bubble_shape": [BUBBLE_MIN_UM, BUBBLE_LONG, *ROUND, HOLLOW, AROUND],
 }
 
 
@@ -57,26 +70,16 @@ def blur(sharpness: NDArray[np.float32], um: Um) -> Mask:
 
 def pen(light: Colours, um: Um) -> Mask:
     """Strokes of pen of any colour: bool (h, w) from transmittances (h, w, 3)."""
-    ink = coloured_pen(light, um) | _black_pen(light, um)
+    brightest, colour = most(light), spread(light)
+    black, black_rim = ((brightest < dark) & (colour < grey) for dark, grey in (BLACK, BLACK_RIM))
+    ink = strokes([*coloured_inks(light), (_wide(black, um), black_rim)], um)
     over_tissue = _wide(light[..., 0] < INK_RED, um)
     return reconstruct(ink | over_tissue, ink)
 
 
-def _black_pen(light: Colours, um: Um) -> Mask:
-    brightest, colour = most(light), spread(light)
-    sure = (brightest < BLACK[0]) & (colour < BLACK[1])
-    core = remove_small(_wide(sure, um), PEN_MIN_UM2 / (um[0] * um[1]))
-    if not core.any():
-        return core
-    rim = (brightest < BLACK_RIM[0]) & (colour < BLACK_RIM[1])
-    near = dilate(core, PEN_REACH_UM, um)
-    return dilate(reconstruct((rim | core) & near, core), 2 * SMOOTH_UM, um)
-
-
-def _wide(mask: Mask, um: Um) -> Mask:
+def _wide(mask: Mask, um: Um, least: int = 1) -> Mask:
     """Where a stroke's square fits in: no hair, no edge of the coverslip, no few nuclei."""
-    size = [max(1, round(STROKE_WIDTH_UM / u)) for u in um]
-    return ndimage.binary_opening(mask, np.ones(size))
+    return ndimage.binary_opening(mask, np.ones([max(least, round(STROKE_WIDTH_UM / u)) for u in um]))
 
 
 def folds(light: Colours, tissue: Mask, um: Um) -> Mask:
@@ -116,3 +119,37 @@ def _bands(mask: Mask, um: Um) -> Mask:
         )
         keep[label] = wide > FOLD_LONG**2 * narrow
     return keep[labels]
+
+
+def bubbles(light: Colours, um: Um) -> Mask:
+    """Bubbles with their rims: bool (h, w) from transmittances (h, w, 3), 0 to 1."""
+    rim = (most(light) < RIM_LIGHT) & (spread(light) < RIM_COLOUR)
+    rim &= ~_wide(rim, um, least=2)
+    rim = close(rim, RIM_GAP_UM, um)
+    found = np.zeros(rim.shape, np.bool_)
+    parts, _ = ndimage.label(rim, np.ones((3, 3)))
+    for label, place in enumerate(ndimage.find_objects(parts), 1):
+        if any((s.stop - s.start) * u < BUBBLE_MIN_UM for s, u in zip(place, um, strict=True)):
+            continue
+        part = parts[place] == label
+        hull = convex_hull(multipoints(np.argwhere(part).astype(float)))
+        if isinstance(hull, Polygon) and _ring(part, hull, um):
+            found[place] |= polygon2mask(part.shape, hull.exterior.coords) | part
+    return found
+
+
+def _ring(part: Mask, hull: Polygon, um: Um) -> bool:
+    """Whether the dark pixels are a round, hollow, almost closed line; the hull in (row, column)."""
+    pixels = Polygon(np.array(hull.exterior.coords) * um)
+    rectangle = np.array(pixels.minimum_rotated_rectangle.exterior.coords)
+    sides = sorted(np.hypot(*np.diff(rectangle[:3], axis=0).T))
+    if sides[0] < BUBBLE_MIN_UM - 2 * max(um) or sides[1] > BUBBLE_LONG * sides[0]:
+        return False
+    if not ROUND[0] < pixels.area / (np.pi / 4 * sides[0] * sides[1]) < ROUND[1]:
+        return False
+    if part.sum() * um[0] * um[1] > HOLLOW * pixels.area:
+        return False
+    line = hull.exterior
+    along = np.array([line.interpolate(d).coords[0] for d in np.arange(0, line.length, 0.5)]).round().astype(int)
+    near = ndimage.binary_dilation(part, np.ones((3, 3)))
+    return bool(near[along[:, 0], along[:, 1]].mean() >= AROUND)

@@ -14,9 +14,8 @@ from wsiseg.annotations.trace import trace
 from wsiseg.classes import ClassMap
 from wsiseg.geometry import Frame
 from wsiseg.progress import Report, silent
-from wsiseg.selection import artefact_masks, bubbles
+from wsiseg.selection import artefact_masks
 from wsiseg.selection.focus import sharpness
-from wsiseg.selection.masks import Mask
 from wsiseg.selection.tissue import (
     LOOK_UM,
     PEN_MAX_FRACTION,
@@ -37,7 +36,6 @@ RULES: dict[str, Any] = {
     "look_um": LOOK_UM,
     "excluded": [CLASSES.names[label] for label in EXCLUDED],
     **artefact_masks.RULES,
-    **bubbles.RULES,
 }
 
 
@@ -97,51 +95,28 @@ def find_artefacts(slide: Readable, report: Report = silent) -> Artefacts:
         SlideError: pixels cannot be read
     """
     frame = slide.frame.at(max(LOOK_UM, slide.frame.mpp, slide.frame.mpp_y))
-    picture = slide.read(frame.box, frame)
-    um = (frame.mpp_y, frame.mpp)
+    picture, um = slide.read(frame.box, frame), (frame.mpp_y, frame.mpp)
     everything = find_tissue(picture, frame)
     labels = np.zeros(frame.box.shape, np.uint8)
-    numbers: dict[str, float | None] = {}
+    blurred = folded = density = None
     if picture.size and not is_dark(picture):  # light that shines is no stain: of fluorescence nothing here is true
         light = transmittance(picture, um)
-        ink = _pen(light, everything, um)
-        air = bubbles.bubbles(light, um)
+        ink, air = artefact_masks.pen(light, um), artefact_masks.bubbles(light, um)
+        if (everything & ink).sum() > PEN_MAX_FRACTION * everything.sum():  # then it is the stain
+            ink[:] = False
         tissue = everything & ~ink & ~air
         if tissue.any():
-            labels, numbers = _damage(slide, light, tissue, frame, report)
+            folds = artefact_masks.folds(light, tissue, um)
+            folded = float((folds & tissue).sum() / tissue.sum())
+            labels[folds] = FOLD
+            focus = sharpness(slide, tissue, frame, report)
+            if focus is not None:
+                blur = artefact_masks.blur(focus, um)
+                blurred = float(blur.sum() / tissue.sum())
+                labels[blur] = BLUR
+            sound = tissue & (labels == 0)
+            if sound.any():
+                density = float(np.median(-np.log10(np.maximum(light, np.float32(0.005))).mean(2)[sound]))
         labels[air] = BUBBLE
         labels[ink] = PEN
-    return Artefacts(frame, slide.frame, picture, TissueMask(everything, frame), labels, **numbers)
-
-
-def _pen(light: NDArray[np.float32], tissue: Mask, um: tuple[float, float]) -> Mask:
-    """Pen; nothing if all coloured pixels would be pen, because then it is the stain."""
-    ink = artefact_masks.pen(light, um)
-    return ink & ((tissue & ink).sum() <= PEN_MAX_FRACTION * tissue.sum())
-
-
-def _damage(
-    slide: Readable, light: NDArray[np.float32], tissue: Mask, frame: Frame, report: Report
-) -> tuple[NDArray[np.uint8], dict[str, float | None]]:
-    """Labels of blur and folds, which fractions of the tissue they are, and how dense the rest is."""
-    um = (frame.mpp_y, frame.mpp)
-    labels = np.zeros(tissue.shape, np.uint8)
-    folds = artefact_masks.folds(light, tissue, um)
-    labels[folds] = FOLD
-    focus = sharpness(slide, tissue, frame, report)
-    blurred = None
-    if focus is not None:
-        mask = artefact_masks.blur(focus, um)
-        labels[mask] = BLUR
-        blurred = float(mask.sum() / tissue.sum())
-    sound = tissue & (labels == 0)
-    return labels, {
-        "blurred": blurred,
-        "folded": float((folds & tissue).sum() / tissue.sum()),
-        "stain_density": float(np.median(_density(light)[sound])) if sound.any() else None,
-    }
-
-
-def _density(light: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Optical density, the mean of the three channels."""
-    return -np.log10(np.maximum(light, np.float32(0.005))).mean(2)
+    return Artefacts(frame, slide.frame, picture, TissueMask(everything, frame), labels, blurred, folded, density)

@@ -52,10 +52,7 @@ def sharpness(slide: Readable, tissue: Mask, frame: Frame, report: Report = sile
         return None
     fine = slide.frame.at(max(STEP_UM, own))
     cells = slide.frame.at(fine.mpp * CELL)
-    rows = _nearest(cells.height, cells.mpp, frame.height, frame.mpp_y)
-    cols = _nearest(cells.width, cells.mpp, frame.width, frame.mpp)
-    inside = tissue[_nearest(frame.height, frame.mpp_y, cells.height, cells.mpp)[:, None],
-                    _nearest(frame.width, frame.mpp, cells.width, cells.mpp)[None, :]]  # fmt: skip
+    inside = tissue[_nearest(cells, frame)]
     fine_sum, coarse_sum = np.zeros((2, cells.height, cells.width), np.float32)
     corners = [(x, y) for y in range(0, cells.height, BLOCK) for x in range(0, cells.width, BLOCK)]
     blocks = [Box(x, y, BLOCK, BLOCK).overlap(cells.box) for x, y in corners]
@@ -65,19 +62,22 @@ def sharpness(slide: Readable, tissue: Mask, frame: Frame, report: Report = sile
         fine_sum[block.slices], coarse_sum[block.slices] = _energies(slide, block, fine)
     report(Progress(len(blocks), len(blocks)))
     weight = AROUND_UM / cells.mpp
-    parts = [ndimage.gaussian_filter(np.where(inside, s, 0), weight, truncate=3) for s in (fine_sum, coarse_sum)]
-    measured = np.log2((parts[0] + 1e-9) / (parts[1] + 1e-7))
-    return np.where(tissue, measured[rows[:, None], cols[None, :]], np.nan).astype(np.float32)
+    near, far = (ndimage.gaussian_filter(np.where(inside, s, 0), weight, truncate=3) for s in (fine_sum, coarse_sum))
+    measured = np.log2((near + 1e-9) / (far + 1e-7))
+    return np.where(tissue, measured[_nearest(frame, cells)], np.nan).astype(np.float32)
 
 
-def _nearest(of: int, of_mpp: float, count: int, mpp: float) -> NDArray[np.int64]:
-    """For each of `count` pixels of one plane the pixel, of `of`, of another plane that holds its centre."""
-    return np.minimum((np.arange(count) + 0.5) * mpp / of_mpp, of - 1).astype(np.int64)
+def _nearest(plane: Frame, other: Frame) -> tuple[NDArray[np.intp], ...]:
+    """The index, (rows, 1) and (1, columns), of those pixels of the other plane that hold the centres of this one's."""
+    rows = (np.arange(plane.height) + 0.5) * plane.mpp_y / other.mpp_y
+    columns = (np.arange(plane.width) + 0.5) * plane.mpp / other.mpp
+    return np.ix_(
+        np.minimum(rows, other.height - 1).astype(np.int64), np.minimum(columns, other.width - 1).astype(np.int64)
+    )
 
 
 def _energies(slide: Readable, block: Box, fine: Frame) -> tuple[Numbers, Numbers]:
-    """Means over the cells of a block of the squared Laplacian and of the squared band; a cut cell counts as far as
-    it goes."""
+    """Means over the cells of a block of the squared Laplacian and of the squared band; a cut cell counts in part."""
     px = Box(block.x * CELL, block.y * CELL, block.w * CELL, block.h * CELL).overlap(fine.box)
     seen = px.grow(REACH).overlap(fine.box)
     light = slide.read(seen, fine).astype(np.float32) @ np.full(3, 1 / 3, np.float32)

@@ -20,8 +20,7 @@ from wsiseg.annotations.formats import file_hash, read_annotations
 from wsiseg.annotations.intake import on_slide
 from wsiseg.annotations.polygon import LabelledPolygon
 from wsiseg.annotations.rasterise import ANY, Rasteriser
-from wsiseg.annotations.surround import buffer
-from wsiseg.annotations.surround import outside as all_but
+from wsiseg.annotations.surround import buffer, outside
 from wsiseg.classes import ClassMap
 from wsiseg.errors import TissueError
 from wsiseg.geometry import Box, Frame
@@ -114,7 +113,14 @@ class Selection:
             excluded = artefacts.excluded()
         elif self.tissue:
             mask = tissue_of(slide).grown()
-        tiles = _choose(grid, mask, slide.frame, roi, self.annotated)
+        inside = None if roi is None else _touched(grid, roi, slide.frame)
+        added = _touched(grid, self.annotated, slide.frame)
+        tiles = tuple(
+            tile
+            for tile in grid
+            if (inside is None or tile in inside)
+            and (mask is None or tile in added or mask.fraction(tile.keep, grid.frame) > 0)
+        )
         if not tiles:
             where = "inside the region of interest" if roi is not None else "on this slide"
             raise TissueError(
@@ -160,7 +166,7 @@ class Selected:
             beyond_roi: what lies outside the region of interest too, not only what lies under artefacts
         """
         ignored = classes.ignore_names[0]
-        beyond = [all_but(self.roi, self.level0, classes)] if beyond_roi and self.roi is not None else []
+        beyond = [outside(self.roi, self.level0, classes)] if beyond_roi and self.roi is not None else []
         return beyond + [replace(polygon, label=ignored) for polygon in self.excluded]
 
     def _rasteriser(self, polygons: Sequence[LabelledPolygon]) -> Rasteriser:
@@ -191,33 +197,15 @@ class Masks:
         return blank
 
 
-def _choose(
-    grid: Grid,
-    tissue: TissueMask | None,
-    level0: Frame,
-    roi: Sequence[LabelledPolygon] | None,
-    annotated: Sequence[LabelledPolygon],
-) -> tuple[Tile, ...]:
-    """Tiles that overlap the region of interest and contain tissue or annotations, in grid order."""
-    inside = None if roi is None else _touched(grid, roi, level0)
-    added = _touched(grid, annotated, level0)
-    return tuple(
-        tile
-        for tile in grid
-        if (inside is None or (tile.row, tile.col) in inside)
-        and (tissue is None or (tile.row, tile.col) in added or tissue.fraction(tile.keep, grid.frame) > 0)
-    )
-
-
-def _touched(grid: Grid, polygons: Iterable[LabelledPolygon], level0: Frame) -> set[tuple[int, int]]:
-    """(row, column) of the tiles whose keep boxes meet one of the polygons."""
-    found: set[tuple[int, int]] = set()
+def _touched(grid: Grid, polygons: Iterable[LabelledPolygon], level0: Frame) -> set[Tile]:
+    """The tiles whose keep boxes meet one of the polygons."""
+    found: set[Tile] = set()
     sx, sy = grid.frame.scale_to(level0)
     for polygon in polygons:
         left, top, right, bottom = polygon.polygon.bounds
         box = Box.from_bounds(int(np.floor(left)), int(np.floor(top)), int(np.ceil(right)), int(np.ceil(bottom)))
         for tile in grid.cells(level0.map(box, to=grid.frame)):
             keep = rectangle(tile.keep.x * sx, tile.keep.y * sy, tile.keep.right * sx, tile.keep.bottom * sy)
-            if (tile.row, tile.col) not in found and polygon.polygon.intersects(keep):
-                found.add((tile.row, tile.col))
+            if tile not in found and polygon.polygon.intersects(keep):
+                found.add(tile)
     return found

@@ -31,8 +31,9 @@ a tissue mask.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -45,7 +46,9 @@ from wsiseg.process_memory import trim_heap
 from wsiseg.selection.masks import Mask, close, dilate, reconstruct, remove_small
 from wsiseg.selection.rims import RIM_LENGTH_UM, RIM_WIDTH_UM, rims
 
-Colours = NDArray[np.float32]  # (h, w, 3), transmittance 0 to 1
+Um = tuple[float, float]  # µm per px along rows and columns
+Colours = NDArray[np.float32]  # (h, w, 3), grey levels or transmittance 0 to 1
+Bands = Callable[[], Iterable[tuple[slice, Colours]]]
 
 # Colour (see above) that is surely a stain, and that still belongs to one when it touches such a pixel. On 61 kidney
 # biopsies the median of the glass is 0.001 to 0.005 after smoothing; eosin thinned to a quarter reaches 0.07.
@@ -100,7 +103,7 @@ def find_tissue(
     bands = _smoothed(thumbnail, um)
     pixel_um2 = um[0] * um[1]
     glass, marks = _glass(thumbnail, bands), np.empty(thumbnail.shape[:2], np.uint16)
-    for rows, smooth in bands:
+    for rows, smooth in bands():
         _mark(smooth, glass, marks[rows])
     faint, seed = _marked(marks, FAINT), _marked(marks, SURE)
     shines = is_dark(thumbnail)
@@ -112,7 +115,7 @@ def find_tissue(
     inks = _inks(marks) if without_pen and not shines else []
     del marks
     if inks:
-        pen = _pen(inks, mask.shape, um)
+        pen = strokes(inks, um)
         if (mask & pen).sum() <= PEN_MAX_FRACTION * mask.sum():
             mask = reconstruct(mask & ~pen, seed & ~pen)
     mask = close(mask, close_um, um)
@@ -202,13 +205,9 @@ class Readable(Protocol):
     """What `tissue_of` needs of a slide."""
 
     @property
-    def frame(self) -> Frame:
-        """The level-0 plane."""
-        ...
+    def frame(self) -> Frame: ...  # level 0
 
-    def read(self, box: Box, frame: Frame) -> NDArray[np.uint8]:
-        """uint8 (h, w, 3) of a box of any plane."""
-        ...
+    def read(self, box: Box, frame: Frame) -> NDArray[np.uint8]: ...  # (h, w, 3) of a box of any plane
 
 
 def tissue_of(slide: Readable, mpp: float = LOOK_UM, **how: Any) -> TissueMask:
@@ -225,75 +224,62 @@ def tissue_of(slide: Readable, mpp: float = LOOK_UM, **how: Any) -> TissueMask:
     return mask
 
 
-def transmittance(thumbnail: NDArray[np.uint8], um: tuple[float, float]) -> Colours:
+def transmittance(thumbnail: NDArray[np.uint8], um: Um) -> Colours:
     """Light that comes through, as a part of what comes through the glass, 0 to 1, smoothed."""
     bands = _smoothed(thumbnail, um)
     glass, light = _glass(thumbnail, bands), np.empty(thumbnail.shape, np.float32)
-    for rows, smooth in bands:
+    for rows, smooth in bands():
         np.minimum(smooth / glass, np.float32(1), out=light[rows])
     return light
 
 
-@dataclass(frozen=True, slots=True)
-class _Bands:
-    """The smoothed picture from top to bottom: which rows, and their pixels as float32; made again each time.
+def _smoothed(thumbnail: NDArray[np.uint8], um: Um) -> Bands:
+    """The bands of a picture, to be gone through several times: those of a small one are kept."""
+    bands = partial(_bands, thumbnail, um)
+    if thumbnail.size > KEPT:
+        return bands
+    kept = list(bands())
+    return lambda: kept
+
+
+def _bands(thumbnail: NDArray[np.uint8], um: Um) -> Iterator[tuple[slice, Colours]]:
+    """The smoothed picture from top to bottom: which rows, and their pixels.
 
     A band is smoothed with as many rows above and below as the filter reaches, so that it is what it would be in one
     piece.
     """
-
-    thumbnail: NDArray[np.uint8]
-    um: tuple[float, float]
-
-    def __iter__(self) -> Iterator[tuple[slice, Colours]]:
-        sigma = (SMOOTH_UM / self.um[0], SMOOTH_UM / self.um[1], 0)
-        reach = int(SMOOTH_TRUNCATE * sigma[0] + 0.5)
-        for top in range(0, len(self.thumbnail), BAND):
-            bottom, above = min(top + BAND, len(self.thumbnail)), max(0, top - reach)
-            part = self.thumbnail[above : bottom + reach].astype(np.float32)
-            smooth = ndimage.gaussian_filter(part, sigma, mode="nearest", truncate=SMOOTH_TRUNCATE)
-            yield slice(top, bottom), smooth[top - above : bottom - above]
-
-
-def _smoothed(thumbnail: NDArray[np.uint8], um: tuple[float, float]) -> Iterable[tuple[slice, Colours]]:
-    """The bands of a picture, to be gone through several times: those of a small one are kept."""
-    bands = _Bands(thumbnail, um)
-    return list(bands) if thumbnail.size <= KEPT else bands
-
-
-def _channels(colours: NDArray[Any]) -> list[NDArray[Any]]:
-    # Comparing three planes is many times faster than reducing along an axis of length three.
-    return [colours[..., i] for i in range(3)]
+    sigma = (SMOOTH_UM / um[0], SMOOTH_UM / um[1], 0)
+    reach = int(SMOOTH_TRUNCATE * sigma[0] + 0.5)
+    for top in range(0, len(thumbnail), BAND):
+        bottom, above = min(top + BAND, len(thumbnail)), max(0, top - reach)
+        part = thumbnail[above : bottom + reach].astype(np.float32)
+        smooth = ndimage.gaussian_filter(part, sigma, mode="nearest", truncate=SMOOTH_TRUNCATE)
+        yield slice(top, bottom), smooth[top - above : bottom - above]
 
 
 def most(colours: NDArray[Any]) -> NDArray[Any]:
     """(h, w) the largest of the three channels of (h, w, 3) colours."""
-    red, green, blue = _channels(colours)
-    return np.maximum(np.maximum(red, green), blue)
-
-
-def least(colours: NDArray[Any]) -> NDArray[Any]:
-    """(h, w) the smallest of the three channels of (h, w, 3) colours."""
-    red, green, blue = _channels(colours)
-    return np.minimum(np.minimum(red, green), blue)
+    # Comparing three planes is many times faster than reducing along an axis of length three.
+    return np.maximum(np.maximum(colours[..., 0], colours[..., 1]), colours[..., 2])
 
 
 def spread(colours: Colours) -> NDArray[np.float32]:
     """(h, w) the difference between the largest and the smallest channel; 0 where there is no colour."""
-    return most(colours) - least(colours)
+    least = np.minimum(np.minimum(colours[..., 0], colours[..., 1]), colours[..., 2])
+    return most(colours) - least
 
 
-def _glass(thumbnail: NDArray[np.uint8], bands: Iterable[tuple[slice, Colours]]) -> NDArray[np.float32]:
+def _glass(thumbnail: NDArray[np.uint8], bands: Bands) -> NDArray[np.float32]:
     """The colour of the glass, float32 (3,): the median around the most frequent colour of what may be glass."""
     counts = np.zeros((64, 64, 64), np.int64)  # colours, 4 grey levels a bin
-    for rows, smooth in bands:
+    for rows, smooth in bands():
         _count_glass(smooth, thumbnail[rows], counts)
     found = _glass_mode(counts, GLASS_MIN_FRACTION * thumbnail[..., 0].size)
     if found is None:
         return np.full(3, PALE_GLASS, np.float32)
     # Brightness around the mode, a grey level a bin; channel; its value around the mode, `FINE` bins a grey level.
     near = np.zeros((2 * NEAR, 3, 2 * NEAR * FINE), np.int64)
-    for rows, smooth in bands:
+    for rows, smooth in bands():
         _count_near(smooth, thumbnail[rows], found, near)
     brightest = np.convolve(near[:, 0].sum(1), np.ones(5), "same").argmax()
     halves = near[max(0, brightest - 3) : brightest + 4].sum(0).cumsum(1)
@@ -328,11 +314,11 @@ def is_dark(thumbnail: NDArray[np.uint8]) -> bool:
     return float(np.median(most(thumbnail))) < 60
 
 
-def coloured_pen(light: Colours, um: tuple[float, float]) -> Mask:
-    """Strokes of blue, green, red and violet pen: more saturated over a larger area than stains at this µm/px."""
+def coloured_inks(light: Colours) -> list[tuple[Mask, Mask]]:
+    """Of blue, green, red and violet ink, as far as it is there, where it surely is and where its rim may be."""
     marks = np.empty(light.shape[:2], np.uint16)
     _mark(light, np.ones(3, np.float32), marks)
-    return _pen(_inks(marks), marks.shape, um)
+    return _inks(marks)
 
 
 def _mean_colour(counts: NDArray[np.int64], box: tuple[slice, ...]) -> NDArray[np.float64]:
@@ -419,18 +405,13 @@ def _marked(marks: NDArray[np.uint16], bit: int) -> Mask:
 
 
 def _inks(marks: NDArray[np.uint16]) -> list[tuple[Mask, Mask]]:
-    """Of each ink that is there, where it surely is and where its rim may be."""
-    inks = []
-    for bit in (BLUE_INK, GREEN_INK, RED_INK, VIOLET_INK):
-        sure = _marked(marks, bit)
-        if sure.any():
-            inks.append((sure, _marked(marks, bit + 1)))
-    return inks
+    there = [bit for bit in (BLUE_INK, GREEN_INK, RED_INK, VIOLET_INK) if _marked(marks, bit).any()]
+    return [(_marked(marks, bit), _marked(marks, bit + 1)) for bit in there]
 
 
-def _pen(inks: Sequence[tuple[Mask, Mask]], shape: tuple[int, ...], um: tuple[float, float]) -> Mask:
-    """Large strokes of any of the inks, with their rims."""
-    pen = np.zeros(shape, np.bool_)
+def strokes(inks: Sequence[tuple[Mask, Mask]], um: Um) -> Mask:
+    """Strokes of pen, more saturated over a larger area than stains, of one or more inks, with their rims."""
+    pen = np.zeros_like(inks[0][0])
     for sure, rim in inks:
         core = remove_small(sure, PEN_MIN_UM2 / (um[0] * um[1]))
         if core.any():

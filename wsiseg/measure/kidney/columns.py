@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from wsiseg.measure.column import Column, means_of, text
-from wsiseg.measure.edges import CUT_FRACTION, REACH_UM, edge_fraction, is_cut
+from wsiseg.measure.edges import CUT_FRACTION, REACH_UM, edge_fraction
 from wsiseg.measure.kidney.stereology import correction_factor, true_caliper
 from wsiseg.measure.nesting import NOBODY
 from wsiseg.measure.objects import AREA, DIAMETER, ID, LABEL, OF_SLIDE, PLACE, SHAPE, SLIDE, Objects, per_area
@@ -35,7 +35,7 @@ def _corrected(glomeruli: Objects) -> Any:
     if bare is None:
         return None
     # No profile is no nucleus, whatever the factor, which is then unknown.
-    return np.where(bare == 0, 0.0, bare * _factor(glomeruli.around.whole_sample()))
+    return np.where(bare == 0, 0.0, bare * _factor(glomeruli.around.sample()))
 
 
 GLOMERULI = (
@@ -56,7 +56,7 @@ GLOMERULI = (
     Column(
         "cut", "true, false",
         f"Whether that is more than {CUT_FRACTION:.0%}: part of the glomerulus is missing.",
-        lambda g: is_cut(g["edge_fraction"]), shown="Cut by edge",
+        lambda g: g["edge_fraction"] > CUT_FRACTION, shown="Cut by edge",
     ),
     *PLACE,
     Column(
@@ -123,10 +123,6 @@ def _mean_density(sample: Sample) -> Any:
     return np.where(mean == 0, 0.0, mean * _factor(sample))
 
 
-def _number_of(name: str) -> Any:
-    return lambda k: int(k.glomeruli[name].sum())
-
-
 SLIDES = (
     *OF_SLIDE,
     Column(
@@ -147,7 +143,8 @@ SLIDES = (
         absent=NO_CORTEX, empty="there is no cortex",
     ),
     Column(
-        "sclerotic_glomeruli", "", "Number of globally sclerotic glomeruli.", _number_of("sclerotic"), compared=True
+        "sclerotic_glomeruli", "", "Number of globally sclerotic glomeruli.",
+        lambda k: int(k.glomeruli["sclerotic"].sum()), compared=True,
     ),
     Column(
         "sclerotic_fraction", "0 to 1", "Their number divided by that of all glomeruli.",
@@ -155,7 +152,8 @@ SLIDES = (
         compared=True, interval=True,
     ),
     Column(
-        "cut_glomeruli", "", "Number of glomeruli that the edge of the tissue cuts.", _number_of("cut"), compared=True
+        "cut_glomeruli", "", "Number of glomeruli that the edge of the tissue cuts.",
+        lambda k: int(k.glomeruli["cut"].sum()), compared=True,
     ),
     Column(
         "used_glomeruli", "", "Number of glomeruli in the means below: neither sclerotic nor cut.",

@@ -69,7 +69,7 @@ class Kidney(Summary):
         found: NDArray[np.float64] = podocytes / (self.glomeruli["area_um2"] * self.thickness_um) * 1e6
         return found
 
-    def whole_sample(self) -> Sample:
+    def sample(self) -> Sample:
         """Every glomerulus once."""
         return Sample(self, self.used, np.ones((1, len(self.used))))
 
@@ -97,10 +97,10 @@ def measure_kidney(
 
     Raises:
         GeometryError: no section has this thickness
-        AnnotationError: an outline is not a polygon or has an impossible name or coordinate
+        AnnotationError: an object is not a polygon or has an impossible name or coordinate
     """
     if thickness_um is not None:
-        thickness_um = checked_thickness(thickness_um)
+        checked_thickness(thickness_um)
     everything = settled(polygons)
     rows = {"glomeruli": [i for i, r in enumerate(everything) if r.label in roles.any_glomeruli]}
     nuclei = None
@@ -108,14 +108,13 @@ def measure_kidney(
         rows["podocytes"] = [i for i, r in enumerate(everything) if r.label in roles.podocytes]
         nuclei = [everything[i] for i in rows["podocytes"]]
     kidney = Kidney([everything[i] for i in rows["glomeruli"]], nuclei, place, roles, thickness_um)
-    tables: dict[str, Table] = {
-        "slides": one_row(kidney.row(SLIDES, seed)),
-        "glomeruli": tabulated(GLOMERULI, kidney.glomeruli),
-    }
-    with_measurements(everything, rows["glomeruli"], tables["glomeruli"], GLOMERULI)
-    if kidney.podocytes is not None:
-        tables["podocytes"] = tabulated(PODOCYTES, kidney.podocytes)
-        with_measurements(everything, rows["podocytes"], tables["podocytes"], PODOCYTES)
+    tables: dict[str, Table] = {"slides": one_row(kidney.row(SLIDES, seed))}
+    for name, columns, objects in (
+        ("glomeruli", GLOMERULI, kidney.glomeruli), ("podocytes", PODOCYTES, kidney.podocytes),
+    ):  # fmt: skip
+        if objects is not None:
+            tables[name] = tabulated(columns, objects)
+            with_measurements(everything, rows[name], tables[name], columns)
     # QuPath's "Resolve hierarchy" goes by the centroid for detections alone.
     kinds: dict[str | None, ObjectKind] = dict.fromkeys(roles.any_glomeruli, "annotation")
     kinds |= dict.fromkeys(roles.podocytes, "detection")
