@@ -8,6 +8,7 @@ from shapely import box as rectangle
 
 from wsiseg.annotations.polygon import LabelledPolygon
 from wsiseg.classes import IGNORE, ClassMap
+from wsiseg.cli.learn import evaluate
 from wsiseg.errors import ClassError
 from wsiseg.evaluation.evaluate import evaluate_slide, render, summary
 from wsiseg.evaluation.objects import match_objects
@@ -132,3 +133,10 @@ def test_the_table_says_how_objects_match() -> None:
     assert said["match_iou_above_um"] == 30
     assert "centroids ≤ 3 µm" in render(said)
     assert "Objects wider than 30 µm match by their overlap, IoU ≥ 0.5." in render(said)
+
+
+@pytest.mark.parametrize("words", [("A,B",), ("A", "B"), (" A , B,", "A")])
+def test_classes_are_named_together_or_one_by_one(words: tuple[str, ...]) -> None:
+    named = [word for name in words for word in ("--classes", name)]
+    context = evaluate.make_context("evaluate", ["s.svs", "--reference", "r.json", "--prediction", "p.json", *named])
+    assert context.params["only"] == ("A", "B")

@@ -7,11 +7,13 @@ writing, snapping to a grid.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
 import unicodedata
 from collections import Counter
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -105,9 +107,19 @@ def make_valid(geometries: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.bool_
     if not bad.any():
         return geometries, bad
     valid = geometries.copy()
-    repaired = shapely.make_valid(geometries[bad], method="structure", keep_collapsed=False)
-    valid[bad] = [only_areas(geometry) for geometry in repaired]
+    valid[bad] = [_repaired(geometry) for geometry in geometries[bad]]
     return valid, bad
+
+
+def _repaired(area: Area) -> Area:
+    # Where edges all but coincide, GEOS may fail or return what is still invalid. Corners rounded to a millionth of a px
+    # nearly always help; the other method always works, but makes holes of what two parts of an object share.
+    for given in (area, shapely.transform(area, partial(np.round, decimals=6))):
+        with contextlib.suppress(shapely.errors.GEOSException):
+            found = shapely.make_valid(given, method="structure", keep_collapsed=False)
+            if found.is_valid:
+                return only_areas(found)
+    return only_areas(shapely.make_valid(area))
 
 
 def check_near(points: NDArray[np.float64], path: Path, where: str) -> None:

@@ -135,7 +135,8 @@ class _Layer:
         """The polygons without their holes, and whether a region was invalid before that."""
         if not self.holes or not self.shapes:
             return [(area, False) for _, area in self.shapes]
-        areas, patched = make_valid(np.array([shape for _, shape in self.shapes]))
+        valid, patched = make_valid(np.array([shape for _, shape in self.shapes]))
+        areas: list[Area] = valid.tolist()
         cut_out, _ = make_valid(np.array([hole for _, hole in self.holes]))
         tree = shapely.STRtree(areas)
         owners = {name: i for i, (name, _) in enumerate(self.shapes)}
@@ -155,7 +156,7 @@ class _Layer:
             whole = Polygon(areas[i].exterior, [h.exterior for h in cuts]) if plain else Polygon()
             exact = not whole.is_empty and whole.is_valid
             areas[i] = whole if exact else areas[i].difference(shapely.union_all(cuts))
-        return list(zip(areas.tolist(), patched.tolist(), strict=True))
+        return list(zip(areas, patched.tolist(), strict=True))
 
 
 def write_imagescope(

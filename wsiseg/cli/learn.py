@@ -18,6 +18,7 @@ from wsiseg.cli.screen import (
     class_option,
     log_option,
     max_input_option,
+    names_option,
     overwrite_option,
     progress_bar,
     quiet_option,
@@ -100,14 +101,8 @@ def train(
     multiple=True,
     help="The prediction: objects or a label map (.zarr). Once for each slide, in the same order.",
 )
-@click.option(
-    "--classes", "only", multiple=True, metavar="NAME",
-    help="Compare these classes alone; all others count as background. Repeat it for several.",
-)  # fmt: skip
-@click.option(
-    "--ignore-class", "ignored", multiple=True, metavar="NAME",
-    help="Leave the pixels and objects of this class out, on both sides. Repeat it for several.",
-)  # fmt: skip
+@names_option("--classes", "only", help="Compare these classes alone; all others count as background.")
+@names_option("--ignore-class", "ignored", help="Leave the pixels and objects of these classes out, on both sides.")
 @click.option(
     "--match-um",
     type=click.FloatRange(0, min_open=True),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from functools import partial
@@ -106,6 +106,18 @@ max_input_option = click.option(
 class_option = click.option(
     "--class", "class_of_rest", metavar="NAME", help="Give this class to all annotations without one.",
 )  # fmt: skip
+
+
+def names_option(*names: str, help: str) -> Callable[..., Any]:
+    """An option of names that may be given together, separated by commas, or one by one; a tuple of text."""
+
+    def split(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> tuple[str, ...]:
+        found = (name.strip() for words in given for name in words.split(","))
+        return tuple(dict.fromkeys(filter(None, found)))
+
+    return click.option(*names, multiple=True, callback=split, metavar="A,B,…", help=help)
+
+
 log_option = click.option(
     "--log-json",
     type=click.Path(path_type=Path),

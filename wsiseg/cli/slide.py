@@ -17,6 +17,7 @@ from wsiseg.cli.screen import (
     full_decoding_option,
     log_option,
     max_input_option,
+    names_option,
     overwrite_option,
     progress_bar,
     quiet_option,
@@ -28,7 +29,6 @@ from wsiseg.cli.screen import (
 
 if TYPE_CHECKING:
     from wsiseg.annotations.polygon import LabelledPolygon
-    from wsiseg.classes import ClassMap
     from wsiseg.slides.slide import Slide
 
 PATH = click.Path(path_type=Path)
@@ -159,10 +159,9 @@ def tissue(
 @click.option("--size", type=int, default=512, show_default=True, metavar="PX", help="Width and height of a tile.")
 @click.option("--overlap", type=int, default=0, show_default=True, metavar="PX", help="Overlap of neighbouring tiles.")
 @click.option("--annotations", type=PATH, metavar="FILE", help="Annotations to store as labels.")
-@click.option(
-    "--classes", metavar="A,B,…",
-    help="Classes to store; later ones cover earlier ones (default: those of the file, from A to Z).",
-)  # fmt: skip
+@names_option(
+    "--classes", help="Classes to store; later ones cover earlier ones (default: those of the file, from A to Z)."
+)
 @click.option(
     "--roi",
     cls=Renamed,
@@ -213,7 +212,7 @@ def tissue(
 @quiet_option
 def tile(
     slide: Path, out: Path | None, tile_mpp: float, size: int, overlap: int, annotations: Path | None,
-    classes: str | None, roi: Path | None, no_tissue: bool, exclude_artefacts: bool, codec: str, store: str,
+    classes: tuple[str, ...], roi: Path | None, no_tissue: bool, exclude_artefacts: bool, codec: str, store: str,
     workers: int, class_of_rest: str | None, max_ram: int | None, slide_mpp: float | None,
     corrected_mpp: float | None, series: int | None, full_decoding: bool, overwrite: bool, log_json: Path | None,
     quiet: bool,
@@ -221,6 +220,7 @@ def tile(
     """Store the tissue of SLIDE as tiles in Zarr, with labels if there are annotations."""
     from wsiseg.annotations.formats import file_hash
     from wsiseg.annotations.intake import take_in
+    from wsiseg.classes import ClassMap
     from wsiseg.grid import Grid
     from wsiseg.memory import TILING_BASE, estimate_tiling, require
     from wsiseg.selection.select import Roi, Selection
@@ -238,16 +238,14 @@ def tile(
             _check_meaning_of_mpp(opened, slide_mpp)
         say_cautions(opened)
         if annotations is not None:
+            if classes:
+                class_map = ClassMap(("Background", *(name for name in classes if name != "Background")))
             intake = take_in(
                 annotations, opened, need_class=True, keep_unclassed=False, class_of_rest=class_of_rest,
-                classes=_listed(classes) if classes is not None else None, know_them="name all classes with --classes",
+                classes=class_map, know_them="name all classes with --classes",
             )  # fmt: skip
             regions = intake.polygons
-            class_map = (
-                _listed(classes)
-                if classes is not None
-                else replace(intake.annotations, polygons=regions).class_map(stated=False)
-            )
+            class_map = class_map or replace(intake.annotations, polygons=regions).class_map(stated=False)
             sources |= {"annotations": file_hash(annotations), "annotated": intake.summary.to_json()}
             click.echo(str(intake.summary), err=True)
         grid = Grid(opened.frame.at(tile_mpp), size, overlap)
@@ -277,10 +275,3 @@ def _check_meaning_of_mpp(slide: Slide, mpp: float) -> None:
             f"choose the resolution of the tiles with --tile-mpp {mpp:g}, or correct that of the slide with "
             f"--slide-mpp {mpp:g}."
         )
-
-
-def _listed(names: str) -> ClassMap:
-    from wsiseg.classes import ClassMap
-
-    listed = [n.strip() for n in names.split(",") if n.strip()]
-    return ClassMap(("Background", *(n for n in listed if n != "Background")))

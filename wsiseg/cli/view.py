@@ -7,7 +7,14 @@ from pathlib import Path
 import click
 
 from wsiseg.cli.renamed import Renamed
-from wsiseg.cli.screen import class_option, max_input_option, say_cautions, series_option, slide_mpp_option
+from wsiseg.cli.screen import (
+    class_option,
+    max_input_option,
+    names_option,
+    say_cautions,
+    series_option,
+    slide_mpp_option,
+)
 
 PATH = click.Path(path_type=Path)
 
@@ -19,9 +26,7 @@ PATH = click.Path(path_type=Path)
     "--reference", cls=Renamed, was="--truth", type=PATH, metavar="FILE",
     help="The reference: annotations to compare the first file of objects with.",
 )  # fmt: skip
-@click.option(
-    "--classes", metavar="A,B,…", default="", help="More classes to choose from during the review."
-)  # fmt: skip
+@names_option("--classes", help="More classes to choose from during the review.")
 @click.option(
     "--port",
     type=click.IntRange(0, 65535),
@@ -41,7 +46,7 @@ PATH = click.Path(path_type=Path)
 @slide_mpp_option
 @series_option
 def view(
-    slide: Path, layers: tuple[Path, ...], reference: Path | None, classes: str, port: int, host: str, no_browser: bool,
+    slide: Path, layers: tuple[Path, ...], reference: Path | None, classes: tuple[str, ...], port: int, host: str, no_browser: bool,
     class_of_rest: str | None, slide_mpp: float | None, series: int | None,
 ) -> None:  # fmt: skip
     """Show SLIDE in the browser, with predictions over it, and review them."""
@@ -52,9 +57,8 @@ def view(
     def say(line: str) -> None:
         click.echo(line, err=True)
 
-    more = tuple(dict.fromkeys(name.strip() for name in classes.split(",") if name.strip()))
     say(f"{slide.name}: starting …")
     with listen(host, port) as listener, open_slide(slide, mpp=slide_mpp, series=series) as opened:
         say_cautions(opened)
-        scene = open_scene(opened, layers, reference=reference, classes=more, class_of_rest=class_of_rest, say=say)
+        scene = open_scene(opened, layers, reference=reference, classes=classes, class_of_rest=class_of_rest, say=say)
         serve(scene, listener, host, browse=not no_browser, say=say)

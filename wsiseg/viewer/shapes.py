@@ -20,7 +20,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from wsiseg.annotations.rasterise import paint_polygons
-from wsiseg.annotations.validity import Area
+from wsiseg.annotations.gather import Area
 from wsiseg.geometry import Box, Frame
 
 BLOCK = 256
