@@ -42,7 +42,7 @@ class ClassMap:
     """Names and colours of the labels 0, 1, …; label 0 is the background, label `ignore` (255) is "no statement".
 
     Attributes:
-        names: one per label; the order is also the order of painting: where outlines overlap, the later class wins
+        names: one per label; the order is also the order of painting: where annotations overlap, the later class wins
         colours: (red, green, blue), 0 to 255, one per label
         ignore_names: classes of an annotation file that mean "do not train or judge here", painted over all others;
             further classes that state nothing by their name (see `states_nothing`) are ignored without being listed

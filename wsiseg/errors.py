@@ -5,7 +5,7 @@
     ├── ClassError              a class name or index that a class map does not know
     ├── SlideError              the slide cannot be opened or a part of it cannot be read
     │   └── ResolutionError     the slide does not say how many µm a pixel is
-    ├── AnnotationError         an outline file that cannot be read or written
+    ├── AnnotationError         an annotation file that cannot be read or written
     ├── TissueError             no tissue where tissue is needed
     ├── StoreError              a TileStore or LabelMap that is damaged or cannot be written
     │   ├── MismatchError       it was made with other parameters, another slide or another model
@@ -47,7 +47,7 @@ class ResolutionError(SlideError):
 
 
 class AnnotationError(WsisegError):
-    """An outline file that cannot be read or written."""
+    """An annotation file that cannot be read or written."""
 
 
 class TissueError(WsisegError):

@@ -15,7 +15,7 @@ from wsiseg.annotations.polygon import LabelledPolygon, Written
 from wsiseg.errors import AnnotationError
 from wsiseg.geometry import Frame
 from wsiseg.stores.prediction import is_label_map, read_prediction
-from wsiseg.usage import Postprocessing, explain
+from wsiseg.usage import explain
 
 
 def export(
@@ -52,7 +52,11 @@ def export(
     if is_label_map(source):
         found = read_prediction(source)
         assert found.labels is not None
-        polygons = found.objects(_changed(found.labels.postprocessing, postprocessing or {}))
+        try:
+            settings = replace(found.labels.postprocessing, **(postprocessing or {}))
+        except ValidationError as error:
+            raise AnnotationError(f"The objects cannot be found so: {explain(error, '')}.") from error
+        polygons = found.objects(settings)
         manifest, classes, colours, frame = dict(found.manifest), found.classes, {}, found.level0
     else:
         if postprocessing:
@@ -70,10 +74,3 @@ def export(
     return write_annotations(
         out, polygons, classes=classes, properties=properties, frame=frame, colours=colours, **options
     )
-
-
-def _changed(own: Postprocessing, fields: Mapping[str, Any]) -> Postprocessing:
-    try:
-        return replace(own, **fields)
-    except ValidationError as error:
-        raise AnnotationError(f"The objects cannot be found so: {explain(error, '')}.") from error

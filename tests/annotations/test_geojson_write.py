@@ -104,7 +104,9 @@ def test_edges_that_all_but_coincide_are_repaired(tmp_path: Path) -> None:
         (-2.778877513283345, 4.1483150604108205), (-0.5607759864623479, 4.431203053641995),
         (-0.23031087839061815, 5.375021263016628),
     ]  # fmt: skip
-    other = Polygon([(0.005, -0.005), (0.33546510807172986, 0.9388182093746337), (0.3207179485502512, 0.9439817266882544)])
+    other = Polygon(
+        [(0.005, -0.005), (0.33546510807172986, 0.9388182093746337), (0.3207179485502512, 0.9439817266882544)]
+    )
     for shape in (Polygon(spike), MultiPolygon([Polygon(spike), other])):
         written = write_geojson(tmp_path / "a.geojson", [LabelledPolygon(shape, "Glomerulus")], classes=CLASSES)
         (found,) = read_geojson(tmp_path / "a.geojson").polygons

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from shapely import Polygon
 
 from tests.viewer.scenes import CLASSES, FRAME, outlines
+from wsiseg.annotations.gather import Area
 from wsiseg.annotations.polygon import LabelledPolygon
 from wsiseg.annotations.rasterise import rasterise
-from wsiseg.annotations.gather import Area
 from wsiseg.geometry import Box, Frame
 from wsiseg.viewer.outlines import CASING, CASING_COLOUR, LINE, OutlineLayer
 from wsiseg.viewer.shapes import SMALL, Shapes

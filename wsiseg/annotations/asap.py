@@ -20,7 +20,7 @@ import shapely
 
 from wsiseg.annotations import safe_xml
 from wsiseg.annotations.gather import Gathering, check_text, closed, hex_colour
-from wsiseg.annotations.polygon import Annotations, Details
+from wsiseg.annotations.polygon import Annotations, Details, LabelledPolygon
 from wsiseg.classes import canonical_name
 from wsiseg.errors import AnnotationError
 
@@ -63,7 +63,8 @@ def read_asap(path: Path) -> Annotations:
             if len(points) < 4:
                 found.skip("collapsed")
             else:
-                found.add(shapely.polygons(points), label, details=Details(name=element.get("Name") or None))
+                details = Details(name=element.get("Name") or None)
+                found.add(LabelledPolygon(shapely.polygons(points), label, details=details))
         element.clear()
     return found.annotations()
 

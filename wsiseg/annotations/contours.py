@@ -453,7 +453,8 @@ class Tracer:
     """
 
     def __init__(self, width: int, grouped: bool = False) -> None:
-        self._grouped, self._width, self._height = grouped, width, 0
+        self.height = 0  # rows taken in so far
+        self._grouped, self._width = grouped, width
         columns = -(-(width + 2) // 8) * 8
         self._block = np.zeros((max(1, _BLOCK // columns) + 1, columns), np.uint8)
         self._edges = np.empty(2 * columns + 2, np.int32)
@@ -463,63 +464,51 @@ class Tracer:
         self._closed = np.empty((0, 2), np.int32)
 
     @property
-    def height(self) -> int:
-        """Rows taken in so far."""
-        return self._height
-
-    @property
     def oldest(self) -> int:
         """The topmost row of all unfinished objects, as far as it is known."""
         starts = self._parts[self._parts[:, LABEL] > 0, START]
-        return int(self._nodes[starts, Y].min(initial=self._height))
+        return int(self._nodes[starts, Y].min(initial=self.height))
 
     def read(self, bands: Iterable[NDArray[np.uint8]]) -> Iterator[Batch]:
         """All bands of a map, uint8 (rows, width) each; how the objects fall into batches depends on the bands."""
         block = self._block
         for band in bands:
-            self._check(band)
+            if band.dtype != np.uint8 or band.ndim != 2:
+                raise GeometryError(f"A band of a label map is uint8 (rows, width), not {band.dtype} {band.shape}.")
+            if band.shape[1] != self._width:
+                raise GeometryError(
+                    f"A band is {band.shape[1]} px wide, the map {self._width}: give whole rows of one map."
+                )
             for top in range(0, len(band), len(block) - 1):
                 rows = band[top : top + len(block) - 1]
                 block[1 : len(rows) + 1, 1 : self._width + 1] = rows
                 yield from self._link(len(rows))
-                self._height += len(rows)
+                self.height += len(rows)
                 block[0] = block[len(rows)]
         block[1] = 0
         yield from self._link(1)
-
-    def _check(self, band: NDArray[np.uint8]) -> None:
-        if band.dtype != np.uint8 or band.ndim != 2:
-            raise GeometryError(f"A band of a label map is uint8 (rows, width), not {band.dtype} {band.shape}.")
-        if band.shape[1] != self._width:
-            raise GeometryError(
-                f"A band is {band.shape[1]} px wide, the map {self._width}: give whole rows of one map."
-            )
 
     def _link(self, rows: int) -> Iterator[Batch]:
         row = 1
         while row <= rows:
             tables = self._nodes, self._parts, self._edges, self._closed, self._state
-            row = link(self._block, row, rows, self._height, self._grouped, *tables)
+            row = link(self._block, row, rows, self.height, self._grouped, *tables)
             if self._state[CLOSED]:
                 yield collect(self._closed, self._nodes, self._parts, self._state)
             if row <= rows:
-                self._make_room()
-
-    def _make_room(self) -> None:
-        if _short(self._nodes, self._state[NODES], self._state):
-            self._nodes = _enlarge(self._nodes, NEXT, FREE_NODE, self._state)
-        if _short(self._parts, self._state[PARTS], self._state):
-            self._parts = _enlarge(self._parts, MEMBER, FREE_PART, self._state)
-            self._closed = np.empty((len(self._parts), 2), np.int32)
+                self._nodes = _with_room(self._nodes, NODES, NEXT, FREE_NODE, self._state)
+                self._parts = _with_room(self._parts, PARTS, MEMBER, FREE_PART, self._state)
+                if len(self._closed) < len(self._parts):
+                    self._closed = np.empty((len(self._parts), 2), np.int32)
 
 
-def _short(table: NDArray[np.int32], used: int, state: NDArray[np.int64]) -> bool:
-    # Half of it, lest the next rows stop again.
-    return bool(len(table) - used < max(state[ROOM], len(table) // 2))
-
-
-def _enlarge(table: NDArray[np.int32], after: int, head: int, state: NDArray[np.int64]) -> NDArray[np.int32]:
-    """A table at least twice as long, the new rows at the head of its free list."""
+def _with_room(
+    table: NDArray[np.int32], used: int, after: int, head: int, state: NDArray[np.int64]
+) -> NDArray[np.int32]:
+    """The table; where less than half of it is free, at least twice as long, with new rows at the head of its free
+    list, lest the next rows stop again."""
+    if len(table) - state[used] >= max(state[ROOM], len(table) // 2):
+        return table
     old, new = len(table), max(2 * len(table), len(table) + int(state[ROOM]))
     larger = np.zeros((new, table.shape[1]), np.int32)
     larger[:old] = table

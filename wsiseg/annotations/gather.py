@@ -13,6 +13,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -23,7 +24,7 @@ from numpy.typing import NDArray
 from shapely import MultiPolygon, Polygon
 from shapely.geometry.base import BaseGeometry
 
-from wsiseg.annotations.polygon import PLAIN, Annotations, Details, LabelledPolygon
+from wsiseg.annotations.polygon import Annotations, LabelledPolygon
 from wsiseg.classes import Colour
 from wsiseg.errors import AnnotationError
 
@@ -42,26 +43,14 @@ class Gathering:
     """Shapes as they are read, made valid together at the end, which is much faster than one by one."""
 
     def __init__(self) -> None:
-        self._shapes: list[Area] = []
-        self._facts: list[tuple[str | None, float | None, str | None, Mapping[str, float], Details]] = []
+        self._found: list[LabelledPolygon] = []
         self._patched: list[bool] = []
         self._skipped: Counter[str] = Counter()
         self._colours: dict[str, Colour] = {}
 
-    def add(
-        self,
-        shape: Area,
-        label: str | None,
-        *,
-        score: float | None = None,
-        uuid: str | None = None,
-        measurements: Mapping[str, float] | None = None,
-        details: Details = PLAIN,
-        patched: bool = False,
-    ) -> None:
-        """Take a shape, valid or not; `patched` if it had to be changed before it was a polygon at all."""
-        self._shapes.append(shape)
-        self._facts.append((label, score, uuid, measurements or {}, details))
+    def add(self, found: LabelledPolygon, patched: bool = False) -> None:
+        """Take a polygon, valid or not; `patched` if it had to be changed before it was a polygon at all."""
+        self._found.append(found)
         self._patched.append(patched)
 
     def skip(self, kind: str) -> None:
@@ -74,13 +63,13 @@ class Gathering:
 
     def annotations(self, properties: Mapping[str, Any] | None = None) -> Annotations:
         """All shapes, valid and in order; those without an area are counted instead."""
-        shapes = np.empty(len(self._shapes), dtype=object)
-        shapes[:] = self._shapes
-        valid, changed = make_valid(shapes)
+        valid, changed = make_valid(np.array([p.polygon for p in self._found], dtype=object))
+        for i in np.flatnonzero(changed):
+            self._found[i] = replace(self._found[i], polygon=valid[i])
         empty = shapely.is_empty(valid)
         skipped = self._skipped + Counter(collapsed=int(empty.sum()))
         repaired = (changed | np.array(self._patched, dtype=bool)) & ~empty
-        found = tuple(LabelledPolygon(valid[i], *self._facts[i]) for i in np.flatnonzero(~empty))
+        found = tuple(p for p, none in zip(self._found, empty.tolist(), strict=True) if not none)
         return Annotations(found, dict(skipped), int(repaired.sum()), properties or {}, self._colours)
 
 

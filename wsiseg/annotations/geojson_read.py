@@ -22,7 +22,7 @@ from shapely import Polygon
 
 from wsiseg.annotations.gather import Area, Gathering, check_near, check_text, closed, ellipse, hex_colour, make_valid
 from wsiseg.annotations.json_file import load_json, no_collection
-from wsiseg.annotations.polygon import FLAT, Annotations, Details
+from wsiseg.annotations.polygon import FLAT, Annotations, Details, LabelledPolygon
 from wsiseg.classes import Colour, canonical_name
 from wsiseg.errors import AnnotationError
 
@@ -133,9 +133,7 @@ class FeatureReader:
                 measured = self.measurements(properties.get("measurements"), where)
                 score = measured.pop(SCORE) if 0 <= measured.get(SCORE, -1) <= 1 else None
                 details = self.details(feature, properties, kind, where)
-                self.found.add(
-                    shape, label, score=score, uuid=uuid, measurements=measured, details=details, patched=patched
-                )
+                self.found.add(LabelledPolygon(shape, label, score, uuid, measured, details), patched)
         children = properties.get("childObjects", feature.get("childObjects")) or []
         if not isinstance(children, list):
             raise self.fail(where, "has childObjects that are no list")

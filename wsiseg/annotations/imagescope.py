@@ -64,16 +64,17 @@ def read_imagescope(path: Path) -> Annotations:
     """
     if safe_xml.root_of(path) != ROOT:
         raise AnnotationError(f"{path} is not an ImageScope file (no {ROOT} in it): give one saved by ImageScope.")
-    found, layer, locked = Gathering(), _Layer(), False
-    label: str | None = None
+    found, label, locked = Gathering(), "", False
+    regions: list[tuple[str, Polygon, Details]] = []  # of the layer, with their numbers
+    holes: list[tuple[str, Polygon]] = []  # with the numbers of their regions
     properties: dict[str, Any] = {}
     for event, element in safe_xml.events(path):
         if event == "start" and element.tag == ROOT and element.get("MicronsPerPixel"):
             if mpp := _number(element.get("MicronsPerPixel", ""), path):  # 0 where the scanner did not know
                 properties["mpp"] = mpp
         elif event == "start" and element.tag == "Annotation":
-            layer, label = _Layer(), canonical_name(element.get("Name", "")) or None
-            check_text(label or "", f"{path}: a layer")
+            regions, holes, label = [], [], canonical_name(element.get("Name", ""))
+            check_text(label, f"{path}: a layer")
             colour, locked = element.get("LineColor", ""), element.get("ReadOnly") == "1"
             if label and colour.isdecimal() and len(colour) < 9:
                 red, green, blue, _ = int(colour).to_bytes(4, "little")
@@ -85,14 +86,14 @@ def read_imagescope(path: Path) -> Annotations:
             if isinstance(shape, str):
                 found.skip(shape)
             elif element.get("NegativeROA", "0") in ("1", "-1"):
-                layer.holes.append((element.get("InputRegionId", "0"), shape))
+                holes.append((element.get("InputRegionId", "0"), shape))
             else:
-                layer.shapes.append((element.get("Id", ""), shape))
-                layer.details.append(Details(name=element.get("Text") or None, locked=locked))
+                details = Details(name=element.get("Text") or None, locked=locked)
+                regions.append((element.get("Id", ""), shape, details))
             element.clear()
         elif event == "end" and element.tag == "Annotation":
-            for (area, patched), details in zip(layer.cut(), layer.details, strict=True):
-                found.add(area, label, patched=patched, details=details)
+            for (area, patched), (_, _, details) in zip(_without(holes, regions), regions, strict=True):
+                found.add(LabelledPolygon(area, label or None, details=details), patched)
             element.clear()
     return found.annotations(properties)
 
@@ -123,40 +124,31 @@ def _shape(kind: str, points: NDArray[np.float64]) -> Polygon | str:
     return ("empty", "Point", "LineString", "collapsed")[len(points)]
 
 
-class _Layer:
-    """The rings of one layer, and which hole belongs to which region."""
-
-    def __init__(self) -> None:
-        self.shapes: list[tuple[str, Polygon]] = []
-        self.holes: list[tuple[str, Polygon]] = []
-        self.details: list[Details] = []  # of the shapes
-
-    def cut(self) -> list[tuple[Area, bool]]:
-        """The polygons without their holes, and whether a region was invalid before that."""
-        if not self.holes or not self.shapes:
-            return [(area, False) for _, area in self.shapes]
-        valid, patched = make_valid(np.array([shape for _, shape in self.shapes]))
-        areas: list[Area] = valid.tolist()
-        cut_out, _ = make_valid(np.array([hole for _, hole in self.holes]))
-        tree = shapely.STRtree(areas)
-        owners = {name: i for i, (name, _) in enumerate(self.shapes)}
-        holes: dict[int, list[Area]] = {}
-        for (name, _), hole in zip(self.holes, cut_out, strict=True):
-            near = tree.query(hole, predicate="intersects").tolist()
-            around = [i for i in near if areas[i].covers(hole)]
-            if owners.get(name) in near:
-                chosen = [owners[name]]
-            else:
-                chosen = [min(around, key=lambda i: areas[i].area)] if around else near
-            for i in chosen:
-                holes.setdefault(i, []).append(hole)
-        for i, cuts in holes.items():
-            # Rings that lie properly inside become holes vertex by vertex; only the others need the overlay.
-            plain = all(isinstance(ring, Polygon) and not ring.interiors for ring in (areas[i], *cuts))
-            whole = Polygon(areas[i].exterior, [h.exterior for h in cuts]) if plain else Polygon()
-            exact = not whole.is_empty and whole.is_valid
-            areas[i] = whole if exact else areas[i].difference(shapely.union_all(cuts))
-        return list(zip(areas, patched.tolist(), strict=True))
+def _without(holes: list[tuple[str, Polygon]], regions: list[tuple[str, Polygon, Details]]) -> list[tuple[Area, bool]]:
+    """The regions of a layer without its holes, and whether a region was invalid before that."""
+    if not holes or not regions:
+        return [(area, False) for _, area, _ in regions]
+    valid, patched = make_valid(np.array([shape for _, shape, _ in regions]))
+    areas: list[Area] = valid.tolist()
+    tree = shapely.STRtree(areas)
+    owners = {number: i for i, (number, _, _) in enumerate(regions)}
+    cuts: dict[int, list[Area]] = {}
+    for (owner, _), hole in zip(holes, make_valid(np.array([shape for _, shape in holes]))[0], strict=True):
+        near = tree.query(hole, predicate="intersects").tolist()
+        around = [i for i in near if areas[i].covers(hole)]
+        if owners.get(owner) in near:
+            near = [owners[owner]]
+        elif around:
+            near = [min(around, key=lambda i: areas[i].area)]
+        for i in near:
+            cuts.setdefault(i, []).append(hole)
+    for i, cut in cuts.items():
+        # Rings that lie properly inside become holes vertex by vertex; only the others need the overlay.
+        plain = all(isinstance(ring, Polygon) and not ring.interiors for ring in (areas[i], *cut))
+        whole = Polygon(areas[i].exterior, [hole.exterior for hole in cut]) if plain else Polygon()
+        exact = not whole.is_empty and whole.is_valid
+        areas[i] = whole if exact else areas[i].difference(shapely.union_all(cut))
+    return list(zip(areas, patched.tolist(), strict=True))
 
 
 def write_imagescope(

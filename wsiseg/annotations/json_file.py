@@ -142,14 +142,9 @@ def parse_json(path: Path, raw: bytes) -> Any:
     """
     if not raw.strip():
         raise AnnotationError(f"{path} is empty: export the annotations again.")
-    try:
+    with contextlib.suppress(orjson.JSONDecodeError):
         return orjson.loads(raw.removeprefix(b"\xef\xbb\xbf"))
-    except orjson.JSONDecodeError:
-        return _parse_slowly(path, raw)
-
-
-def _parse_slowly(path: Path, raw: bytes) -> Any:
-    """The slower parser: it takes the bare NaN and Infinity that QuPath wrote up to 0.4, and says what is wrong."""
+    # Python's own parser is slower. It takes the bare NaN and Infinity that QuPath wrote up to 0.4, and says what is wrong.
 
     def number(text: str) -> float:
         value = float(text) if len(text) > 18 or not text.lstrip("-").isdecimal() else int(text)

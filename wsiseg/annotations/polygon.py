@@ -175,14 +175,11 @@ class Written:
         return Written(self.objects + other.objects, self.repaired + other.repaired, self.dropped + other.dropped, lost)
 
     def __str__(self) -> str:
-        lost = ", ".join(f"{n} {what}" for what, n in self.lost.items())
-        notes = (
-            counted(self.objects, "object"),
-            self.repaired and f"{self.repaired} repaired",
-            self.dropped and f"{self.dropped} without area dropped",
-            lost and f"not in this format: {lost}",
-        )
-        return ", ".join(filter(None, notes))
+        told = ((self.repaired, "repaired"), (self.dropped, "without area dropped"))
+        notes = [counted(self.objects, "object"), *(f"{n} {what}" for n, what in told if n)]
+        if self.lost:
+            notes.append("not in this format: " + ", ".join(f"{n} {what}" for what, n in self.lost.items()))
+        return ", ".join(notes)
 
 
 def counted(number: int, thing: str) -> str:

@@ -1,8 +1,8 @@
 """Rasterise annotations into labels: the inverse of `wsiseg.annotations.trace`.
 
-A pixel takes the label of the outline that its centre lies in. A centre that lies exactly on a border belongs to the
-outline on its right, or below it when the border is horizontal there, so that outlines with a common border share out
-its pixels without a gap and without a fight:
+A pixel takes the label of the polygon that its centre lies in. A centre that lies exactly on a border belongs to the
+polygon on its right, or below it when the border is horizontal there, so that of two polygons with a common border each
+pixel belongs to just one:
 
             left edge: in            top edge: in
         ┌───●───────┐            ┌─────●─────┐
@@ -27,58 +27,57 @@ from wsiseg.classes import ClassMap
 from wsiseg.errors import AnnotationError, ClassError
 from wsiseg.geometry import Box, Frame
 
-ANY = ClassMap(("Background", "Object"))  # for outlines whose classes do not matter
+ANY = ClassMap(("Background", "Object"))  # for polygons whose classes do not matter
 TOGETHER = 256  # polygons that `covering` prepares at once, at most
 _POLYGONAL = (shapely.GeometryType.POLYGON, shapely.GeometryType.MULTIPOLYGON)
 
 
 class Rasteriser:
-    """Paints many boxes from the same outlines.
+    """Paints many boxes from the same polygons.
 
-    The outlines are converted and indexed once; `read` touches only those whose bounds meet the box. Any two boxes
+    The polygons are converted and indexed once; `read` touches only those whose bounds meet the box. Any two boxes
     agree on the pixels they share, to the last tie.
 
     Args:
-        polygons: outlines in level-0 pixels; they may overlap
-        classes: gives each outline its label; where outlines overlap the later class wins, and an ignored class
+        polygons: in level-0 pixels; they may overlap
+        classes: gives each polygon its label; where polygons overlap the later class wins, and an ignored class
             (`classes.ignore_names`, label 255) wins over all; other classes that state nothing by their name, such as
-            Region*, get the label 255 where no other outline lies
+            Region*, get the label 255 where no other polygon lies
         frame: the plane whose pixels `read` returns
-        level0: the plane of the outlines
+        level0: the plane of the polygons
 
     Raises:
-        ClassError: an outline has no class, or one that the class map does not know
-        AnnotationError: an outline is not a polygon, or has a coordinate that is not finite
+        ClassError: a polygon has no class, or one that the class map does not know
+        AnnotationError: a shape is not a polygon, or has a coordinate that is not finite
     """
 
     def __init__(self, polygons: Iterable[LabelledPolygon], classes: ClassMap, frame: Frame, level0: Frame) -> None:
         kept = list(polygons)
-        label_of = {label: _label(label, classes) for label in {region.label for region in kept}}
-        labels = np.array([label_of[region.label] for region in kept], np.uint8)
-        shapes = np.array([region.polygon for region in kept], object)
+        if any(p.label is None for p in kept):
+            raise ClassError("An annotation has no class: give it one, or leave it out, before painting.")
+        names = {str(p.label) for p in kept}
+        label_of = {name: classes.index(name) for name in names}
+        rank = {name: -1 if classes.gives_way(name) else label for name, label in label_of.items()}
+        shapes = np.array([p.polygon for p in kept], object)
         if not np.isin(shapely.get_type_id(shapes), _POLYGONAL).all():
             raise AnnotationError("Only polygons can be painted: leave out points, lines and collections.")
-        yielding = {label for label in label_of if classes.gives_way(str(label))}
-        under = np.array([region.label in yielding for region in kept], np.bool_)
-        order = np.argsort(np.where(under, -1, labels.astype(np.int16)), kind="stable")  # of painting
+        order = np.argsort(np.array([rank[str(p.label)] for p in kept], np.int64), kind="stable")  # of painting
         parts, owner = shapely.get_parts(shapes[order], return_index=True)
         self._scale = frame.scale_to(level0)
-        self._labels: NDArray[np.uint8] = labels[order][owner]
         self._owners = order[owner]  # the place among `polygons` of each part
+        self._labels = np.array([label_of[str(kept[i].label)] for i in self._owners], np.uint8)
         self._tree = shapely.STRtree(parts)
         if len(parts):
             _, points, (rings, starts) = shapely.to_ragged_array(parts, include_z=False)
         else:
             points, rings, starts = np.empty((0, 2)), np.zeros(1, np.int64), np.zeros(1, np.int64)
         if not np.isfinite(points).all():
-            raise AnnotationError(
-                "An outline has a coordinate that is not a finite number: repair or leave out that outline."
-            )
+            raise AnnotationError("A polygon has a coordinate that is not a finite number: repair it or leave it out.")
         self._points = np.ascontiguousarray(points) / self._scale
         self._rings, self._parts = rings.astype(np.int64), starts.astype(np.int64)
 
     def read(self, box: Box, only: int | None = None) -> NDArray[np.uint8]:
-        """The labels of a box of the frame, uint8 (box.h, box.w); 0 where there is no outline.
+        """The labels of a box of the frame, uint8 (box.h, box.w); 0 where there is no polygon.
 
         The box may reach beyond the frame. Several threads may read at once.
 
@@ -87,16 +86,21 @@ class Rasteriser:
             only: paint this one of the polygons, by its place among them; None: all
         """
         out = np.zeros(box.shape, np.uint8)
-        if box and only is not None:
-            parts = np.flatnonzero(self._owners == only)
-            paint_polygons(out, box.x, box.y, self._points, self._rings, self._parts, parts, self._labels)
-        elif box:
+        if not box:
+            return out
+        if only is None:
             reach = box.grow(1)  # a pixel of slack for the rounding of scales
             sx, sy = self._scale
             near = self._tree.query(shapely.box(reach.x * sx, reach.y * sy, reach.right * sx, reach.bottom * sy))
             near.sort()
-            paint_polygons(out, box.x, box.y, self._points, self._rings, self._parts, near, self._labels)
+        else:
+            near = np.flatnonzero(self._owners == only)
+        paint_polygons(out, box.x, box.y, self._points, self._rings, self._parts, near, self._labels)
         return out
+
+    def covers(self, only: int, box: Box) -> NDArray[np.bool_]:
+        """Which pixels of a box one of the polygons covers, bool (box.h, box.w)."""
+        return self.read(box, only) > 0
 
 
 def covering(
@@ -108,40 +112,15 @@ def covering(
     """
     for some in batched(polygons, TOGETHER):
         painter = Rasteriser((replace(r, label=ANY.names[1]) for r in some), ANY, frame, level0)
-        for number, region in enumerate(some):
-            yield region, partial(_covered, painter, number)
-
-
-def _covered(painter: Rasteriser, number: int, box: Box) -> NDArray[np.bool_]:
-    return painter.read(box, number) > 0
+        for number, polygon in enumerate(some):
+            yield polygon, partial(painter.covers, number)
 
 
 def rasterise(
     polygons: Iterable[LabelledPolygon], classes: ClassMap, box: Box, frame: Frame, level0: Frame
 ) -> NDArray[np.uint8]:
-    """The labels of one box: `Rasteriser(polygons, classes, frame, level0).read(box)`.
-
-    Args:
-        polygons: outlines in pixels of `level0`
-        classes: names to labels, and the order of painting
-        box: pixels of `frame`
-        frame: the plane of the result
-        level0: the plane of the outlines
-
-    Returns:
-        uint8 (box.h, box.w)
-
-    Raises:
-        ClassError: an outline has no class, or one that the class map does not know
-        AnnotationError: an outline is not a polygon, or has a coordinate that is not finite
-    """
+    """The labels of one box, uint8 (box.h, box.w); see `Rasteriser`, whose errors it raises."""
     return Rasteriser(polygons, classes, frame, level0).read(box)
-
-
-def _label(label: str | None, classes: ClassMap) -> int:
-    if label is None:
-        raise ClassError("An outline has no class: give it one, or leave it out, before painting.")
-    return classes.index(label)
 
 
 @njit(cache=True, nogil=True)
@@ -198,7 +177,7 @@ def _rows(one, other, start, size):  # type: ignore[no-untyped-def]
 def _cross(one, other, x, y, shape, ends, columns):  # type: ignore[no-untyped-def]
     """Notes, for every row that an edge crosses, the first column behind it."""
     height, width = shape
-    if one[1] > other[1]:  # always downwards: an edge shared by two outlines is then cut at the very same number
+    if one[1] > other[1]:  # always downwards: an edge shared by two polygons is then cut at the very same number
         one, other = other, one
     top, bottom = _rows(one[1], other[1], y, height)
     if top >= bottom:

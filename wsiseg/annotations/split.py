@@ -34,12 +34,12 @@ def split_touching(
     Args:
         polygons: in level-0 pixels
         frame: the plane in whose pixels the border between two objects runs
-        level0: the plane of the outlines
+        level0: the plane of the polygons
         radius_um: objects are no nearer to each other than this, from middle to middle, and a middle lies at least
             half as deep
 
     Yields:
-        polygons with the region's class and score, in level-0 pixels
+        polygons with the class and score of the one that they are parts of, in level-0 pixels
     """
     (sx, sy), (ux, uy) = level0.scale_to(frame), frame.scale_to(level0)
     for region, covered in covering(polygons, frame, level0):

@@ -28,11 +28,11 @@ def trace(
 ) -> Iterator[LabelledPolygon]:
     """Trace all objects of a label map as a stream of polygons; background and ignored pixels have none.
 
-    Without the three options the outlines are the exact edges of the pixels, and `rasterise` makes the same map of
-    them; see `wsiseg.annotations.contours.trace_pixels` for what an object is, for the order, and for how little memory this takes.
-    Nothing depends on how the map is cut into bands.
+    Without the three options the polygons follow the exact edges of the pixels, and `rasterise` makes the same map of
+    them; see `wsiseg.annotations.contours.trace_pixels` for what an object is, for the order, and for how little memory
+    this takes. Nothing depends on how the map is cut into bands.
 
-    Simplified outlines are no longer exact. To keep the border of two objects one line, without gap and overlap, all
+    Simplified polygons are no longer exact. To keep the border of two objects one line, without gap and overlap, all
     objects that touch (at edges or in points, directly or through others) are simplified together, once the last of
     them is complete. Objects then come group by group, and memory holds every group that reaches the last row read: a
     few objects where nuclei lie scattered, but the whole tissue where one class surrounds the others. Objects that do
@@ -42,7 +42,7 @@ def trace(
         bands: uint8 (rows, frame.width), consecutive rows that add up to the whole map
         classes: labels to names
         frame: the plane of the map
-        level0: the plane of the outlines
+        level0: the plane of the polygons
         min_area_um2: objects of fewer µm² (pixels of the object, holes not counted) are left out
         min_hole_um2: holes of fewer µm² are filled, unless a whole object lies in them that is not left out
         simplify_um: takes away detail of less than about its square (Visvalingam and Whyatt, "Line generalisation by
@@ -80,7 +80,7 @@ def trace(
 def _simplified(batch: Batch, frame: Frame, level0: Frame, tolerance: float) -> Iterator[shapely.Polygon]:
     """The polygons of a batch in level-0 pixels, simplified group by group (tolerance in µm)."""
     # What goes and what stays is a matter of areas, so it may be found in pixels of the map even if these are no
-    # squares: there the corners are whole numbers and no rounding can make an outline touch itself.
+    # squares: there the corners are whole numbers and no rounding can make a polygon touch itself.
     pixels = tolerance / math.sqrt(frame.mpp * frame.mpp_y)
     scale = np.array(frame.scale_to(level0))
     starts = np.flatnonzero(np.diff(batch.groups, prepend=-1))

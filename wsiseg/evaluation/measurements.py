@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from wsiseg.annotations.table import csv_parts
 from wsiseg.atomic import atomic_write
 from wsiseg.evaluation.agreement import Agreement, agreement
 from wsiseg.evaluation.objects import MATCH_IOU, Matches, match_objects
@@ -87,9 +86,7 @@ def compare_measurements(pairs: Sequence[MeasuredPair]) -> dict[str, Any]:
         "profile": profile,
         "match_iou": MATCH_IOU,
         "matched": {
-            "found": sum(len(p.matches.found) for p in pairs),
-            "missed": sum(len(p.matches.missed) for p in pairs),
-            "unmatched": sum(len(p.matches.unmatched) for p in pairs),
+            name: sum(len(getattr(p.matches, name)) for p in pairs) for name in ("found", "missed", "unmatched")
         },
         matched: _compared(matched, pairs, [[(i, j) for i, j, _ in p.matches.found] for p in pairs]),
         summary: _compared(summary, pairs, same),
@@ -130,16 +127,15 @@ def _of_class(pair: MeasuredPair, table: str, rows: list[tuple[int, int]], label
 
 def write_agreement(path: Path, result: dict[str, Any]) -> None:
     """Write the result of `compare_measurements` as CSV, one line a measurement; empty where nothing is known."""
-    text = io.StringIO()
-    header = ["over", "measurement", *Agreement(0).to_row()]
-    rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(header)
-    for over in TABLES[result["profile"]]:
-        for name, statistics in result[over].items():
-            values = Agreement(**statistics).to_row().values()
-            rows.writerow([over, name, *("" if v is None else format(v, ".10g") for v in values)])
+    names = ("over", "measurement", *Agreement(0).to_row())
+    rows = [
+        (over, name, *Agreement(**statistics).to_row().values())
+        for over in TABLES[result["profile"]]
+        for name, statistics in result[over].items()
+    ]
     with atomic_write(path) as sink:
-        sink.write(text.getvalue().encode())
+        for part in csv_parts({name: np.array([row[i] for row in rows], object) for i, name in enumerate(names)}):
+            sink.write(part)
 
 
 def render_measurements(result: dict[str, Any]) -> str:

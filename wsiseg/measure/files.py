@@ -99,12 +99,12 @@ class Read:
     colours: Mapping[str, Colour] = field(default_factory=dict)
 
 
-def measure_files(slide: Slide, outlines: Sequence[Path], options: MeasureOptions) -> tuple[Measured, Read]:
+def measure_files(slide: Slide, files: Sequence[Path], options: MeasureOptions) -> tuple[Measured, Read]:
     """Measure a slide.
 
     Args:
         slide: for its µm/px, its bounds, and where its tissue is
-        outlines: one or more files, as of glomeruli and of podocytes; all are taken together
+        files: one or more, as of glomeruli and of podocytes; all are taken together
         options: what to measure
 
     Raises:
@@ -115,7 +115,7 @@ def measure_files(slide: Slide, outlines: Sequence[Path], options: MeasureOption
     """
     if options.thickness_um is not None:
         checked_thickness(options.thickness_um)  # before the slide is looked at, which takes longest
-    read = read_all(outlines, slide, class_of_rest=options.class_of_rest)
+    read = read_all(files, slide, class_of_rest=options.class_of_rest)
     if options.profile_for(read.known) == "kidney":
         roles_of(read.known, options.glomeruli, options.sclerotic, options.podocytes)
     return measure_read(read, tissue_context_of(slide, options), options, read.known), read

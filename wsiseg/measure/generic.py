@@ -29,7 +29,7 @@ from wsiseg.measure.objects import (
     with_measurements,
 )  # fmt: skip
 
-ONE_CLASS = "all outlines have one class"
+ONE_CLASS = "all objects have one class"
 _OWN = "the object itself has that class"
 
 

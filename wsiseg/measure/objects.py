@@ -182,14 +182,14 @@ OF_SLIDE = (
 # Columns of every table of objects.
 SLIDE = Column("slide", "", "File name of the slide.", lambda o: text([o.place.slide] * len(o)))
 ID = Column(
-    "id", "", "UUID of the outline, the same as in GeoJSON; an outline without one gets it from its class and shape.",
+    "id", "", "UUID of the object, the same as in GeoJSON; an object without one gets it from its class and shape.",
     lambda o: text(r.id for r in o.polygons),
 )  # fmt: skip
 LABEL = Column(
-    "class", "", "Class of the outline.", lambda o: text(r.label for r in o.polygons), empty="the outline has no class"
+    "class", "", "Class of the object.", lambda o: text(r.label for r in o.polygons), empty="the object has no class"
 )
 AREA = Column(
-    "area_um2", "µm²", "Area of the outline without its holes.", lambda o: shapely.area(o.um),
+    "area_um2", "µm²", "Area of the object without its holes.", lambda o: shapely.area(o.um),
     shown="Area µm²", compared=True, averaged=True,
 )  # fmt: skip
 DIAMETER = Column(

@@ -80,8 +80,12 @@ def tile_slide(
     """
     kept = {} if pixels == ZSTD else {"pixels": pixels}
     manifest = tile_manifest(slide, grid, tiles, classes, {**(sources or {}), **kept})
-    if pixels == SLIDE:
-        _check_own_jpeg(slide, grid, tiles)
+    if pixels == SLIDE and any(slide.jpeg(tile.read, grid.frame) is None for tile in (tiles[0], tiles[-1])):
+        finest = ", ".join(f"{slide.frame.mpp * scale:g}" for scale, _ in slide.downsamples)
+        raise StoreError(
+            f"The own JPEG of {slide.name} cannot be kept: that takes JPEG tiles, no overlap, the width of the slide's "
+            f"tiles as --size and the µm/px of one of its levels as --tile-mpp ({finest})."
+        )
     raster = Rasteriser(regions, classes, grid.frame, slide.frame) if classes is not None else None
     with reserve(out, manifest, overwrite=overwrite) as folder:
         if folder is not None:
@@ -106,19 +110,7 @@ def tile_slide(
 
 def _load(slide: Slide, grid: Grid, pixels: str, box: Box) -> np.ndarray | bytes:
     """The stored form of a tile: its pixels, or its JPEG file."""
-    if pixels == SLIDE:
-        own = slide.jpeg(box, grid.frame)
-        if own:
-            return own
+    if pixels == SLIDE and (own := slide.jpeg(box, grid.frame)):
+        return own
     image = slide.read(box, grid.frame)
     return image if pixels == ZSTD else compress(image)  # here, in the threads that read
-
-
-def _check_own_jpeg(slide: Slide, grid: Grid, tiles: Sequence[Tile]) -> None:
-    """StoreError unless the tiles of the grid are the slide's own."""
-    if any(slide.jpeg(tile.read, grid.frame) is None for tile in (tiles[0], tiles[-1])):
-        finest = ", ".join(f"{slide.frame.mpp * scale:g}" for scale, _ in slide.downsamples)
-        raise StoreError(
-            f"The own JPEG of {slide.name} cannot be kept: that takes JPEG tiles, no overlap, the width of the slide's "
-            f"tiles as --size and the µm/px of one of its levels as --tile-mpp ({finest})."
-        )

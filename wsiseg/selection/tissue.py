@@ -173,14 +173,21 @@ class TissueMask:
             box: px of `frame`
             frame: any plane over the same slide
         """
-        if not box:
+        whole = frame.map(box, to=self.frame).overlap(self.frame.box)
+        s = self._sums
+        if (
+            not box
+            or not whole
+            or not (
+                s[whole.bottom, whole.right] - s[whole.y, whole.right] - s[whole.bottom, whole.x] + s[whole.y, whole.x]
+            )
+        ):
             return 0.0
         sx, sy = frame.scale_to(self.frame)
         left, top, right, bottom = box.x * sx, box.y * sy, box.right * sx, box.bottom * sy
         at = self._below
         inside = at(right, bottom) - at(left, bottom) - at(right, top) + at(left, top)
-        touched = self._touches(frame.map(box, to=self.frame))
-        return min(1.0, max(inside / ((right - left) * (bottom - top)), 0.0)) if touched else 0.0
+        return min(1.0, max(inside / ((right - left) * (bottom - top)), 0.0))
 
     def _below(self, x: float, y: float) -> float:
         """Tissue left of x and above y in px², from the four sums around: exact, as a pixel is one or nothing."""
@@ -192,13 +199,6 @@ class TissueMask:
         upper = (1 - u) * s[r, c] + u * s[r, c + 1]
         lower = (1 - u) * s[r + 1, c] + u * s[r + 1, c + 1]
         return float((1 - v) * upper + v * lower)
-
-    def _touches(self, box: Box) -> bool:
-        box = box.overlap(Box(0, 0, self.mask.shape[1], self.mask.shape[0]))
-        if not box:
-            return False
-        s = self._sums
-        return bool(s[box.bottom, box.right] - s[box.y, box.right] - s[box.bottom, box.x] + s[box.y, box.x])
 
 
 class Readable(Protocol):

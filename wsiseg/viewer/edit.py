@@ -23,8 +23,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from shapely import LineString, Point, Polygon
 from shapely.ops import split
 
-from wsiseg.annotations.polygon import PLAIN, Details, LabelledPolygon
 from wsiseg.annotations.gather import Area, make_valid, only_areas
+from wsiseg.annotations.polygon import PLAIN, Details, LabelledPolygon
 from wsiseg.viewer.outlines import REJECTED, OutlineLayer
 
 LEAST = 4.0  # px² of an object; what is smaller is a slip of the hand

@@ -19,8 +19,8 @@ import shapely
 from numba import njit
 from numpy.typing import NDArray
 
-from wsiseg.annotations.rasterise import paint_polygons
 from wsiseg.annotations.gather import Area
+from wsiseg.annotations.rasterise import paint_polygons
 from wsiseg.geometry import Box, Frame
 
 BLOCK = 256

@@ -3,5 +3,5 @@
 roles       which class is a glomerulus, a sclerotic one, a podocyte
 stereology  profiles in a section to nuclei in a volume
 columns     every measurement
-measure     outlines -> Measured
+measure     objects -> Measured
 """

@@ -56,7 +56,7 @@ def roles_of(
             near = get_close_matches(name, sorted(there), n=1, cutoff=0.6)
             hint = f"Did you mean {near[0]!r}?" if near else "Name one of them."
             listed = ", ".join(map(repr, sorted(there))) or "none"
-            raise ClassError(f"No outline has the class {name!r}; the classes are {listed}. {hint}")
+            raise ClassError(f"No object has the class {name!r}; the classes are {listed}. {hint}")
     picked = []
     for said, usual in ((glomeruli, GLOMERULI), (sclerotic, SCLEROTIC), (podocytes, PODOCYTES)):
         picked.append(said or tuple(name for name in usual if name in there and name not in given))
