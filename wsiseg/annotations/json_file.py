@@ -10,9 +10,9 @@ import math
 import zipfile
 import zlib
 from collections.abc import Iterator
-from io import BytesIO
+from io import BufferedReader, BytesIO
 from pathlib import Path
-from typing import IO, Any, BinaryIO
+from typing import IO, Any
 
 import orjson
 
@@ -64,7 +64,7 @@ def load_json(path: Path) -> list[Any]:
 
 
 @contextlib.contextmanager
-def opened(path: Path) -> Iterator[BinaryIO]:
+def opened(path: Path) -> Iterator[BufferedReader]:
     """An annotation file, open for reading; AnnotationError if that fails."""
     try:
         with path.open("rb") as file:

@@ -68,8 +68,8 @@ def evaluate_slide(
     reach = None if match_um is None else match_um / level0.mpp
 
     def matches(*names: str) -> Matches:
-        sides = ([p for p in side if p.label in names] for side in (reference, prediction))
-        return match_objects(*sides, reach=reach)
+        t, p = ([one for one in side if one.label in names] for side in (reference, prediction))
+        return match_objects(t, p, reach=reach)
 
     wanted = classes.names[1:]
     return SlideEvaluation(name, confusion, {one: matches(one) for one in wanted}, matches(*wanted))
