@@ -112,7 +112,7 @@ def predict(
             result = predict_cascade(opened, *pair, job, report=report)
             click.echo(f"{parent_file(job.out)}: what {first.name!r} found", err=True)
     kept = f", label map in {labels}" if labels is not None else ""
-    click.echo(f"{job.out}: {result.objects} outlines{kept}" + (" (already there)" if result.already else ""))
+    click.echo(f"{job.out}: {result.objects} objects{kept}" + (" (already there)" if result.already else ""))
     if not quiet:
         click.echo(f"Open {slide.name} in QuPath and drop {job.out.name} onto it.", err=True)
     say_next("predict", quiet=quiet, slide_mpp=slide_mpp, series=series, slide=slide, outlines=job.out)
