@@ -159,8 +159,8 @@ def take_in(
         if made_from.box != frame.box or (same_mpp and made_from != frame):
             raise MismatchError(
                 f"{path} was made from a slide of {made_from.width} × {made_from.height} px at {made_from.mpp:g} µm/px, "
-                f"not {frame.width} × {frame.height} px at {frame.mpp:g} µm/px: give the slide that it belongs to"
-                f"{', or state --mpp' if made_from.box == frame.box else ''}."
+                f"not {frame.width} × {frame.height} px at {frame.mpp:g} µm/px: give the slide that it belongs to, "
+                "or state --mpp."
             )
     polygons = statements_first(found.polygons) if found.about.get("kind") == "review" else list(found.polygons)
     flat = polygons if all_planes else [p for p in polygons if p.details.plane[1:] == (0, 0)]
