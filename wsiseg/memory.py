@@ -75,7 +75,7 @@ def fitting_batch(slide: Slide, models: Iterable[dict[str, Any]], limit: int) ->
     """The largest batch, no larger than the models' own, with which predicting a slide stays within a limit in bytes.
 
     Raises:
-        OutputError: it does not even with single tiles
+        OutputError: even single tiles need more
     """
     models = list(models)
     largest = max(model["usage"]["batch"] for model in models)

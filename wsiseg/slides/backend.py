@@ -84,7 +84,7 @@ class Backend(Protocol):
         ...
 
     def close(self) -> None:
-        """Lets go of the file. Called once; nothing is read afterwards."""
+        """Closes the file. Called once; nothing is read afterwards."""
         ...
 
 

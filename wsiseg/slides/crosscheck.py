@@ -30,7 +30,7 @@ def disagreement(reader: TiffBackend) -> str:
     other = as_openslide_reads(reader.path) if reader.like_openslide else None
     try:
         for level, size in enumerate(reader.levels):
-            # Of two levels of one size, one is none, and OpenSlide does not tell which.
+            # Of two levels of one size, one is not the slide's, and OpenSlide does not say which.
             same = other.levels.index(size) if other and other.levels.count(size) == 1 else None
             # Where a ratio is not whole, OpenSlide gives true pixels in its first cell only (see OpenSlideBackend).
             whole = other is None or same is None or other.ratios[same].is_integer()
@@ -38,7 +38,7 @@ def disagreement(reader: TiffBackend) -> str:
             for tile in reader.telling_tiles(level, within):
                 box = _middle(tile.overlap(within))
                 theirs = _read(other, same, box) if other and same is not None else None
-                if isinstance(theirs, str):  # damaged there; whoever reads it later is told so
+                if isinstance(theirs, str):  # damaged there; a later read says so
                     continue
                 ours = _read(reader, level, box)
                 place = f"at x {box.x}, y {box.y} of level {level}"

@@ -56,7 +56,7 @@ class MemoryBackend:
         return self.arrays[level][box.slices].copy()
 
     def close(self) -> None:
-        """There is nothing to let go of."""
+        """There is nothing to close."""
 
     def identity(self) -> dict[str, Any]:
         """Name, size and SHA-256 of all of level 0."""

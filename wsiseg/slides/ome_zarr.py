@@ -1,7 +1,7 @@
 """OME-Zarr images, version 0.4 (Zarr 2) and 0.5 (Zarr 3): a folder with a `multiscales` entry in its metadata.
 
-https://ngff.openmicroscopy.org/0.4/ and /0.5/. A time series or a stack is refused: its first plane is not what anybody
-means. Pixels of chunks that are missing have the array's fill value, as the format says; an interrupted copy can
+https://ngff.openmicroscopy.org/0.4/ and /0.5/. A time series or a stack is refused, since nobody means its first
+plane alone. Pixels of chunks that are missing have the array's fill value, as the format says; an interrupted copy can
 therefore not be told from an empty area.
 """
 

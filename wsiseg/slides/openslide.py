@@ -42,7 +42,7 @@ class OpenSlideBackend(FileBackend):
         Args:
             path: the file
             series: 0 or None, but for a TIFF whose image of that number is the one that OpenSlide reads
-            checked: compare what OpenSlide says of a TIFF with the file itself; False only looks what it says
+            checked: compare what OpenSlide says of a TIFF with the file itself; False only reads what it says
         """
         super().__init__(path, series)
         self._lock = threading.Lock()
@@ -91,7 +91,7 @@ class OpenSlideBackend(FileBackend):
             if tiff.is_ome or not chosen.first or chosen.sizes[0] != top or self.levels.count(top) > 1:
                 raise SlideError("it reads another image of the file")
             if chosen.colours.alpha or int(chosen.image.levels[0][0].samplesperpixel) not in (1, 3):
-                raise SlideError("it does not look what its fourth sample is")
+                raise SlideError("it does not check what its fourth sample is")
             for pages in chosen.image.levels:
                 segments_of(pages[0], tiff.filehandle.size)
         self.series, self.notes = chosen.series, chosen.notes

@@ -215,7 +215,7 @@ class Slide:
             )
 
     def close(self) -> None:
-        """Lets go of the file; reading afterwards raises SlideError."""
+        """Closes the file; reading afterwards raises SlideError."""
         if not self._closed:
             self._closed = True
             self._backend.close()

@@ -135,7 +135,7 @@ class LabelWriter:
     """Fills a reserved folder with a LabelMap, row after row."""
 
     def __init__(self, folder: Path, grid: Grid, classes: ClassMap, manifest: Manifest) -> None:
-        """Create the arrays, or find those of an interrupted run (`rows_done` tells how far it came).
+        """Create the arrays, or find those of an interrupted run (`rows_done` says how far it got).
 
         Args:
             folder: reserved for the map, see `wsiseg.stores.reservation.reserve`

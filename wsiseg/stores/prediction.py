@@ -99,7 +99,7 @@ def read_prediction(path: Path) -> PredictionFile:
     path = Path(path)
     if not is_label_map(path):
         found = PredictionFile(path)
-        found.annotations  # noqa: B018  read at once, so that a damaged file is told here
+        found.annotations  # noqa: B018  read at once, so that a damaged file is reported here
         return found
     labels = LabelMap(path)
     return PredictionFile(path, labels, None if labels.parent is None else read_annotations(labels.parent))

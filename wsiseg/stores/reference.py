@@ -15,7 +15,7 @@ NOTE = "slide.json"
 
 
 def refer(folder: Path, slide: Slide) -> None:
-    """Note beside the arrays where the slide lies, as seen from the store and from the root."""
+    """Keeps the slide's path beside the arrays, relative to the store and absolute."""
     place = Path(slide.path).resolve()
     paths = {"relative": os.path.relpath(place, folder.parent.resolve()), "absolute": str(place)}
     (folder / NOTE).write_text(json.dumps(paths, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -52,7 +52,7 @@ def write_shard(path: Path, chunks: Sequence[bytes | None], places: int) -> None
 
 
 def read_shard(path: Path, places: int) -> list[bytes | None]:
-    """The encoded chunks of a shard file, None where one is missing; all are where there is no file.
+    """The encoded chunks of a shard file, None where one is missing; without a file all are missing.
 
     Raises:
         StoreError: the file is damaged

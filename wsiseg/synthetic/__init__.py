@@ -5,7 +5,7 @@
     locate   what lies at a place in µm: where(x, y)                                         (all of the above)
     paint    stain taken up at a place      nuclei   nuclei on it      stain   stain to light      optics   scanner
     slide    SlideSpec -> SyntheticSlide    svs      SyntheticSlide -> pyramidal TIFF
-    annotator  truth -> what a person would have outlined
+    annotator  ground truth -> what a person would annotate
 
 Everything is a function of the seed and the absolute position in µm, so that any box can be drawn alone and a slide of
 any size can be streamed. Nothing measured on such slides is a statement about kidneys.

@@ -74,24 +74,19 @@ def place_profiles(
     """Throws profiles on the tissue, the largest kinds first; one that hits another is thrown away.
 
     Args:
-        rng: where all chance comes from
+        rng: source of all randomness
         planes: the coarse grid, see `ground`
         size_um: (width, height) of the slide
     """
     width, height = size_um
     area = width * height / 1e6  # mm²
     sclerosed = rng.choice([0.05, 0.15, 0.4])
-    tries = (  # kind, throws per mm² of slide
-        (ARTERY, 1.5), (GLOMERULUS, 10.0 * (1 - sclerosed)), (SCLEROTIC, 10.0 * sclerosed),
-        (DILATED, 5.0), (VEIN, 1.5), (ARTERY, 5.0),
+    tries = (  # kind, small, throws per mm² of slide
+        (ARTERY, False, 1.5), (GLOMERULUS, False, 10.0 * (1 - sclerosed)), (SCLEROTIC, False, 10.0 * sclerosed),
+        (DILATED, False, 5.0), (VEIN, False, 1.5), (ARTERY, True, 5.0),
     )  # fmt: skip
-    throws = [
-        (kind, small == len(tries) - 1)
-        for small, (kind, per_mm2) in enumerate(tries)
-        for _ in range(max(4, round(per_mm2 * area)))
-    ]
-    placed, count = np.zeros(len(throws), PROFILE), 0
-    reaches = np.zeros(len(throws))
+    throws = [(kind, small) for kind, small, per_mm2 in tries for _ in range(max(4, round(per_mm2 * area)))]
+    placed, reaches, count = np.zeros(len(throws), PROFILE), np.zeros(len(throws)), 0
     for kind, small in throws:
         x, y = rng.uniform(0, width), rng.uniform(0, height)
         profile = _draw(rng, kind, x, y, small)

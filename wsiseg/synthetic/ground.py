@@ -56,7 +56,7 @@ def lay_ground(
     """Draws the coarse grid of a slide.
 
     Args:
-        rng: where all chance comes from
+        rng: source of all randomness
         width_um, height_um: size of the slide
         artefacts: any of "fold", "pen", "blur", "bubble"
     """

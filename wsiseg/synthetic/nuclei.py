@@ -27,7 +27,7 @@ RASTER = 6.4  # µm between two candidates
 REACH = 16.0  # µm: no nucleus is drawn farther from its candidate's cell
 LOST = 0.4  # µm in the section: a thinner cap is not seen
 OPAQUE = 1.8  # µm in the section from which on a nucleus shows its full colour
-USUAL_THICKNESS, USUAL_HEIGHT = 3.0, 6.6  # µm: of these the shares kept in `settle` speak
+USUAL_THICKNESS, USUAL_HEIGHT = 3.0, 6.6  # µm: the fractions in `settle` are for these
 
 NUCLEI = np.dtype(
     [

@@ -213,7 +213,7 @@ class SyntheticSlide:
 
 def generate(spec: SlideSpec) -> SyntheticSlide:
     """Lays out a slide; its pixels are drawn when they are read."""
-    # One stream of chance per part: a change in one of them leaves the others as they are.
+    # One random stream per part, so that a change in one part leaves the others as they are.
     chance = [np.random.Generator(np.random.PCG64([spec.seed, part])) for part in range(4)]
     artefacts = spec.artefacts
     if artefacts is None:

@@ -1,7 +1,7 @@
 """Which image of a TIFF is the slide.
 
 The largest image is the slide, unless a person names another one. A stack, channels on pages of their own, and
-fluorescence are refused, since a first plane is not what anybody means.
+fluorescence are refused, since nobody means the first plane alone.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What the samples of a TIFF image mean: TIFF 6.0, PhotometricInterpretation and ExtraSamples (section 18).
 
 A fourth sample beside red, green and blue is alpha only where ExtraSamples says so; one without a meaning is left out.
-Several samples that are no colours, as fluorescence scanners write them, are no picture, and nobody guesses at one.
+Several samples that are no colours, as fluorescence scanners write them, are not a picture and are refused.
 """
 
 from __future__ import annotations
@@ -111,5 +111,5 @@ def notes_of(colours: Colours) -> tuple[str, ...]:
     if colours.count == 1 and colours.palette is None:
         notes.append("it has one channel, which is read as grey")
     if colours.bits == 16:
-        notes.append("its 16 bits are made 8: white is the least power of 2 above its brightest pixels")
+        notes.append("its 16 bits are reduced to 8: white is the smallest power of 2 above its brightest pixels")
     return tuple(notes)

@@ -2,7 +2,7 @@
 
 TIFF 6.0 (Adobe, 1992) and BigTIFF (Aware Systems, 2007): a header points to the first directory, every directory to
 the next. A copy that was cut off has a directory, a value or a tile behind the end of the file. Readers that go on
-without those show fewer levels or black tiles, so this is looked at before one of them is used.
+without those show fewer levels or black tiles, so the structure is checked before one of them opens the file.
 """
 
 from __future__ import annotations

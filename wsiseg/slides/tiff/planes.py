@@ -5,8 +5,8 @@
                                       size is told by its resolution
     other scanners                    left to OpenSlide
 
-OpenSlide's word on µm/px, bounds and vendor counts wherever it reads the same image, since other programs show
-coordinates by it; that of the OME-XML counts for OME-TIFF, whose levels OpenSlide does not see.
+µm/px, bounds and vendor are those that OpenSlide states wherever it reads the same image, because other programs place
+coordinates by them. In OME-TIFF, whose levels OpenSlide does not see, the OME-XML states the µm/px.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ TEXTS = ("ImageDescription", "Software", "Make", "Model", "Artist", "Copyright",
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TilePlane(Segments):
-    """The tiles of one level; nothing is where their length is 0.
+    """The tiles of one level; one without bytes is missing.
 
     Attributes:
         width, height: px of the level
@@ -94,12 +94,32 @@ def facts_of(path: str, series: int | None = None) -> TiffFacts:
 
 
 def _facts(tiff: Any, theirs: OpenSlideBackend | None, chosen: Chosen) -> TiffFacts:
-    image, colours = chosen.image, chosen.colours
+    image, colours, page = chosen.image, chosen.colours, chosen.image.levels[0][0]
+    planes, notes = _levels(tiff, theirs, chosen)
+    same = bool(theirs) and chosen.first and colours.bits == 8 and not colours.alpha
+    same = same and int(page.samplesperpixel) in (1, 3) and int(page.planarconfig) == CONTIGUOUS
+    ome = image.stated is not None and not tiff.is_svs
+    vendor = "ome-tiff" if ome else "aperio" if tiff.is_svs else "generic-tiff"
+    about = {f"tiff.{tag.name}": str(tag.value) for tag in page.tags.values() if tag.name in TEXTS}
+    facts = TiffFacts(planes, image.mpp, vendor, None, about, chosen.series, notes, same)
+    if not (same and theirs) or ome:
+        return facts
+    told: Resolution = (theirs.mpp, theirs.mpp_doubt)
+    if told == (None, "") and theirs.vendor == "generic-tiff":
+        told = image.mpp  # OpenSlide knows inches and centimetres only
+    return replace(facts, resolution=told, vendor=theirs.vendor, bounds=theirs.bounds, properties=theirs.properties)
+
+
+def _levels(
+    tiff: Any, theirs: OpenSlideBackend | None, chosen: Chosen
+) -> tuple[tuple[TilePlane, ...], tuple[str, ...]]:
+    """The levels that can be read, and what a person should know about the image and its tiles."""
+    image, file = chosen.image, tiff.filehandle
     page = image.levels[0][0]
     if not page.is_tiled:
         raise SlideError("its image is not tiled")
-    depth = _depth(tiff.filehandle, image.levels[-1], colours)
-    top, *others = (_plane(pages, size_of(pages[0]), colours, depth, tiff.filehandle.size) for pages in image.levels)
+    depth = _depth(file, image.levels[-1], chosen.colours)
+    top, *others = (_plane(pages, size_of(pages[0]), chosen.colours, depth, file.size) for pages in image.levels)
     missing = int((top.counts == 0).sum())
     if missing == top.counts.size:
         raise UnfitSlideError(f"none of its {missing:,} tiles holds a byte, so copy it again from where it came")
@@ -112,7 +132,7 @@ def _facts(tiff: Any, theirs: OpenSlideBackend | None, chosen: Chosen) -> TiffFa
     if missing:
         notes.append(f"{missing:,} of its {top.counts.size:,} tiles hold no bytes and are read as white")
     for plane in (part for level in (top, *others) for part in (level, *level.planes)):
-        notes += tail_of_zeros(tiff.filehandle, plane, packed=int(page.compression) != NONE)
+        notes += tail_of_zeros(file, plane, packed=int(page.compression) != NONE)
         if shared := overlapping(plane):
             notes.append(
                 f"the bytes of {shared:,} of its tiles belong to others as well, so its list of tiles is damaged: "
@@ -125,20 +145,7 @@ def _facts(tiff: Any, theirs: OpenSlideBackend | None, chosen: Chosen) -> TiffFa
             notes.append(f"its level of {size} lacks tiles that level 0 has, and is left out")
         else:
             kept.append(plane)
-    same = bool(theirs) and chosen.first and colours.bits == 8 and not colours.alpha
-    same = same and int(page.samplesperpixel) in (1, 3) and int(page.planarconfig) == CONTIGUOUS
-    ome = image.stated is not None and not tiff.is_svs
-    about = {f"tiff.{tag.name}": str(tag.value) for tag in page.tags.values() if tag.name in TEXTS}
-    facts = TiffFacts(
-        tuple(kept), image.mpp, "ome-tiff" if ome else "aperio" if tiff.is_svs else "generic-tiff", None, about,
-        chosen.series, tuple(notes), same,
-    )  # fmt: skip
-    if not (same and theirs) or ome:
-        return facts
-    told: Resolution = (theirs.mpp, theirs.mpp_doubt)
-    if told == (None, "") and theirs.vendor == "generic-tiff":
-        told = image.mpp  # OpenSlide knows inches and centimetres only
-    return replace(facts, resolution=told, vendor=theirs.vendor, bounds=theirs.bounds, properties=theirs.properties)
+    return tuple(kept), tuple(notes)
 
 
 def _philips(tiff: Any, theirs: OpenSlideBackend, series: int | None) -> TiffFacts:

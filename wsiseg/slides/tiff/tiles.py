@@ -25,7 +25,7 @@ FIRST_BYTES = 16
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Segments:
-    """Where tiles or strips are, int64 each, row by row; a length of 0 is a tile that is not there."""
+    """Where tiles or strips are, int64 each, row by row; a tile of 0 bytes is missing."""
 
     offsets: NDArray[np.int64]
     counts: NDArray[np.int64]
