@@ -35,8 +35,10 @@ def load_recipe(path: Path, overrides: tuple[str, ...] = (), *, places: bool = T
         value = tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise RecipeError(f"There is no recipe at {path}: the bundled ones are in pipelines/.") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise RecipeError(f"{path} is not a readable TOML file: {error}.") from error
+    except RecursionError:
+        raise RecipeError(f"{path} is not a readable TOML file: its values are nested too deeply.") from None
+    except (OSError, ValueError) as error:  # text that is not UTF-8, not TOML, or a number of thousands of digits
+        raise RecipeError(f"{path} is not a readable TOML file: {str(error).partition(';')[0]}.") from error
     for override in overrides:
         _override(value, override)
     refuse_old_keys(value)
@@ -88,6 +90,10 @@ def _override(value: dict[str, Any], override: str) -> None:
         value[key] = tomllib.loads(f"x = {text}")["x"]
     except tomllib.TOMLDecodeError:
         value[key] = text.strip()
+    except (RecursionError, ValueError):
+        raise RecipeError(
+            f"--set {name.strip()}: its value is nested too deeply, or has thousands of digits."
+        ) from None
 
 
 def _explain(error: ValidationError) -> str:
