@@ -142,6 +142,12 @@ def tissue(
     else:
         raise OutputError(f"{out} has an unknown ending: use .png, .geojson or .geojson.gz.")
     click.echo(f"{out}: {found.area_um2 / 1e6:.2f} mm² of tissue, {found.mask.mean():.1%} of the slide")
+    if not found.mask.any():
+        click.echo(
+            f"{slide.name}: no tissue was found. A picture that is all tissue, of one pale colour, looks like glass, and "
+            "grey tissue has no colour: take the whole slide with --no-tissue in `tile` and `predict`.",
+            err=True,
+        )
 
 
 @click.command()
