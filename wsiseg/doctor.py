@@ -19,6 +19,7 @@ from rich.table import Table
 
 from wsiseg import __version__
 from wsiseg.extras import EXTRAS
+from wsiseg.process_memory import container_memory
 
 REINSTALL = "install wsiseg and its dependencies again, in one call: pip install -c constraints.txt -e '.[all]'"
 LOW_MEMORY_GB = 4
@@ -213,9 +214,9 @@ def _free_memory() -> float | None:
     if table.exists():
         rows = dict(line.split(":", 1) for line in table.read_text().splitlines())
         found.append(float(rows["MemAvailable"].split()[0]) * 1024)
-    limit, used = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
-    if limit.exists() and limit.read_text().strip() != "max":
-        found.append(max(0.0, float(limit.read_text()) - float(used.read_text())))
+    container = container_memory()
+    if container is not None:
+        found.append(float(container[1]))
     return min(found, default=None)
 
 
