@@ -172,6 +172,18 @@ def test_a_qupath_project(squares: Path, tmp_path: Path) -> None:
         survey(project / "project.qpproj")
 
 
+def test_predictions_are_no_annotations(squares: Path) -> None:
+    draw(squares, "a_1", 60, "Islet")
+    (squares / "a_1.geojson").rename(squares / "a_1.wsiseg.geojson")
+    about = {"wsiseg": {"model": {"name": "m"}}}
+    classes = ClassMap(("Background", "Islet"))
+    square = LabelledPolygon(box(10, 10, 60, 60), "Islet")
+    write_annotations(squares / "b_1.geojson", [square], classes=classes, properties=about)
+    found = {slide.path.stem: slide for slide in survey(squares).slides}
+    assert found["a_1"].annotations is None
+    assert any("predicted by wsiseg" in problem for problem in found["b_1"].problems)
+
+
 def test_what_cannot_begin(tmp_path: Path, squares: Path) -> None:
     with pytest.raises(SlideError, match="no folder"):
         survey(tmp_path / "none")

@@ -21,6 +21,7 @@ from wsiseg.slides.slide import Slide
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")  # slides only where annotations of the same name lie beside them
 ENDINGS = sorted({s for form in FORMATS.values() if form.read for s in (*form.suffixes, *form.read_only)}, key=len)
+FOUND = ".wsiseg.geojson"  # what the script in QuPath's menu finds, which nobody has drawn
 LOOK_PX = 400  # longer side of the picture in which the stain is guessed
 
 
@@ -138,7 +139,7 @@ def _files(folder: Path) -> Iterator[Path]:
 
 
 def _is_annotation(path: Path) -> bool:
-    return not path.is_dir() and path.name.lower().endswith(tuple(ENDINGS)) and path.name != "project.qpproj"
+    return path.name.lower().endswith(tuple(ENDINGS)) and not path.name.endswith(FOUND) and not path.is_dir()
 
 
 def _is_slide(path: Path, files: Iterable[Path]) -> bool:
@@ -213,6 +214,8 @@ def _with_objects(entry: SurveyedSlide, slide: Slide, file: Path, colours: dict[
     for name, colour in intake.annotations.colours.items():
         colours.setdefault(name, colour)
     summary, problems = intake.summary, list(entry.problems)
+    if "model" in intake.annotations.about:
+        problems.append(f"{file.name} was predicted by wsiseg: use it once somebody has corrected it")
     if not areas:
         problems.append(f"{file.name} has no object that can be learnt")
     told = (
