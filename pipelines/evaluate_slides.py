@@ -21,7 +21,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,6 +39,7 @@ from wsiseg.evaluation.compare import compare_files
 from wsiseg.evaluation.evaluate import SlideEvaluation, render, summary
 from wsiseg.geometry import Box
 from wsiseg.inference.engines import make_engine
+from wsiseg.inference.engines.engine import Engine
 from wsiseg.inference.predict import PredictOptions, predict_slide
 from wsiseg.pictures import draw_outlines, save_picture
 from wsiseg.recipe import load_recipe
@@ -48,6 +49,7 @@ from wsiseg.slides.slide import Slide
 TRUTH, PREDICTION, MARK = (0, 0, 0), (0, 220, 60), (255, 230, 0)
 VIEW_UM, VIEW_PX, PER_ROW, PER_PAGE = 480.0, 240, 8, 64
 RESAMPLES = 2000
+EngineFor = Callable[[Slide, Engine], Engine]
 
 
 @dataclass(frozen=True)
@@ -86,15 +88,21 @@ def main() -> None:
     print(table)
 
 
-def judge(rows: Sequence[SlideEntry], model: Path, out: Path, device: str) -> Iterator[Judged]:
-    """Predict and evaluate slide after slide."""
+def judge(
+    rows: Sequence[SlideEntry],
+    model: Path,
+    out: Path,
+    device: str,
+    engine_for: EngineFor = lambda slide, engine: engine,
+) -> Iterator[Judged]:
+    """Predict and evaluate slide after slide; `engine_for` may put something before the engine of each."""
     bundle = load_bundle(model)
     engine = make_engine(bundle, device=device)
     for row in rows:
         assert row.annotations is not None
         prediction = out / f"{row.name}.geojson"
         with open_slide(row.slide, mpp=row.mpp) as slide:
-            predict_slide(slide, bundle, engine, PredictOptions(prediction))
+            predict_slide(slide, bundle, engine_for(slide, engine), PredictOptions(prediction))
             found, _ = compare_files(slide, row.annotations, prediction, resolution=1.0)
         any_object = found.any_object
         print(
