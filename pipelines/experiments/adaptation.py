@@ -66,7 +66,7 @@ RESAMPLES = 10_000
 
 # Trained arms: where the unlabelled crops come from, and what differs from the recipe.
 _COPY = ("method.name=copy_paste",)
-_ADAPT = ("method.name=adaptation", "method.unlabelled_weight=0.02")
+_ADAPT = ("method.name=adaptation", "method.unlabelled_weight=0.02", "method.discriminator=patch")
 _BOTH = (*_ADAPT, "method.consistency_weight=1.0", "method.adaptive_threshold=true")
 _SELF = (
     "method.name=self_training", "method.rounds=1", "method.taught_from_start=true", "method.adaptive_threshold=true",
