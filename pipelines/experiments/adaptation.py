@@ -21,6 +21,7 @@ import os
 import shutil
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -63,6 +64,8 @@ DEVELOPMENT = 3  # every third training biopsy
 PLACEBO_SLIDES = 24  # labelled slides in place of as many biopsies
 SETTLING = (40, 8, 256)  # batches, crops in each and their width, for batch statistics
 RESAMPLES = 10_000
+
+warnings.filterwarnings("ignore", "Conversion from CIE-LAB", UserWarning)  # colours that no screen shows are clipped
 
 # Trained arms: where the unlabelled crops come from, and what differs from the recipe.
 _COPY = ("method.name=copy_paste",)
