@@ -11,6 +11,7 @@ import warnings
 import click
 
 from wsiseg import __version__
+from wsiseg.cli.audit import audit
 from wsiseg.cli.export import export
 from wsiseg.cli.help import Sections
 from wsiseg.cli.init import init
@@ -38,7 +39,7 @@ def wsiseg() -> None:
 
 
 wsiseg.add_section("Prepare slides", info, tissue, qc, tile)
-wsiseg.add_section("Learn", init, recipe, train, evaluate)
+wsiseg.add_section("Learn", init, recipe, train, evaluate, audit)
 wsiseg.add_section("Apply", predict, measure, export, models)
 wsiseg.add_section("Look", view, report)
 wsiseg.add_section("Many slides", run)

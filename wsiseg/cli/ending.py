@@ -15,6 +15,9 @@ NEXT: dict[str, tuple[tuple[str, str], ...]] = {
         ("wsiseg run {recipe} --slides 'SLIDES/*.svs' --model {model} --out RESULTS", "predict many slides"),
         ("wsiseg report {run} --out training.html", "see how the training went"),
     ),
+    "audit": (
+        ("wsiseg view {slide} {suggestions} --reference {annotations}", "look at the slide with the most suggestions"),
+    ),
     "predict": (
         ("wsiseg view {slide} {outlines}", "look at the objects and review them in the browser"),
         ("wsiseg measure {slide} {outlines}", "measure the objects"),

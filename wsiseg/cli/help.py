@@ -19,6 +19,7 @@ EXAMPLES: Mapping[str, Sequence[str]] = {
     "train": ("wsiseg train my-recipe.toml --out runs/mine", "wsiseg train my-recipe.toml --out runs/mine --resume"),
     "predict": ("wsiseg predict slide.svs", "wsiseg predict slide.svs --model runs/mine/model"),
     "evaluate": ("wsiseg evaluate slide.svs --reference reference.geojson --prediction slide.geojson",),
+    "audit": ("wsiseg audit slides.csv --model runs/mine/model --out audit",),
     "measure": ("wsiseg measure slide.svs slide.geojson --out slide.tables",),
     "export": ("wsiseg export slide.zarr --out slide.geojson",),
     "models list": ("wsiseg models list",),
