@@ -21,10 +21,10 @@ from shapely import union_all
 
 from wsiseg import __version__
 from wsiseg.annotations.formats import write_annotations
+from wsiseg.annotations.gather import only_areas
 from wsiseg.annotations.intake import take_in
 from wsiseg.annotations.polygon import Annotations, LabelledPolygon
 from wsiseg.annotations.rasterise import covering
-from wsiseg.annotations.validity import only_areas
 from wsiseg.atomic import atomic_write, translate_os_errors
 from wsiseg.bundle import ModelBundle
 from wsiseg.classes import ClassMap
