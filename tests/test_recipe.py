@@ -181,3 +181,16 @@ def test_places_of_training_are_not_asked_for_where_nobody_trains(tmp_path: Path
     path = recipe(tmp_path, GOOD.replace("slides.csv", "${NO_SUCH_FOLDER}/slides.csv"))
     assert load_recipe(path, places=False).data.slides == "${NO_SUCH_FOLDER}/slides.csv"
     assert load_recipe(recipe(tmp_path), ("model.weights=m/model",)).model.weights == str(tmp_path / "m" / "model")
+
+
+@pytest.mark.parametrize("value", ["[" * 3000, "{a=" * 2000, "1" * 5000])
+def test_values_that_are_too_deep_or_too_long(tmp_path: Path, value: str) -> None:
+    path = tmp_path / "deep.toml"
+    path.write_text(f"x = {value}")
+    with pytest.raises(RecipeError, match=r"deep\.toml is not a readable TOML file") as caught:
+        load_recipe(path)
+    assert len(str(caught.value)) < 300
+    if value[0] != "{":
+        path.write_text('name = "a"\n')
+        with pytest.raises(RecipeError, match="--set name"):
+            load_recipe(path, (f"name={value}",))
