@@ -116,7 +116,7 @@ class Panel:
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:
         """See `Engine.probabilities`."""
-        mean = np.mean([engine.probabilities(images) for engine in self.engines], axis=0, dtype=np.float32)
+        mean = np.asarray(np.mean([engine.probabilities(images) for engine in self.engines], axis=0, dtype=np.float32))
         likeliest = mean[:, 1:].argmax(1)[:, None]
         out = np.zeros_like(mean)
         out[:, 0] = mean[:, 0]
