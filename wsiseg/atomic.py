@@ -10,6 +10,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -115,3 +116,12 @@ def atomic_write(path: Path) -> Iterator[Sink]:
     finally:
         with contextlib.suppress(OSError):  # of what was buffered for a part that is gone
             file.close()
+
+
+def discard(folder: Path) -> None:
+    """Remove a folder, if it is there; a kill in between leaves none of this name, never half of one."""
+    aside = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(aside, ignore_errors=True)
+    with contextlib.suppress(FileNotFoundError):
+        folder.rename(aside)
+        shutil.rmtree(aside)

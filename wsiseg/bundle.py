@@ -26,7 +26,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from wsiseg import __version__
-from wsiseg.atomic import translate_os_errors
+from wsiseg.atomic import discard, translate_os_errors
 from wsiseg.classes import IGNORE, ClassMap
 from wsiseg.errors import BundleError, ClassError
 from wsiseg.json_text import read_json
@@ -252,7 +252,7 @@ def save_bundle(
             shutil.copytree(parent, fresh / PARENTS[0])
         text = json.dumps(bundle.to_json(), indent=1, ensure_ascii=False)
         (fresh / "model.json").write_text(text + "\n", encoding="utf-8")
-        shutil.rmtree(path, ignore_errors=True)
+        discard(path)
         fresh.rename(path)
     return bundle
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+
+from wsiseg.atomic import atomic_write
 
 
 class Log:
@@ -21,9 +24,12 @@ class Log:
         if self.path.exists():
             with self.path.open(newline="") as file:
                 kept = [row for row in csv.reader(file) if row[0].isdigit() and int(row[0]) <= start]
-        self._file = self.path.open("w", newline="")
+        text = io.StringIO(newline="")
+        csv.writer(text).writerows([["step", "name", "value"], *kept])
+        with atomic_write(self.path) as sink:  # a kill while the file is rewritten loses no earlier line
+            sink.write(text.getvalue().encode())
+        self._file = self.path.open("a", newline="")
         self._csv = csv.writer(self._file)
-        self._csv.writerows([["step", "name", "value"], *kept])
         self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=start + 1)
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 import platform
-import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -28,7 +27,7 @@ from wsiseg import __version__
 from wsiseg.annotations.formats import file_hash, read_annotations
 from wsiseg.annotations.intake import take_in
 from wsiseg.annotations.polygon import LabelledPolygon
-from wsiseg.atomic import translate_os_errors
+from wsiseg.atomic import discard, translate_os_errors
 from wsiseg.bundle import ModelBundle, load_bundle, save_bundle
 from wsiseg.classes import ClassMap, canonical_name
 from wsiseg.data.slides import SPLITS, SlideEntry, read_slides
@@ -112,6 +111,11 @@ def _train_stage(
     if earlier is not None:
         message = f"Going on after step {trainer.step} of {recipe.training.steps}."
         report(Progress(trainer.step, recipe.training.steps, message=message))
+    else:
+        fabric.barrier()  # all have read the weights that they start from, which may be those of this very bundle
+        if fabric.is_global_zero:  # with a finished checkpoint, an earlier bundle would be taken for this run's
+            with translate_os_errors(bundle):
+                discard(bundle)
     network = trainer.run()
     if not fabric.is_global_zero:
         return None
@@ -234,9 +238,9 @@ def _roi(entry: SlideEntry, recipe: Recipe) -> Roi | None:
 
 def _earlier(folder: Path, about: dict[str, Any], resume: bool, overwrite: bool) -> int | None:
     """Steps done by an interrupted run in this folder, if it is to be resumed."""
-    if overwrite and (folder / "checkpoint").exists():
+    if overwrite:
         with translate_os_errors(folder):
-            shutil.rmtree(folder / "checkpoint")
+            discard(folder / "checkpoint")
     found = load_checkpoint(folder / "checkpoint")
     if found is None:
         return None
