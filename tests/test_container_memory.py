@@ -1,10 +1,20 @@
-"""Control groups: their limit is known."""
+"""Control groups: their limit is known, and a command that outgrows it leaves nothing that looks finished."""
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+from click.testing import CliRunner
+
+from wsiseg.cli import screen, wsiseg
+from wsiseg.errors import OutputError
 from wsiseg.process_memory import container_memory
+from wsiseg.synthetic import SlideSpec, generate, write_slide
 
 GIB = 2**30
 
@@ -37,3 +47,58 @@ def test_version_1(tmp_path: Path) -> None:
     lay(tmp_path / "memory" / "job", memory__limit_in_bytes=GIB, memory__usage_in_bytes=2 * GIB)
     assert container_memory(tmp_path, groups) == (GIB, 0)
     assert container_memory(tmp_path, tmp_path / "none") is None, "no Linux"
+
+
+def test_a_promise_is_no_larger_than_the_container(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    slide = tmp_path / "slide.svs"
+    write_slide(generate(SlideSpec(7, 1500, 1200, "pas", 1.0, ())), slide)
+    words = ["tile", str(slide), "--out", str(tmp_path / "s.zarr"), "-q", "--max-ram"]
+    monkeypatch.setattr(screen, "container_memory", lambda: (200 * 2**20, 0))
+    done = CliRunner().invoke(wsiseg, [*words, "8GB"])
+    assert isinstance(done.exception, OutputError)
+    assert done.stderr.startswith("--max-ram: this container or job may use 0.2 GiB, which is taken instead.")
+    done = CliRunner().invoke(wsiseg, [*words, "100MB"])
+    assert isinstance(done.exception, OutputError)
+    assert "container" not in done.stderr
+
+
+@pytest.fixture
+def group() -> Iterator[Path]:
+    """A control group of our own with 160 MiB, less than any command takes; the test is skipped where none can be made."""
+    for top, limit in (
+        (Path("/sys/fs/cgroup/memory"), "memory.limit_in_bytes"),
+        (Path("/sys/fs/cgroup"), "memory.max"),
+    ):
+        folder = top / f"wsiseg-test-{os.getpid()}"
+        try:
+            folder.mkdir()
+        except OSError:
+            continue
+        try:
+            (folder / limit).write_text(str(160 * 2**20))
+        except OSError:
+            folder.rmdir()
+            continue
+        yield folder
+        folder.rmdir()
+        return
+    pytest.skip("no control group can be made here")
+
+
+@pytest.mark.parametrize("command", ["tile", "predict"])
+def test_a_command_that_outgrows_its_group(group: Path, tmp_path: Path, command: str) -> None:
+    slide = tmp_path / "slide.svs"
+    write_slide(generate(SlideSpec(7, 1500, 1200, "pas", 1.0, ())), slide)
+    out = tmp_path / "out.zarr" if command == "tile" else tmp_path / "out.geojson"
+    line = [sys.executable, "-c", "from wsiseg.cli import main; main()", command, str(slide), "--out", str(out), "-q"]
+    enter = f'echo $$ > {group / "cgroup.procs"}; exec "$@"'
+    done = subprocess.run(["sh", "-c", enter, "sh", *line], capture_output=True, text=True, timeout=200)
+    if done.returncode == 2:
+        assert "memory" in done.stderr.splitlines()[-1]
+    else:
+        assert done.returncode == -9, done.stderr  # by the kernel
+    assert not out.exists()
+    assert "Traceback" not in done.stderr
+    sound = subprocess.run(line, capture_output=True, text=True, timeout=200)
+    assert sound.returncode == 0, sound.stderr
+    assert out.exists()

@@ -67,7 +67,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
     classes = ClassMap(("Background", "Glomerulus", "Sclerotic glomerulus"))
     rows = [["slide", "annotations", "patient", "split"]]
     for seed, split in ((1, "train"), (2, "train"), (3, "validation")):
-        slide = generate(SlideSpec(seed=seed, width_um=1200, height_um=900, mpp=2.0))
+        slide = generate(SlideSpec(seed=seed, width_um=1200, height_um=1000, mpp=2.0))
         write_slide(slide, folder / f"{seed}.svs")
         write_annotations(folder / f"{seed}.geojson", slide.truth, classes=classes)
         rows.append([f"{seed}.svs", f"{seed}.geojson" if seed != 2 else "", f"p{seed}", split])

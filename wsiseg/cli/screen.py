@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from wsiseg.cli.renamed import Renamed
-from wsiseg.process_memory import peak_mib
+from wsiseg.process_memory import container_memory, peak_mib
 from wsiseg.progress import Progress as Event
 from wsiseg.progress import Report
 
@@ -81,13 +81,26 @@ class _Memory(click.ParamType):
 
 
 MEMORY = _Memory()
+
+
+def _within_container(context: click.Context, parameter: click.Parameter, size: int | None) -> int | None:
+    """A promise of memory cannot be larger than what the container or the batch system allows."""
+    container = container_memory()
+    if size is None or container is None or size <= container[0]:
+        return size
+    click.echo(
+        f"--max-ram: this container or job may use {container[0] / 2**30:.1f} GiB, which is taken instead.", err=True
+    )
+    return container[0]
+
+
 max_ram_option = click.option(
-    "--max-ram", type=MEMORY, metavar="SIZE",
+    "--max-ram", type=MEMORY, metavar="SIZE", callback=_within_container,
     help="Use at most this much memory, for example 4GB, with smaller batches if necessary. The "
     "command refuses if that is not enough.",
 )  # fmt: skip
 tiling_ram_option = click.option(
-    "--max-ram", type=MEMORY, metavar="SIZE",
+    "--max-ram", type=MEMORY, metavar="SIZE", callback=_within_container,
     help="Use at most this much memory, for example 2GB. The command refuses if that is not enough.",
 )  # fmt: skip
 
