@@ -64,7 +64,7 @@ def test_a_promise_is_no_larger_than_the_container(tmp_path: Path, monkeypatch: 
 
 @pytest.fixture
 def group() -> Iterator[Path]:
-    """A control group of our own with 160 MiB, less than any command takes; the test is skipped where none can be made."""
+    """A control group of our own with 40 MiB, less than any command takes; the test is skipped where none can be made."""
     for top, limit in (
         (Path("/sys/fs/cgroup/memory"), "memory.limit_in_bytes"),
         (Path("/sys/fs/cgroup"), "memory.max"),
@@ -75,7 +75,7 @@ def group() -> Iterator[Path]:
         except OSError:
             continue
         try:
-            (folder / limit).write_text(str(160 * 2**20))
+            (folder / limit).write_text(str(40 * 2**20))
         except OSError:
             folder.rmdir()
             continue

@@ -99,7 +99,7 @@ def test_a_slide_in_a_folder_that_is_read_only(lab: Path, command: Command) -> N
         ("tile", "slide.tif", "--no-tissue", "-q"),
         ("tissue", "slide.tif", "--out", "t.png"),
         ("info", "slide.tif", "--thumbnail", "t.png"),
-        ("predict", "slide.tif", "--no-tissue", "-q"),
+        ("predict", "slide.tif", "--no-tissue", "--engine", "torch", "-q"),
     ],
 )
 def test_results_where_nobody_may_write(lab: Path, command: Command, words: tuple[str, ...]) -> None:

@@ -54,7 +54,9 @@ def test_prediction(leica: Path, tmp_path: Path) -> None:
         labels = rasterise(found.polygons, CLASSES, slide.frame.box, slide.frame, slide.frame)
     inside = labels[AREA.y : AREA.bottom, AREA.x : AREA.right]
     assert (inside > 0).sum() == (labels > 0).sum(), "nothing lies outside the bounds"
-    assert (inside == label_of(draw())).mean() > 0.99  # JPEG blurs the borders of colours
+    right = label_of(draw())
+    assert (inside == right).mean() > 0.97  # JPEG blurs the borders of colours
+    assert (inside == right).mean() > (np.roll(inside, 4, axis=1) == right).mean()
 
 
 def test_tiles(leica: Path, tmp_path: Path) -> None:

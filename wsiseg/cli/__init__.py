@@ -82,6 +82,9 @@ def main() -> None:
             raise
         print(f"wsiseg: {missing}", file=sys.stderr)
         sys.exit(2)
+    except PermissionError as error:  # of what is read; what is written has errors of its own
+        print(f"wsiseg: {error.filename}: permission denied; ask its owner to let you read it.", file=sys.stderr)
+        sys.exit(2)
     except MemoryError:
         print(
             "wsiseg: there is not enough memory; finished work is kept. Take smaller tiles or batches.", file=sys.stderr

@@ -30,7 +30,7 @@ from wsiseg.geometry import Box, Frame
 from wsiseg.grid import Grid
 from wsiseg.stores.objects import objects_of
 from wsiseg.stores.reservation import Manifest, read_claim
-from wsiseg.stores.shard import DAMAGED, read_shard, write_shard
+from wsiseg.stores.shard import DAMAGED, read_shard, readable, write_shard
 from wsiseg.usage import Postprocessing, Usage
 
 FORMAT = 1
@@ -112,7 +112,8 @@ class LabelMap:
     def _read(self, array: Any, box: Box) -> np.ndarray:
         inside, out = box.overlap(self.frame.box), np.zeros(box.shape, np.uint8)
         if inside:
-            out[inside.relative_to(box).slices] = array[inside.slices]
+            with readable(self.path):
+                out[inside.relative_to(box).slices] = array[inside.slices]
         return out
 
     def bands(self) -> Iterator[np.ndarray]:

@@ -8,7 +8,8 @@ each place as little-endian uint64 (all ones where a chunk is missing), then the
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,17 @@ from wsiseg.errors import StoreError
 DAMAGED = "{} is damaged: make the output again with --overwrite."
 MISSING = np.uint64(2**64 - 1)
 QUALITY = 90
+
+
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Turn what Zarr and its codecs say of damaged chunks into a StoreError that names the store."""
+    try:
+        yield
+    except StoreError:
+        raise
+    except (OSError, ValueError, TypeError, RuntimeError, LookupError) as error:
+        raise StoreError(DAMAGED.format(path)) from error
 
 
 def write_shard(path: Path, chunks: Sequence[bytes | None], places: int) -> None:

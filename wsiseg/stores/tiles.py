@@ -38,7 +38,7 @@ from wsiseg.grid import Grid, Tile
 from wsiseg.slides.slide import Slide
 from wsiseg.stores.reference import referred
 from wsiseg.stores.reservation import RESERVATION, Manifest, read_claim
-from wsiseg.stores.shard import JpegCodec, compress, write_shard
+from wsiseg.stores.shard import JpegCodec, compress, readable, write_shard
 
 FORMAT = 1
 ZSTD, JPEG, SLIDE, REFERENCE = PIXELS = ("zstd", "jpeg", "slide", "reference")
@@ -88,9 +88,13 @@ class TileStore:
         self.manifest = read_claim(self.path)
         if self.manifest.get("kind") != "tiles" or self.manifest.get("format") != FORMAT:
             raise StoreError(f"{path} is not a tile store that this version can read: tile the slide again.")
-        self.grid = Grid.from_json(self.manifest["grid"])
-        classes = self.manifest["classes"]
-        self.classes = ClassMap.from_json(classes) if classes is not None else None
+        try:
+            self.grid = Grid.from_json(self.manifest["grid"])
+            classes = self.manifest["classes"]
+            self.classes = ClassMap.from_json(classes) if classes is not None else None
+        except (LookupError, TypeError, ValueError, OverflowError) as error:
+            said = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".:")
+            raise StoreError(f"{path} is damaged ({said}): tile the slide again.") from error
         self.pixels = str(self.manifest.get("pixels", ZSTD))
         self._token = object()  # not the path: the store there may be replaced while this process runs
 
@@ -101,7 +105,7 @@ class TileStore:
     def _group(self) -> zarr.Group:
         try:
             return zarr.open_group(self.path, mode="r")
-        except (FileNotFoundError, ValueError, KeyError) as error:
+        except (FileNotFoundError, ValueError, TypeError, KeyError) as error:
             raise StoreError(f"{self.path} is damaged ({error}): tile the slide again.") from error
 
     def _array(self, name: str) -> zarr.Array[Any]:
@@ -109,18 +113,23 @@ class TileStore:
             array = self._group[name]
         except KeyError:
             raise StoreError(f"{self.path} is damaged, its {name!r} is missing: tile the slide again.") from None
-        assert isinstance(array, zarr.Array)
+        except (ValueError, TypeError) as error:
+            raise StoreError(f"{self.path} is damaged ({error}): tile the slide again.") from error
+        if not isinstance(array, zarr.Array):
+            raise StoreError(f"{self.path} is damaged, its {name!r} is no array: tile the slide again.")
         return array
 
     @cached_property
     def index(self) -> np.ndarray:
         """(n, 2) int32: row and column of each tile."""
-        return np.asarray(self._array("index")[:])
+        with readable(self.path):
+            return np.asarray(self._array("index")[:])
 
     @cached_property
     def counts(self) -> np.ndarray:
         """(n, classes + 1) int64: pixels per label in the keep box, ignored ones last; (n, 1) without labels."""
-        return np.asarray(self._array("counts")[:])
+        with readable(self.path):
+            return np.asarray(self._array("counts")[:])
 
     @cached_property
     def _position(self) -> dict[tuple[int, int], int]:
@@ -155,7 +164,8 @@ class TileStore:
         box = self.tile(i).read
         if self.pixels == REFERENCE:
             return self._slide.read(box, self.grid.frame)
-        pixels = np.asarray(self._array("image")[i])
+        with readable(self.path):
+            pixels = np.asarray(self._array("image")[i])
         if self.pixels == SLIDE:  # outside the slide, its own tile has what its encoder liked
             pixels = pixels.copy()
             inside = box.overlap(self.grid.frame.box).relative_to(box)
@@ -171,7 +181,8 @@ class TileStore:
         """(size, size) uint8 labels of tile i's read box; read-only, it is cached."""
         if not self.labelled:
             raise StoreError(f"{self.path} has no labels: tile the slide with --annotations.")
-        return _DECODED.get((self._token, "label", i), lambda: np.asarray(self._array("label")[i]))
+        with readable(self.path):
+            return _DECODED.get((self._token, "label", i), lambda: np.asarray(self._array("label")[i]))
 
     def read(self, box: Box) -> np.ndarray:
         """(box.h, box.w, 3) uint8 RGB of any box of the grid's frame; white where no tile was stored."""
