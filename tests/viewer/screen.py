@@ -28,7 +28,7 @@ FLAGS = [
     "--disable-component-update", "--disable-sync", "--hide-scrollbars",
 ]  # fmt: skip
 SHOW_CONTROLS = """visibility => {
-    const controls = document.querySelectorAll("#navigator, #ruler, #place, #swipe, .selected-object");
+    const controls = document.querySelectorAll("#navigator, #ruler, #place, #swipe, #tools, #ink, .selected-object");
     for (const control of controls) control.style.visibility = visibility;
 }"""
 SETTLED = """() => {
@@ -105,6 +105,20 @@ class Screen:
 
     def view(self) -> dict[str, float]:
         return self.page.evaluate("window.wsisegStage.view()")
+
+    def at(self, x: float, y: float) -> tuple[float, float]:
+        """The place on the page of a point in level-0 px."""
+        box, view = self.page.locator("#stage").bounding_box(), self.view()
+        middle = (box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+        return middle[0] + (x - view["x"]) / view["d"], middle[1] + (y - view["y"]) / view["d"]
+
+    def drag(self, *points: tuple[float, float]) -> None:
+        """Press the mouse at the first point in level-0 px, move over the others, release it at the last."""
+        self.page.mouse.move(*self.at(*points[0]))
+        self.page.mouse.down()
+        for point in points[1:]:
+            self.page.mouse.move(*self.at(*point), steps=12)
+        self.page.mouse.up()
 
     def layer(self, number: int) -> Any:
         return self.page.locator(f"fieldset[data-layer='{number}']")

@@ -5,44 +5,18 @@ Skipped where no Chromium is installed.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from tests.viewer.scenes import CLASSES, FRAME, outlines, small_slide, write, write_labels
-from tests.viewer.screen import Screen, serving
+from tests.viewer.conftest import COMPARED, LABELS, PREDICTION
+from tests.viewer.scenes import CLASSES, FRAME, outlines
+from tests.viewer.screen import Screen
 from wsiseg.annotations.formats import read_annotations
 from wsiseg.annotations.rasterise import rasterise
 from wsiseg.geometry import Box
-from wsiseg.viewer.scene import Scene, open_scene
-
-PREDICTION, LABELS, COMPARED = 1, 2, 5
-
-
-@pytest.fixture
-def served(tmp_path: Path) -> Iterator[tuple[str, Scene]]:
-    """The address of a running viewer, and what it shows."""
-    prediction = write(tmp_path / "prediction.geojson", outlines())
-    truth = write(tmp_path / "truth.geojson", outlines(9.0)[:8])
-    labels = write_labels(tmp_path / "labels.zarr")
-    scene = open_scene(small_slide(), [prediction, labels], reference=truth, classes=["Sclerotic glomerulus"])
-    scene.shown = {PREDICTION}
-    with serving(scene) as address:
-        yield address, scene
-    scene.close()
-
-
-@pytest.fixture
-def screen(browser: Any, served: tuple[str, Scene]) -> Iterator[Screen]:
-    context = browser.new_context(viewport={"width": 1130, "height": 680}, reduced_motion="reduce")
-    context.set_default_timeout(30_000)
-    shown = Screen(context.new_page(), served[0])
-    yield shown
-    context.close()
-    assert shown.complaints == []
+from wsiseg.viewer.scene import Scene
 
 
 def seen(screen: Screen, level: int, x: int, y: int) -> tuple[np.ndarray, Box]:
@@ -256,10 +230,7 @@ def test_a_review_by_keyboard_becomes_annotations(screen: Screen, served: tuple[
 
 def test_a_click_finds_the_object(screen: Screen) -> None:
     screen.open("#x=800&y=65&d=1")
-    box = screen.page.locator("#stage").bounding_box()
-    view = screen.view()
-    point = (box["x"] + box["width"] / 2 + 800 - view["x"], box["y"] + box["height"] / 2 + 65 - view["y"])
-    screen.page.mouse.click(*point)
+    screen.page.mouse.click(*screen.at(800, 65))
     screen.told("#status", "2,500 µm²")
 
 

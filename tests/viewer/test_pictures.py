@@ -94,7 +94,7 @@ def objects(screen: Screen) -> None:
     screen.page.keyboard.press("n")
     screen.settle()
     screen.page.keyboard.press("+")
-    screen.page.evaluate("window.wsisegStage.unmark()")
+    screen.page.evaluate("window.wsisegStage.mark([])")
     screen.page.evaluate("document.getElementById('panel').scrollTo(0, 0)")
 
 
@@ -120,7 +120,7 @@ def swipe(screen: Screen) -> None:
     screen.page.wait_for_selector("#list button")
     screen.page.keyboard.press("n")
     screen.settle()
-    screen.page.evaluate("window.wsisegStage.unmark()")
+    screen.page.evaluate("window.wsisegStage.mark([])")
     screen.layer(3).locator("legend input").uncheck()
     for number in (1, 2):
         screen.layer(number).locator("legend input").check()

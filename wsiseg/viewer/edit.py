@@ -30,7 +30,14 @@ from wsiseg.viewer.outlines import REJECTED, OutlineLayer
 LEAST = 4.0  # px² of an object; what is smaller is a slip of the hand
 MOST_POINTS = 20_000
 MADE = "wsiseg"  # in an object's metadata: what a person did
-Tool = Literal["polygon", "brush", "eraser", "split", "merge", "delete", "class"]
+DECISIONS = {
+    "accepted": "accepted",
+    "rejected": "rejected",
+    "unreviewed": "unreviewed",
+    "delete": "rejected",
+    "class": "accepted",
+}
+Tool = Literal["polygon", "brush", "eraser", "split", "merge", "accepted", "rejected", "unreviewed", "delete", "class"]
 Real = Annotated[float, Field(allow_inf_nan=False, ge=-1e7, le=1e7)]
 
 
@@ -38,11 +45,11 @@ class Edit(BaseModel):
     """What the page sends.
 
     Attributes:
-        tool: see above; "delete" and "class" are decisions on the selected objects
+        tool: see above, or one of `DECISIONS`, which is made for all selected objects
         points: (x, y) in level-0 px
         radius: of the brush and the eraser, level-0 px
         objects: the numbers of those that are selected
-        label: the class of a new object
+        label: the class of a new object, or with "class" of the selected ones
     """
 
     model_config = ConfigDict(extra="forbid", strict=True)

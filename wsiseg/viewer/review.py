@@ -38,7 +38,7 @@ from wsiseg.atomic import lock, translate_os_errors
 from wsiseg.classes import ClassMap, states_nothing
 from wsiseg.errors import AnnotationError, MismatchError
 from wsiseg.geometry import Frame
-from wsiseg.viewer.edit import Edit, edited
+from wsiseg.viewer.edit import DECISIONS, Edit, edited
 from wsiseg.viewer.outlines import ACCEPTED, GONE, REJECTED, STATES, UNNAMED, UNREVIEWED, Change, OutlineLayer
 
 NO_STATEMENT = "Ignore*"
@@ -136,14 +136,14 @@ class Review:
             ValueError: nothing can come of it, in one sentence
         """
         with self._lock:
-            if not edit.objects and edit.tool in ("delete", "class"):
+            decision = DECISIONS.get(edit.tool)
+            if decision and not edit.objects:
                 raise ValueError("Select an object first: click on it.")
             if edit.objects and not self.has(edit.objects):
                 raise ValueError("An object that was selected is no longer there: select again.")
-            if edit.tool not in ("delete", "class"):
+            if decision is None:
                 return self.put(*edited(self.layer, edit))
-            state, label = ("rejected", None) if edit.tool == "delete" else ("accepted", edit.label)
-            if not self.decide(edit.objects, state, label):
+            if not self.decide(edit.objects, decision, edit.label if edit.tool == "class" else None):
                 raise ValueError("There is no such class: choose one of the list.")
             return [n for n in edit.objects if self.layer.state[n] != GONE]
 

@@ -1,6 +1,7 @@
 // Puts the page together.
 
 import { get, say, tell } from "./api.js";
+import { Draw } from "./draw.js";
 import { listenToKeys } from "./keys.js";
 import { LayerPanel } from "./layers.js";
 import { ObjectList } from "./objects.js";
@@ -49,7 +50,7 @@ async function start() {
   keepInAddress(stage);
   showRuler(stage);
   const compare = offerSwipe(overlays, () => overlays.layers.forEach((layer) => panel.refresh(layer)));
-  listenToKeys(stage, panel, objects, compare);
+  listenToKeys(stage, panel, objects, new Draw(stage, objects), compare);
   find("home").addEventListener("click", () => stage.home());
   find("zoom-in").addEventListener("click", () => stage.zoom(1.6));
   find("zoom-out").addEventListener("click", () => stage.zoom(1 / 1.6));

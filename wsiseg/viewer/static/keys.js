@@ -5,7 +5,7 @@ import { element } from "./layers.js";
 
 const STEP = 0.2; // of the screen
 
-export function listenToKeys(stage, panel, objects, compare) {
+export function listenToKeys(stage, panel, objects, draw, compare) {
   const help = document.getElementById("help");
   const table = {
     n: ["next object", () => objects.step(1)],
@@ -17,6 +17,19 @@ export function listenToKeys(stage, panel, objects, compare) {
     f: ["filled or as lines", () => panel.toggleFill()],
     s: ["two layers side by side", () => compare.swipe()],
     t: ["one of the two, then the other", () => compare.flip()],
+    v: ["move and select again", () => draw.choose("")],
+    d: ["draw a polygon", () => draw.choose("polygon")],
+    b: ["brush: add to an object, or a new one", () => draw.choose("brush")],
+    e: ["eraser: take away from an object", () => draw.choose("eraser")],
+    x: ["split an object by a line", () => draw.choose("split")],
+    "[": ["smaller brush", () => draw.resize(draw.radius / 1.25)],
+    "]": ["larger brush", () => draw.resize(draw.radius * 1.25)],
+    m: ["merge the selected objects", () => draw.edit("merge")],
+    Delete: ["delete the selected objects", () => draw.edit("delete")],
+    z: ["undo", () => draw.step("undo")],
+    y: ["redo", () => draw.step("redo")],
+    Enter: ["close the polygon", () => draw.finish()],
+    Escape: ["leave the polygon, the tool, the selection", () => draw.leave()],
     h: ["whole slide", () => stage.home()],
     "+": ["zoom in", () => stage.zoom(1.6)],
     "-": ["zoom out", () => stage.zoom(1 / 1.6)],
@@ -38,10 +51,12 @@ export function listenToKeys(stage, panel, objects, compare) {
   }
   document.addEventListener("keydown", (event) => {
     const typing = event.target.closest("input, select, dialog");
-    if (typing || event.ctrlKey || event.metaKey || event.altKey) return;
-    const inPanel = event.target.closest("aside");
-    if (inPanel && event.key.startsWith("Arrow")) return; // there they scroll
-    const key = event.key === "=" ? "+" : event.key;
+    const undo = (event.ctrlKey || event.metaKey) && /^[zy]$/i.test(event.key);
+    if (typing || event.altKey || ((event.ctrlKey || event.metaKey) && !undo)) return;
+    if (event.target.closest("aside") && event.key.startsWith("Arrow")) return; // there they scroll
+    if (event.key === "Enter" && event.target.closest("button, a")) return; // there it presses
+    let key = { "=": "+", Backspace: "Delete" }[event.key] ?? event.key;
+    if (undo && event.shiftKey) key = "y";
     const found = table[key.length === 1 ? key.toLowerCase() : key];
     if (!found) return;
     event.preventDefault();

@@ -12,6 +12,9 @@ export class ObjectList {
   constructor(stage, panel) {
     this.stage = stage;
     this.panel = panel;
+    this.rows = [];
+    this.selected = []; // the rows of all selected objects
+    this.changed = () => {}; // called when another layer is on view
     this.layers = panel.overlays.layers.filter((layer) => layer.sorts);
     if (!this.layers.length) return;
     find("objects").hidden = false;
@@ -32,17 +35,20 @@ export class ObjectList {
     on("objects-layer", "change", () => this.choose());
     for (const id of ["objects-sort", "objects-descending", "objects-class", "objects-state"])
       on(id, "change", () => this.load(0, 0));
-    on("previous", "click", () => this.step(-1));
-    on("next", "click", () => this.step(1));
-    on("page-back", "click", () => this.load(Math.max(0, this.offset - PAGE), 0));
-    on("page-on", "click", () => this.load(this.offset + PAGE, 0));
-    on("accept", "click", () => this.decide("accepted"));
-    on("reject", "click", () => this.decide("rejected"));
-    on("undecide", "click", () => this.decide("unreviewed"));
+    const clicks = {
+      previous: () => this.step(-1),
+      next: () => this.step(1),
+      "page-back": () => this.load(Math.max(0, this.offset - PAGE), 0),
+      "page-on": () => this.load(this.offset + PAGE, 0),
+      accept: () => this.decide("accepted"),
+      reject: () => this.decide("rejected"),
+      undecide: () => this.decide("unreviewed"),
+      "accept-rest": () => this.acceptRest(),
+    };
+    for (const [id, work] of Object.entries(clicks)) on(id, "click", work);
     on("relabel", "change", () => this.decide("accepted", find("relabel").value));
-    on("accept-rest", "click", () => this.acceptRest());
     this.stage.viewer.addHandler("canvas-click", (event) => {
-      if (event.quick) tell(() => this.pick(this.stage.place(event.position)));
+      if (event.quick && !this.stage.drawing) tell(() => this.pick(this.stage.place(event.position), event.shift));
     });
   }
 
@@ -56,6 +62,8 @@ export class ObjectList {
     find("objects-state").value = "";
     find("relabel").replaceChildren(...names.map(({ text }) => new Option(text, text)));
     this.progress();
+    this.select([]);
+    this.changed();
     return this.load(0, 0);
   }
 
@@ -84,7 +92,7 @@ export class ObjectList {
       const cells = [`${this.offset + n + 1}. ${object.label}`, `${number(object.area)} µm²`, score, MARKS[object.state]];
       button.append(...cells.map((text) => element("span", { textContent: text })));
       if (MARKS[object.state]) Object.assign(button.lastChild, { role: "img", ariaLabel: object.state, title: object.state });
-      button.addEventListener("click", () => this.select(n));
+      button.addEventListener("click", () => this.visit(n));
       return element("li", {}, button);
     };
     find("list").replaceChildren(...this.rows.map(row));
@@ -102,25 +110,32 @@ export class ObjectList {
       if (n === this.at && this.visited) item.scrollIntoView({ block: "nearest" });
     });
     for (const id of ["accept", "reject", "undecide", "relabel"]) find(id).disabled = !current;
-    this.facts(current);
-  }
-
-  facts(object) {
-    if (object) find("relabel").value = object.label;
-    const facts = object ? Object.entries(object.measurements) : [];
-    const pairs = facts.flatMap(([name, value]) => [
+    if (current) find("relabel").value = current.label;
+    const pairs = Object.entries(current?.measurements ?? {}).flatMap(([name, value]) => [
       element("dt", { textContent: name }),
       element("dd", { textContent: number(value) }),
     ]);
     find("facts").replaceChildren(...pairs);
   }
 
-  select(n) {
-    this.at = n;
+  // These objects are selected and framed; the first of them is the current one of the list.
+  select(objects) {
+    this.selected = objects;
+    this.stage.mark(objects.map(({ bounds }) => bounds));
+    const [current] = objects;
+    if (!current) return;
+    const n = this.rows.findIndex((row) => row.n === current.n);
+    if (n >= 0) this.at = n;
+    else [this.offset, this.rows, this.at] = [0, [current], 0];
     this.visited = true;
-    this.point();
+    this.draw();
+  }
+
+  // Select a row of the list and fly there.
+  visit(n) {
     const object = this.rows[n];
     if (!object) return;
+    this.select([object]);
     this.stage.visit(object.bounds);
     say(`${object.label}, ${number(object.area)} µm², ${this.offset + n + 1} of ${number(this.total)}`);
   }
@@ -132,36 +147,54 @@ export class ObjectList {
     const place = Math.min(Math.max(this.offset + to, 0), this.total - 1);
     if (place < this.offset || place >= this.offset + this.rows.length)
       await this.load(Math.floor(place / PAGE) * PAGE, 0);
-    this.select(place - this.offset);
+    this.visit(place - this.offset);
   }
 
-  // A click on the slide: the object there becomes the current one.
-  async pick({ x, y }) {
+  // A click on the slide selects the object there, or nothing; with Shift it selects one more, or one less.
+  async pick({ x, y }, more = false) {
     const object = await get(`/api/layers/${this.layer.id}/at?x=${x}&y=${y}`);
-    if (!object) return;
-    const n = this.rows.findIndex((row) => row.n === object.n);
-    if (n >= 0) this.at = n;
-    else [this.offset, this.rows, this.at] = [0, [object], 0];
-    this.visited = true;
-    this.draw();
-    this.stage.mark(object.bounds);
-    say(`${object.label}, ${number(object.area)} µm²`);
+    const others = more ? this.selected.filter(({ n }) => n !== object?.n) : [];
+    const again = more && others.length < this.selected.length;
+    this.select(object && !again ? [object, ...others] : others);
+    if (this.selected.length > 1) say(`${this.selected.length} objects selected`);
+    else if (object) say(`${object.label}, ${number(object.area)} µm²`);
   }
 
   async decide(state, label = null) {
-    const object = this.rows?.[this.at];
+    const object = this.rows[this.at];
     if (!object || !this.layer.reviewable) return;
     const { layer, at, offset } = this;
+    if (this.selected.length > 1) {
+      await this.edit({ tool: label === null ? state : "class", label });
+      return;
+    }
     const decided = await post(`/api/layers/${layer.id}/objects/${object.n}`, { state, label });
     this.rows[at] = decided;
     await this.renew();
-    if (find("objects-state").value && decided.state !== find("objects-state").value) {
+    if (decided.state === "gone" || (find("objects-state").value && decided.state !== find("objects-state").value)) {
       await this.load(offset, at); // it left the list, and the next one has taken its place
-      if (this.rows.length) this.select(this.at);
+      this.visit(this.at);
     } else {
       this.draw();
       if (label === null && state !== "unreviewed") await this.step(1);
     }
+  }
+
+  // What was done by hand is done on the server; what is left of it is selected.
+  edit(body) {
+    return this.send("edit", { objects: this.selected.map(({ n }) => n), ...body });
+  }
+
+  stepBack(way) {
+    return this.send(way, {});
+  }
+
+  async send(route, body) {
+    if (!this.layer?.reviewable) return;
+    const { objects } = await post(`/api/layers/${this.layer.id}/${route}`, body);
+    await this.renew();
+    await this.load(this.offset, this.at);
+    this.select(objects);
   }
 
   async acceptRest() {

@@ -19,6 +19,7 @@ export class Stage {
   constructor(scene) {
     this.scene = scene;
     this.width = scene.padded[0];
+    this.markers = [];
     // OpenSeadragon would add a style of its own, which the page's policy forbids; finding one, it does not. This one is
     // of no namespace that a browser knows, and so is no style at all.
     const none = document.createElementNS("urn:none", "style");
@@ -119,25 +120,23 @@ export class Stage {
     this.go({ x: x + right * size.x * d, y: y + down * size.y * d, d });
   }
 
-  // Fly to a box with its surroundings and mark it.
+  // Fly to a box with its surroundings.
   visit([left, top, right, bottom]) {
     const size = this.size();
     const d = Math.max((right - left) / size.x, (bottom - top) / size.y, 1 / 32) * 2.5;
-    this.mark([left, top, right, bottom]);
     this.go({ x: (left + right) / 2, y: (top + bottom) / 2, d: Math.max(d, 0.25) });
   }
 
-  mark([left, top, right, bottom]) {
-    this.unmark();
-    this.marker = document.createElement("div");
-    this.marker.className = "selected-object";
-    const [x, y, w, h] = [left, top, right - left, bottom - top].map((v) => v / this.width);
-    this.viewer.addOverlay({ element: this.marker, location: new OpenSeadragon.Rect(x, y, w, h) });
-  }
-
-  unmark() {
-    if (this.marker) this.viewer.removeOverlay(this.marker);
-    this.marker = undefined;
+  // Draw a frame around each box, and around nothing else.
+  mark(boxes) {
+    for (const marker of this.markers) this.viewer.removeOverlay(marker);
+    this.markers = boxes.map(([left, top, right, bottom]) => {
+      const element = document.createElement("div");
+      element.className = "selected-object";
+      const [x, y, w, h] = [left, top, right - left, bottom - top].map((v) => v / this.width);
+      this.viewer.addOverlay({ element, location: new OpenSeadragon.Rect(x, y, w, h) });
+      return element;
+    });
   }
 
   // The place under a point of the page.
