@@ -169,6 +169,11 @@ def test_the_tools_fit(browser: Any, served: tuple[str, Scene], width: int) -> N
     tools, stage = (screen.page.locator(name).bounding_box() for name in ("#tools", "#stage"))
     assert tools["x"] >= stage["x"]
     assert tools["x"] + tools["width"] <= stage["x"] + stage["width"]
+    covered = screen.page.evaluate(
+        "[...document.querySelectorAll('#tools button')].filter((b) => { const r = b.getBoundingClientRect();"
+        " return document.elementFromPoint(r.x + r.width / 2, r.y + r.height / 2) !== b; }).map((b) => b.textContent)"
+    )
+    assert covered == []
     assert tools["height"] < 0.4 * stage["height"], "the slide has the room"
     context.close()
     assert screen.complaints == []
