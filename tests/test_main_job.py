@@ -165,7 +165,7 @@ def test_the_demo_finds_glomeruli_and_podocytes(tmp_path: Path) -> None:
     assert "for demonstration" in done.stdout
     assert "podocyte profiles" in done.stdout
     assert {p.name for p in (tmp_path / "demo").iterdir()} == {
-        "slide.svs", "truth.geojson", "prediction.geojson", "prediction.regions.geojson", "overlay.png",
+        "slide.svs", "truth.geojson", "prediction.geojson", "prediction.parent.geojson", "overlay.png",
         "glomerulus.png", "evaluation.json",
     }  # fmt: skip
     figures = json.loads((tmp_path / "demo" / "evaluation.json").read_text())

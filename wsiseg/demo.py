@@ -41,7 +41,7 @@ def run_demo(out: Path, *, device: str, engine: str, say: Callable[[str], None],
     """Make a slide, predict it with the bundled models, write outlines and pictures, compare with the truth.
 
     Args:
-        out: folder for slide.svs, truth.geojson, prediction.geojson and prediction.regions.geojson, overlay.png,
+        out: folder for slide.svs, truth.geojson, prediction.geojson and prediction.parent.geojson, overlay.png,
             glomerulus.png and evaluation.json
         device, engine: where the networks run, and what runs them
         say: told each step's result, a line at a time

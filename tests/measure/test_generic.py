@@ -17,10 +17,10 @@ from tests.annotations.sample import table
 from tests.measure.scene import disc, place
 from tests.measure.test_files import picture
 from tests.test_cli import run
+from tools import document_pages
 from wsiseg.annotations.formats import read_annotations, write_annotations
 from wsiseg.annotations.polygon import LabelledPolygon
 from wsiseg.classes import ClassMap
-from wsiseg.cli import document_measurements
 from wsiseg.errors import WsisegError
 from wsiseg.evaluation.measurements import MeasuredPair, compare_measurements, render_measurements
 from wsiseg.measure import generic
@@ -150,7 +150,7 @@ def test_the_profile_follows_the_classes_unless_it_is_named(tmp_path: Path) -> N
             assert {
                 c.replace("Crypt", "CLASS").replace("Lymphocyte", "CLASS").replace("Mucosa", "CLASS") for c in row
             } <= declared
-    page = "".join(document_measurements.page())
+    page = "".join(document_pages.measurements("generic"))
     assert all(f"`{name}`" in page for name in declared)
 
 
@@ -183,7 +183,7 @@ def test_a_measurement_is_one_declaration(tmp_path: Path, monkeypatch: pytest.Mo
     assert result["classes"]["Crypt: mean_width_um"]["n"] == 1
     write_tables(tmp_path, found.tables, "csv")
     assert "width_um" in table(tmp_path / "objects.csv")[0]
-    assert "| `width_um` | µm | Width of the bounding box. |" in document_measurements.page()
+    assert "| `width_um` | µm | Width of the bounding box. |" in "".join(document_pages.measurements("generic"))
 
 
 # --- a run

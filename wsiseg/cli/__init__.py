@@ -31,8 +31,10 @@ from wsiseg.cli.view import view
 from wsiseg.errors import WsisegError
 from wsiseg.extras import missing_extra
 
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110, "show_default": True}
 
-@click.group(cls=Sections, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+
+@click.group(cls=Sections, context_settings=CONTEXT)
 @click.version_option(__version__, prog_name="wsiseg")
 def wsiseg() -> None:
     """Segment whole-slide images: annotate a few slides, train a model, and let it find the objects on all the others."""

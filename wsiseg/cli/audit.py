@@ -42,15 +42,15 @@ PATH = click.Path(path_type=Path)
     "Ignore, and a slide list that names them.",
 )  # fmt: skip
 @click.option(
-    "--confident", type=click.FloatRange(0, 1), default=0.6, show_default=True, metavar="P",
+    "--confident", type=click.FloatRange(0, 1), default=0.6, metavar="P",
     help="Suggest only objects whose mean probability is at least this.",
 )  # fmt: skip
 @click.option(
-    "--unsupported", type=click.FloatRange(0, 1), default=0.05, show_default=True, metavar="P",
+    "--unsupported", type=click.FloatRange(0, 1), default=0.05, metavar="P",
     help="Doubt an annotation if the mean probability in it is at most this.",
 )  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print all suggestions as JSON.")
-@click.option("--device", default="auto", show_default=True, help="Where the network runs: auto, cpu, cuda, cuda:1, …")
+@click.option("--device", default="auto", help="Where the network runs: auto, cpu, cuda, cuda:1, …")
 @engine_option
 @class_option
 @max_input_option

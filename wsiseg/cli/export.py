@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from wsiseg.cli.screen import class_option, max_input_option, say_cautions, series_option, slide_mpp_option
+from wsiseg.cli import screen
 
 PATH = click.Path(path_type=Path)
 
@@ -23,31 +23,29 @@ PATH = click.Path(path_type=Path)
     help="Leave out smaller objects of a label map (default: as its model says).",
 )  # fmt: skip
 @click.option(
-    "--min-hole", type=float, metavar="µM²",
-    help="Fill smaller holes of a label map (default: as its model says).",
-)  # fmt: skip
+    "--min-hole", type=float, metavar="µM²", help="Fill smaller holes of a label map (default: as its model says)."
+)
 @click.option(
-    "--simplify", type=float, metavar="µM",
-    help="Simplify the polygons of a label map; shared borders stay shared.",
-)  # fmt: skip
+    "--simplify", type=float, metavar="µM", help="Simplify the polygons of a label map; shared borders stay shared."
+)
 @click.option(
     "--whole-objects/--parts", default=None,
-    help="Join touching pixels of a label map into one object of its most frequent class, or one "
-    "object for each class (default: as its model says).",
+    help="Join touching pixels of a label map into one object of its most frequent class, or one object for each class "
+    "(default: as its model says).",
 )  # fmt: skip
 @click.option(
     "--kind", type=click.Choice(["auto", "annotation", "detection"]), metavar="KIND",
-    help="What the objects become in QuPath: annotation, detection, or auto (default: as they were; "
-    "otherwise detections if there are many).",
+    help="What the objects become in QuPath: annotation, detection, or auto (default: as they were; otherwise "
+    "detections if there are many).",
 )  # fmt: skip
 @click.option("--legacy", is_flag=True, help="Write GeoJSON that QuPath 0.3 can read, too.")
 @click.option(
     "--slide", type=PATH, help="The slide; tables and COCO files need it if the annotations were drawn by hand."
 )
-@slide_mpp_option
-@series_option
-@class_option
-@max_input_option
+@screen.slide_mpp_option
+@screen.series_option
+@screen.class_option
+@screen.max_input_option
 def export(
     source: Path, out: Path, min_object: float | None, min_hole: float | None, simplify: float | None,
     whole_objects: bool | None, kind: str | None, legacy: bool, slide: Path | None, slide_mpp: float | None, series: int | None,
@@ -60,7 +58,7 @@ def export(
     frame = None
     if slide is not None:
         with open_slide(slide, mpp=slide_mpp, series=series) as opened:
-            say_cautions(opened)
+            screen.say_cautions(opened)
             frame = opened.frame
     given = (min_object, min_hole, simplify, whole_objects)
     fields = ("min_object_um2", "min_hole_um2", "simplify_um", "whole_objects")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import replace
 from functools import partial
@@ -11,21 +10,10 @@ from typing import Any
 
 import click
 
+from wsiseg.cli import screen
 from wsiseg.cli.ending import say_next
 from wsiseg.cli.measure import measured_options
 from wsiseg.cli.renamed import Renamed
-from wsiseg.cli.screen import (
-    class_option,
-    log_option,
-    max_input_option,
-    names_option,
-    overwrite_option,
-    progress_bar,
-    quiet_option,
-    say_cautions,
-    series_option,
-    slide_mpp_option,
-)
 
 PATH = click.Path(path_type=Path)
 
@@ -34,18 +22,12 @@ PATH = click.Path(path_type=Path)
 @click.argument("recipe", type=PATH)
 @click.option("--out", type=PATH, metavar="RUN", help="The folder of the run (default: runs/RECIPE-NAME).")
 @click.option("--resume", is_flag=True, help="Continue an interrupted run from its checkpoint.")
-@click.option(
-    "--set",
-    "overrides",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="Change a value of the recipe, for example training.steps=500.",
-)
-@click.option("--device", default="auto", show_default=True, help="Where the network runs: auto, cpu, cuda, cuda:1, …")
-@max_input_option
-@overwrite_option
-@log_option
-@quiet_option
+@screen.overrides_option
+@screen.device_option
+@screen.max_input_option
+@screen.overwrite_option
+@screen.log_option
+@screen.quiet_option
 def train(
     recipe: Path, out: Path | None, resume: bool, overrides: tuple[str, ...], device: str, overwrite: bool,
     log_json: Path | None, quiet: bool,
@@ -68,7 +50,7 @@ def train(
             f"slides are tiled. The model goes to {out / 'model'}; Ctrl-C stops, and --resume goes on.",
             err=True,
         )
-    with progress_bar("Training", "steps", quiet or not first, log_json if first else None) as bar:
+    with screen.progress_bar("Training", "steps", quiet or not first, log_json if first else None) as bar:
 
         def report(progress: Progress) -> None:
             if progress.message:
@@ -80,8 +62,8 @@ def train(
     if bundle is None:
         return  # the first process says it
     for name, value in bundle.metrics.items():
-        if name.endswith("/dice"):
-            click.echo(f"Dice on the validation slides, {name.removesuffix('/dice')}: {value:.3f}")
+        if name.endswith("/f1"):
+            click.echo(f"F1 (Dice) on the validation slides, {name.removesuffix('/f1')}: {value:.3f}")
     click.echo(f"{bundle.path}: the model; {out}: logs, pictures and the checkpoint")
     say_next("train", quiet=quiet, model=bundle.path, recipe=recipe, run=out)
 
@@ -94,43 +76,34 @@ def train(
     help="The reference: annotations to compare with. Once for each slide, in the same order.",
 )  # fmt: skip
 @click.option(
-    "--prediction",
-    "predictions",
-    type=PATH,
-    required=True,
-    multiple=True,
+    "--prediction", "predictions", type=PATH, required=True, multiple=True,
     help="The prediction: objects or a label map (.zarr). Once for each slide, in the same order.",
-)
-@names_option("--classes", "only", help="Compare these classes alone; all others count as background.")
-@names_option("--ignore-class", "ignored", help="Leave the pixels and objects of these classes out, on both sides.")
-@click.option(
-    "--match-um",
-    type=click.FloatRange(0, min_open=True),
-    metavar="µM",
-    help="Match small objects, such as nuclei, by the distance of their centroids (3 is usual) and "
-    "not by overlap. Objects more than ten times as wide still match by overlap.",
-)
-@click.option(
-    "--resolution",
-    type=float,
-    default=1.0,
-    show_default=True,
-    metavar="µM/PX",
-    help="Resolution at which pixels are compared, unless a label map has its own.",
-)
-@click.option(
-    "--measurements", is_flag=True,
-    help="Also compare the measurements of both: Bland-Altman and concordance.",
 )  # fmt: skip
+@screen.names_option("--classes", "only", help="Compare these classes alone; all others count as background.")
+@screen.names_option(
+    "--ignore-class", "ignored", help="Leave the pixels and objects of these classes out, on both sides."
+)
+@click.option(
+    "--match-um", type=click.FloatRange(0, min_open=True), metavar="µM",
+    help="Match small objects, such as nuclei, by the distance of their centroids (3 is usual) and not by overlap. "
+    "Objects more than ten times as wide still match by overlap.",
+)  # fmt: skip
+@click.option(
+    "--resolution", type=float, default=1.0, metavar="µM/PX",
+    help="Resolution at which pixels are compared, unless a label map has its own.",
+)  # fmt: skip
+@click.option(
+    "--measurements", is_flag=True, help="Also compare the measurements of both: Bland-Altman and concordance."
+)
 @click.option(
     "--csv", "table", type=PATH, metavar="FILE", help="Write the agreement of the measurements as a table (CSV)."
 )
 @measured_options
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@class_option
-@max_input_option
-@slide_mpp_option
-@series_option
+@screen.json_option
+@screen.class_option
+@screen.max_input_option
+@screen.slide_mpp_option
+@screen.series_option
 def evaluate(
     slides: tuple[Path, ...], slide_options: tuple[Path, ...], references: tuple[Path, ...], predictions: tuple[Path, ...], resolution: float,
     only: tuple[str, ...], ignored: tuple[str, ...], match_um: float | None,
@@ -163,7 +136,7 @@ def evaluate(
     found, pairs = [], []
     for slide, reference, prediction in zip(slides, references, predictions, strict=True):
         with open_slide(slide, mpp=slide_mpp, series=series) as opened:
-            say_cautions(opened)
+            screen.say_cautions(opened)
             one, compared = compare_files(
                 opened, reference, prediction, resolution, classes, match_um, choice, say, class_of_rest
             )
@@ -175,6 +148,9 @@ def evaluate(
         result["measurements"] = compare_measurements(pairs)
         if table is not None:
             write_agreement(table, result["measurements"])
-    click.echo(json.dumps(result, indent=1, ensure_ascii=False) if as_json else render(result))
-    if measurements and not as_json:
+    if as_json:
+        screen.echo_json(result)
+        return
+    click.echo(render(result))
+    if measurements:
         click.echo(render_measurements(result["measurements"]))

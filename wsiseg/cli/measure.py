@@ -8,15 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from wsiseg.cli import screen
 from wsiseg.cli.ending import say_next
-from wsiseg.cli.screen import (
-    class_option,
-    max_input_option,
-    overwrite_option,
-    say_cautions,
-    series_option,
-    slide_mpp_option,
-)
 
 if TYPE_CHECKING:
     from wsiseg.measure.column import Table
@@ -26,10 +19,9 @@ PATH = click.Path(path_type=Path)
 
 MEASURED = (
     click.option(
-        "--profile", type=click.Choice(["auto", "generic", "kidney"]), default="auto", show_default=True,
-        metavar="NAME",
-        help="What to measure: generic (objects of any organ), kidney (glomeruli, sclerosis, "
-    "podocytes), or auto (kidney if a class is a glomerulus, otherwise generic).",
+        "--profile", type=click.Choice(["auto", "generic", "kidney"]), default="auto", metavar="NAME",
+        help="What to measure: generic (objects of any organ), kidney (glomeruli, sclerosis, podocytes), or auto "
+        "(kidney if a class is a glomerulus, otherwise generic).",
     ),
     click.option(
         "--glomeruli", multiple=True, metavar="CLASS",
@@ -37,8 +29,7 @@ MEASURED = (
     ),
     click.option(
         "--sclerotic", multiple=True, metavar="CLASS",
-        help="Kidney: class of globally sclerotic glomeruli (default: Sclerotic glomerulus). Repeat "
-    "for several.",
+        help="Kidney: class of globally sclerotic glomeruli (default: Sclerotic glomerulus). Repeat for several.",
     ),
     click.option(
         "--podocytes", multiple=True, metavar="CLASS",
@@ -62,13 +53,11 @@ def measured_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.argument("slide", type=PATH)
 @click.argument("outlines", type=PATH, nargs=-1, required=True)
 @click.option(
-    "--out",
-    type=PATH,
-    metavar="DIR",
+    "--out", type=PATH, metavar="DIR",
     help="The folder for the tables (default: SLIDE-STEM-measurements in the current folder).",
-)
+)  # fmt: skip
 @click.option(
-    "--format", type=click.Choice(["csv", "parquet"]), default="csv", show_default=True, metavar="FORMAT",
+    "--format", type=click.Choice(["csv", "parquet"]), default="csv", metavar="FORMAT",
     help="Format of the tables: csv or parquet.",
 )  # fmt: skip
 @click.option(
@@ -79,14 +68,12 @@ def measured_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option(
     "--cortex", type=PATH, metavar="FILE", help="Kidney: annotations of the cortex, for glomeruli per mm² of cortex."
 )
-@click.option(
-    "--seed", type=click.IntRange(0), default=0, show_default=True, metavar="N", help="Seed of the bootstrap intervals."
-)
-@class_option
-@max_input_option
-@slide_mpp_option
-@series_option
-@overwrite_option
+@click.option("--seed", type=click.IntRange(0), default=0, metavar="N", help="Seed of the bootstrap intervals.")
+@screen.class_option
+@screen.max_input_option
+@screen.slide_mpp_option
+@screen.series_option
+@screen.overwrite_option
 def measure(
     slide: Path, outlines: tuple[Path, ...], out: Path | None, format: str, geojson: Path | None, profile: Any,
     glomeruli: tuple[str, ...], sclerotic: tuple[str, ...], podocytes: tuple[str, ...], thickness_um: float | None,
@@ -106,7 +93,7 @@ def measure(
         profile, glomeruli, sclerotic, podocytes, thickness_um, tissue, cortex, seed, class_of_rest
     )
     with open_slide(slide, mpp=slide_mpp, series=series) as opened:
-        say_cautions(opened)
+        screen.say_cautions(opened)
         measured, read = measure_files(opened, outlines, options)
     for summary in read.summaries:
         click.echo(str(summary), err=True)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from wsiseg.cli.screen import overwrite_option, progress_bar, quiet_option
+from wsiseg.cli.screen import json_option, overwrite_option, progress_bar, quiet_option
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -67,7 +67,7 @@ def list_models() -> None:
 
 @models.command("show")
 @click.argument("model", metavar="MODEL", type=MODEL)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 def show_model(model: Path, as_json: bool) -> None:
     """Show the card of MODEL, the name of a model or the folder of a bundle."""
     from wsiseg.bundle import load_bundle

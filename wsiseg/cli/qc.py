@@ -2,22 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
 
+from wsiseg.cli import screen
 from wsiseg.cli.ending import say_next
-from wsiseg.cli.screen import (
-    full_decoding_option,
-    log_option,
-    overwrite_option,
-    progress_bar,
-    quiet_option,
-    say_cautions,
-    series_option,
-    slide_mpp_option,
-)
 
 PATH = click.Path(path_type=Path)
 
@@ -27,13 +17,13 @@ PATH = click.Path(path_type=Path)
 @click.option(
     "--out", type=PATH, metavar="DIR", help="The folder for the results (default: SLIDE-STEM-qc in the current folder)."
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@slide_mpp_option
-@series_option
-@full_decoding_option
-@overwrite_option
-@log_option
-@quiet_option
+@screen.json_option
+@screen.slide_mpp_option
+@screen.series_option
+@screen.full_decoding_option
+@screen.overwrite_option
+@screen.log_option
+@screen.quiet_option
 def qc(
     slide: Path, out: Path | None, as_json: bool, slide_mpp: float | None, series: int | None, full_decoding: bool, overwrite: bool,
     log_json: Path | None, quiet: bool,
@@ -47,12 +37,12 @@ def qc(
     out = out or Path(f"{slide.stem}-qc")
     check_folder(out, overwrite=overwrite)
     with open_slide(slide, mpp=slide_mpp, scaled_decoding=not full_decoding, series=series) as opened:
-        say_cautions(opened)
-        with progress_bar("Looking", "blocks", quiet, log_json) as report:
+        screen.say_cautions(opened)
+        with screen.progress_bar("Looking", "blocks", quiet, log_json) as report:
             quality = examine(opened, report)
         write_quality(out, opened, quality)
         if as_json:
-            click.echo(json.dumps(facts(opened, quality), indent=1, ensure_ascii=False))
+            screen.echo_json(facts(opened, quality))
     if not as_json:
         for flag in quality.flags:
             value = "–" if flag.value is None else f"{flag.value:.4g} {flag.unit}".strip()

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from importlib.util import find_spec
 from pathlib import Path
 
 import click
 
+from wsiseg.cli.screen import echo_json, overrides_option
+
 PATH = click.Path(path_type=Path)
-overrides_option = click.option(
-    "--set", "overrides", multiple=True, metavar="KEY=VALUE",
-    help="Change a value of the recipe, for example training.steps=500.",
-)  # fmt: skip
 
 
 @click.group()
@@ -86,4 +83,4 @@ def schema() -> None:
     from wsiseg.recipe import Recipe
 
     schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **Recipe.model_json_schema()}
-    click.echo(json.dumps(schema, indent=1, ensure_ascii=False))
+    echo_json(schema)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import click
 
+from wsiseg.cli import screen
 from wsiseg.cli.renamed import Renamed
-from wsiseg.cli.screen import class_option, max_input_option, series_option, slide_mpp_option
 
 PATH = click.Path(path_type=Path)
 
@@ -16,9 +16,7 @@ PATH = click.Path(path_type=Path)
 @click.command()
 @click.argument("results", type=PATH)
 @click.argument("outlines", type=PATH, nargs=-1)
-@click.option(
-    "--out", type=PATH, metavar="FILE.html", default=Path("report.html"), show_default=True, help="The page to write."
-)
+@click.option("--out", type=PATH, metavar="FILE.html", default=Path("report.html"), help="The page to write.")
 @click.option(
     "--reference", cls=Renamed, was="--truth", type=PATH, metavar="FILE",
     help="The reference: annotations to compare the objects with.",
@@ -31,10 +29,10 @@ PATH = click.Path(path_type=Path)
     help="Use only what is named here. By default the page also takes up results of measure, qc and evaluate that lie "
     "beside the outlines, beside the slide or in the current folder.",
 )  # fmt: skip
-@class_option
-@max_input_option
-@slide_mpp_option
-@series_option
+@screen.class_option
+@screen.max_input_option
+@screen.slide_mpp_option
+@screen.series_option
 def report(
     results: Path, outlines: tuple[Path, ...], out: Path, reference: Path | None, measurements: Path | None,
     evaluation: Path | None, quality: Path | None, alone: bool, class_of_rest: str | None, slide_mpp: float | None,

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import click
 
+from wsiseg.cli import screen
 from wsiseg.cli.ending import say_next
 from wsiseg.cli.models import MODEL
-from wsiseg.cli.screen import MEMORY, as_path, engine_option, overwrite_option, quiet_option
 
 PATH = click.Path(path_type=Path)
 
@@ -20,53 +20,48 @@ PATH = click.Path(path_type=Path)
 @click.command()
 @click.argument("recipe", type=PATH)
 @click.option(
-    "--slides", required=True, metavar="GLOB | LIST.csv | PROJECT.qpproj", shell_complete=as_path,
+    "--slides", required=True, metavar="GLOB | LIST.csv | PROJECT.qpproj", shell_complete=screen.as_path,
     help="The slides: a pattern in quotes, a slide list or a QuPath project.",
 )  # fmt: skip
 @click.option(
     "--model", type=MODEL, metavar="MODEL", help="A model's name or bundle (default: runs/RECIPE-NAME/model)."
 )
 @click.option(
-    "--out", required=True, metavar="DIR | URL", shell_complete=as_path,
+    "--out", required=True, metavar="DIR | URL", shell_complete=screen.as_path,
     help="Where to write results: a folder, or a URL such as s3:// or gs://.",
 )  # fmt: skip
 @click.option(
     "--executor", type=click.Choice(["serial", "processes", "dask"]), metavar="NAME",
-    help="serial, processes or dask (default: dask with --scheduler, processes with --workers, "
-    "otherwise serial).",
+    help="serial, processes or dask (default: dask with --scheduler, processes with --workers, otherwise serial).",
 )  # fmt: skip
 @click.option(
-    "--scheduler", metavar="ADDRESS", help="Dask scheduler: tcp://host:8786, a scheduler file "
-    "(.json), or local."
-)  # fmt: skip
+    "--scheduler", metavar="ADDRESS", help="Dask scheduler: tcp://host:8786, a scheduler file (.json), or local."
+)
 @click.option(
     "--workers", type=click.IntRange(1), metavar="N", help="Processes on this machine (default: one per core)."
 )
 @click.option(
-    "--threads", type=click.IntRange(1), default=1, show_default=True, metavar="N",
+    "--threads", type=click.IntRange(1), default=1, metavar="N",
     help="CPU threads for the network on one slide. Results can depend on it in their last bits.",
 )  # fmt: skip
 @click.option(
-    "--max-ram", type=MEMORY, metavar="SIZE",
+    "--max-ram", type=screen.MEMORY, metavar="SIZE",
     help="Memory for each worker, for example 8GB. A slide that needs more fails.",
 )  # fmt: skip
 @click.option(
-    "--stages",
-    metavar="A,B,…",
+    "--stages", metavar="A,B,…",
     help="Stages to run: tile, qc, predict, measure, export, report (default: those of the recipe).",
-)
+)  # fmt: skip
 @click.option(
     "--thickness-um", type=float, metavar="µM", help="Kidney: thickness of the sections, needed for podocyte densities."
 )
-@click.option(
-    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a value of the recipe, for example run.labels=true."
-)  # fmt: skip
-@click.option("--device", default="auto", show_default=True, help="Where the network runs: auto, cpu, cuda, cuda:1, …")
-@engine_option
+@screen.overrides_option
+@screen.device_option
+@screen.engine_option
 @click.option("--scratch", type=PATH, metavar="DIR", help="Folder on the workers for results on their way to a URL.")
-@click.option("--log-json", type=PATH, metavar="FILE", help="Append all events to this file, one JSON object per line.")
-@overwrite_option
-@quiet_option
+@screen.log_option
+@screen.overwrite_option
+@screen.quiet_option
 def run(
     recipe: Path, slides: str, model: Path | None, out: str, executor: str | None, scheduler: str | None,
     workers: int | None, threads: int, max_ram: int | None, stages: str | None, thickness_um: float | None,

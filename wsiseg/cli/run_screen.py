@@ -30,14 +30,11 @@ class RunScreen:
         """Prepare for so many slides; `log` is appended to."""
         self.slides, self.quiet, self.log = slides, quiet, log
         self.stack, self.lock = ExitStack(), Lock()
-        self.lines: JsonLines | None = None
         self.tiles: dict[str, int] = {}  # slide -> tiles done
         self.failed, self.peak, self.began = 0, 0.0, time.monotonic()
 
     def __enter__(self) -> RunScreen:
-        if self.log is not None:
-            self.lines = JsonLines(self.log)
-            self.stack.callback(self.lines.close)
+        self.lines = self.stack.enter_context(JsonLines(self.log))
         self.console = Console(stderr=True)
         self.bar = self.stack.enter_context(
             bar(self.console, TextColumn("[red]{task.fields[failed]}"), quiet=self.quiet)
@@ -54,8 +51,7 @@ class RunScreen:
             self._tell(event)
 
     def _tell(self, event: Facts) -> None:
-        if self.lines is not None:
-            self.lines.write(event)
+        self.lines.write(event)
         kind = event["event"]
         if kind == "tiles":
             self.tiles[event["name"]] = event["done"]
@@ -88,11 +84,13 @@ class RunScreen:
 
 def render(summary: Summary) -> str:
     """The end of a run as a table: how many slides are done, were done already, and failed and why."""
-    counts = {state: summary.count(state) for state in ("done", "already", "failed")}
-    table = Table("slides", "", title=None, show_header=False, box=None, pad_edge=False)
-    table.add_row(str(counts["done"]), f"done in {summary.seconds:.0f} s")
-    table.add_row(str(counts["already"]), "already done")
-    table.add_row(str(counts["failed"]), "failed")
+    table = Table(show_header=False, box=None, pad_edge=False)
+    for state, says in (
+        ("done", f"done in {summary.seconds:.0f} s"),
+        ("already", "already done"),
+        ("failed", "failed"),
+    ):
+        table.add_row(str(summary.count(state)), says)
     text = StringIO()
     console: Any = Console(file=text, width=110)
     console.print(table)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from wsiseg.atomic import translate_os_errors
 from wsiseg.cli.renamed import Renamed
 from wsiseg.process_memory import container_memory, peak_mib
 from wsiseg.progress import Progress as Event
@@ -25,6 +26,11 @@ if TYPE_CHECKING:
 
     from wsiseg.slides.slide import Slide
 
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+overrides_option = click.option(
+    "--set", "overrides", multiple=True, metavar="KEY=VALUE",
+    help="Change a value of the recipe: TABLE.KEY=VALUE, with VALUE as in TOML.",
+)  # fmt: skip
 quiet_option = click.option("-q", "--quiet", is_flag=True, help="Show no progress bar and no hints.")
 overwrite_option = click.option("--overwrite", is_flag=True, help="Replace an output that exists already.")
 slide_mpp_option = click.option(
@@ -35,22 +41,25 @@ series_option = click.option(
     "--series", type=click.IntRange(0), metavar="N",
     help="Image to read if the slide's file holds several, counted from 0 (default: the largest).",
 )  # fmt: skip
+device_option = click.option("--device", default="auto", help="Where the network runs: auto, cpu, cuda, cuda:1, …")
 engine_option = click.option(
-    "--engine", default="auto", show_default=True, metavar="ENGINE",
-    help="What runs the network: torch, openvino, or auto (OpenVINO on a CPU if it is installed). "
-    "Results differ in their last bits.",
+    "--engine", default="auto", metavar="ENGINE",
+    help="What runs the network: torch, openvino, or auto (OpenVINO on a CPU if it is installed). Results differ in "
+    "their last bits.",
 )  # fmt: skip
 full_decoding_option = click.option(
     "--full-decoding", is_flag=True,
     help="Decode every pixel and then reduce the image, also between two levels: slower, but exact means.",
 )  # fmt: skip
 exclude_artefacts_option = click.option(
-    "--exclude-artefacts",
-    cls=Renamed,
-    was="--exclude-artifacts",
-    is_flag=True,
+    "--exclude-artefacts", cls=Renamed, was="--exclude-artifacts", is_flag=True,
     help="Leave out blur, pen and bubbles as `wsiseg qc` finds them; folds stay.",
-)
+)  # fmt: skip
+
+
+def echo_json(value: object) -> None:
+    """Print a value as JSON on the standard output."""
+    click.echo(json.dumps(value, indent=1, ensure_ascii=False))
 
 
 def say_cautions(slide: Slide) -> None:
@@ -83,7 +92,7 @@ class _Memory(click.ParamType):
 MEMORY = _Memory()
 
 
-def _within_container(context: click.Context, parameter: click.Parameter, size: int | None) -> int | None:
+def within_container(context: click.Context, parameter: click.Parameter, size: int | None) -> int | None:
     """A promise of memory cannot be larger than what the container or the batch system allows."""
     container = container_memory()
     if size is None or container is None or size <= container[0]:
@@ -92,17 +101,6 @@ def _within_container(context: click.Context, parameter: click.Parameter, size: 
         f"--max-ram: this container or job may use {container[0] / 2**30:.1f} GiB, which is taken instead.", err=True
     )
     return container[0]
-
-
-max_ram_option = click.option(
-    "--max-ram", type=MEMORY, metavar="SIZE", callback=_within_container,
-    help="Use at most this much memory, for example 4GB, with smaller batches if necessary. The "
-    "command refuses if that is not enough.",
-)  # fmt: skip
-tiling_ram_option = click.option(
-    "--max-ram", type=MEMORY, metavar="SIZE", callback=_within_container,
-    help="Use at most this much memory, for example 2GB. The command refuses if that is not enough.",
-)  # fmt: skip
 
 
 def _limit_input(context: click.Context, parameter: click.Parameter, size: int | None) -> None:
@@ -117,8 +115,8 @@ max_input_option = click.option(
     help="Read annotation files up to this size, unpacked (default: 4GB).",
 )  # fmt: skip
 class_option = click.option(
-    "--class", "class_of_rest", metavar="NAME", help="Give this class to all annotations without one.",
-)  # fmt: skip
+    "--class", "class_of_rest", metavar="NAME", help="Give this class to all annotations without one."
+)
 
 
 def names_option(*names: str, help: str) -> Callable[..., Any]:
@@ -132,11 +130,9 @@ def names_option(*names: str, help: str) -> Callable[..., Any]:
 
 
 log_option = click.option(
-    "--log-json",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
+    "--log-json", type=click.Path(path_type=Path), metavar="FILE",
     help="Append the progress to this file, one JSON object per line.",
-)
+)  # fmt: skip
 
 
 @contextmanager
@@ -150,18 +146,30 @@ def progress_bar(title: str, unit: str, quiet: bool, log: Path | None = None) ->
         log: append {"time", "event": "start" | "progress" | "end" | "failed", "title", …} to this file, a line at most
             once a second
     """
-    with ExitStack() as stack:
-        tellers = []
-        if log is not None:
-            tellers.append(_in_lines(title, unit, log, stack))
-        if not quiet:
-            tellers.append(_on_bar(title, unit, stack))
+    from rich.console import Console
+
+    pace, written, ending = _Pace(), float("-inf"), "failed"
+    with JsonLines(log) as lines, bar(Console(stderr=True), quiet=quiet) as shown:
+        task = shown.add_task(title, total=None, rate="", memory="")
 
         def report(now: Event) -> None:
-            for tell in tellers:
-                tell(now)
+            nonlocal written
+            rate, peak = pace.rate(now.done), peak_mib()
+            shown.update(
+                task, description=f"{title}: {now.task}" if now.task else title, completed=now.done, total=now.total,
+                rate=f"{rate:.1f} {unit}/s" if rate else "", memory=peak_text(peak),
+            )  # fmt: skip
+            if now.done == now.total or time.monotonic() - written >= 1:
+                written = time.monotonic()
+                facts = {"done": now.done, "all": now.total, "unit": unit, "rate": round(rate, 3)}
+                lines.write({"event": "progress", "title": title, **facts, "peak_mib": round(peak, 1)})
 
-        yield report
+        lines.write({"event": "start", "title": title})
+        try:
+            yield report
+            ending = "end"
+        finally:
+            lines.write({"event": ending, "title": title, "peak_mib": round(peak_mib(), 1)})
 
 
 def bar(console: Console, *extra: ProgressColumn, quiet: bool = False) -> Progress:
@@ -174,77 +182,33 @@ def bar(console: Console, *extra: ProgressColumn, quiet: bool = False) -> Progre
     )  # fmt: skip
 
 
-class JsonLines:
-    """A file to which what happens is appended, a JSON object a line, each with its "time" (UTC)."""
-
-    def __init__(self, path: Path) -> None:
-        """Open it; OutputError where it cannot be written."""
-
-        from wsiseg.atomic import translate_os_errors
-
-        self._writing = partial(translate_os_errors, path)
-        with self._writing():
-            self._file = path.open("a", encoding="utf-8")
-
-    def write(self, facts: dict[str, Any]) -> None:
-        """Append a line."""
-        line = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), **facts}
-        with self._writing():
-            self._file.write(json.dumps(line, ensure_ascii=False) + "\n")
-            self._file.flush()
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
-
-
-def _on_bar(title: str, unit: str, stack: ExitStack) -> Report:
-    from rich.console import Console
-
-    progress = stack.enter_context(bar(Console(stderr=True)))
-    task = progress.add_task(title, total=None, rate="", memory="")
-    pace = _Pace()
-
-    def report(now: Event) -> None:
-        rate = pace.rate(now.done)
-        shown = f"{rate:.1f} {unit}/s" if rate else ""
-        named = f"{title}: {now.task}" if now.task else title
-        memory = peak_text(peak_mib())
-        progress.update(task, description=named, completed=now.done, total=now.total, rate=shown, memory=memory)
-
-    return report
-
-
 def peak_text(mib: float) -> str:
     """Peak memory for people; empty where it is not known."""
     return f"{mib:.0f} MiB" if mib else ""
 
 
-def _in_lines(title: str, unit: str, log: Path, stack: ExitStack) -> Report:
-    lines = JsonLines(log)
-    stack.callback(lines.close)
-    pace, last = _Pace(), 0.0
+class JsonLines(AbstractContextManager["JsonLines"]):
+    """A file to which events are appended, a JSON object a line, each with its "time" (UTC); nothing without a path."""
 
-    def end(kind: type[BaseException] | None, *_: object) -> None:
-        event = "end" if kind is None else "failed"
-        lines.write({"event": event, "title": title, "peak_mib": round(peak_mib(), 1)})
+    def __init__(self, path: Path | None) -> None:
+        """Open it; OutputError where it cannot be written."""
+        self._path = path or Path(os.devnull)
+        with translate_os_errors(self._path):
+            self._file = self._path.open("a", encoding="utf-8")
 
-    def report(now: Event) -> None:
-        nonlocal last
-        done, total = now.done, now.total
-        rate = pace.rate(done)
-        if done == total or time.monotonic() - last >= 1:
-            last = time.monotonic()
-            pair = {"rate": round(rate, 3), "peak_mib": round(peak_mib(), 1)}
-            lines.write({"event": "progress", "title": title, "done": done, "all": total, "unit": unit, **pair})
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
 
-    lines.write({"event": "start", "title": title})
-    stack.push(end)
-    return report
+    def write(self, facts: dict[str, Any]) -> None:
+        """Append a line."""
+        line = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), **facts}
+        with translate_os_errors(self._path):
+            self._file.write(json.dumps(line, ensure_ascii=False) + "\n")
+            self._file.flush()
 
 
 class _Pace:
-    """Things a second; what an earlier run had finished does not count as speed."""
+    """Units a second; what an earlier run had finished does not count as speed."""
 
     def __init__(self) -> None:
         self.began, self.first = time.monotonic(), -1

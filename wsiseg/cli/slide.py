@@ -2,30 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from wsiseg.cli import screen
 from wsiseg.cli.ending import say_next
 from wsiseg.cli.renamed import Renamed
-from wsiseg.cli.screen import (
-    class_option,
-    exclude_artefacts_option,
-    full_decoding_option,
-    log_option,
-    max_input_option,
-    names_option,
-    overwrite_option,
-    progress_bar,
-    quiet_option,
-    say_cautions,
-    series_option,
-    slide_mpp_option,
-    tiling_ram_option,
-)
 
 if TYPE_CHECKING:
     from wsiseg.annotations.polygon import LabelledPolygon
@@ -37,18 +22,13 @@ SAME_MPP = 0.02  # by which fraction two statements of µm/px may differ
 
 @click.command()
 @click.argument("slide", type=PATH)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@screen.json_option
 @click.option("--thumbnail", type=PATH, metavar="FILE", help="Also write a picture of the whole slide (PNG or JPEG).")
 @click.option(
-    "--thumbnail-size",
-    type=click.IntRange(16, 8192),
-    metavar="PX",
-    default=1024,
-    show_default=True,
-    help="Longer side of the picture.",
+    "--thumbnail-size", type=click.IntRange(16, 8192), metavar="PX", default=1024, help="Longer side of the picture."
 )
-@slide_mpp_option
-@series_option
+@screen.slide_mpp_option
+@screen.series_option
 def info(
     slide: Path, as_json: bool, thumbnail: Path | None, thumbnail_size: int, slide_mpp: float | None,
     series: int | None,
@@ -63,7 +43,7 @@ def info(
 
             save_picture(thumbnail, opened.thumbnail(thumbnail_size)[0])
     if as_json:
-        click.echo(json.dumps(facts, indent=1, ensure_ascii=False))
+        screen.echo_json(facts)
     else:
         for name, value in facts.items():
             click.echo(f"{name:<14}{_plain(value)}")
@@ -105,14 +85,12 @@ def _plain(value: Any) -> str:
 @click.option(
     "--out", type=PATH, required=True, metavar="FILE", help="The tissue: a mask (.png) or polygons (.geojson)."
 )
-@click.option(
-    "--resolution", type=float, default=8.0, show_default=True, metavar="µM/PX", help="Resolution of the mask."
-)
+@click.option("--resolution", type=float, default=8.0, metavar="µM/PX", help="Resolution of the mask.")
 @click.option("--min-tissue", type=float, metavar="µM²", help="Leave out smaller pieces of tissue.")
 @click.option("--min-hole", type=float, metavar="µM²", help="Fill smaller holes.")
-@slide_mpp_option
-@series_option
-@full_decoding_option
+@screen.slide_mpp_option
+@screen.series_option
+@screen.full_decoding_option
 def tissue(
     slide: Path, out: Path, resolution: float, min_tissue: float | None, min_hole: float | None,
     slide_mpp: float | None, series: int | None, full_decoding: bool,
@@ -130,7 +108,7 @@ def tissue(
 
     sizes = {"min_tissue_um2": min_tissue, "max_hole_um2": min_hole}
     with open_slide(slide, mpp=slide_mpp, scaled_decoding=not full_decoding, series=series) as opened:
-        say_cautions(opened)
+        screen.say_cautions(opened)
         found = tissue_of(opened, mpp=resolution, **{k: v for k, v in sizes.items() if v is not None})
         level0, identity = opened.frame, opened.identity
     if out.suffix == ".png":
@@ -153,69 +131,50 @@ def tissue(
 @click.command()
 @click.argument("slide", type=PATH)
 @click.option(
-    "--out",
-    type=PATH,
-    metavar="STORE.zarr",
+    "--out", type=PATH, metavar="STORE.zarr",
     help="The store to write (default: SLIDE-STEM.zarr in the current folder).",
-)
-@click.option(
-    "--tile-mpp", type=click.FloatRange(0, min_open=True), default=1.0, show_default=True, metavar="µM/PX",
-    help="Resolution of the tiles.",
 )  # fmt: skip
-@click.option("--size", type=int, default=512, show_default=True, metavar="PX", help="Width and height of a tile.")
-@click.option("--overlap", type=int, default=0, show_default=True, metavar="PX", help="Overlap of neighbouring tiles.")
+@click.option(
+    "--tile-mpp", type=click.FloatRange(0, min_open=True), default=1.0, metavar="µM/PX", help="Resolution of the tiles."
+)
+@click.option("--size", type=int, default=512, metavar="PX", help="Width and height of a tile.")
+@click.option("--overlap", type=int, default=0, metavar="PX", help="Overlap of neighbouring tiles.")
 @click.option("--annotations", type=PATH, metavar="FILE", help="Annotations to store as labels.")
-@names_option(
+@screen.names_option(
     "--classes", help="Classes to store; later ones cover earlier ones (default: those of the file, from A to Z)."
 )
 @click.option(
-    "--roi",
-    cls=Renamed,
-    was="--within",
-    type=PATH,
-    metavar="FILE",
+    "--roi", cls=Renamed, was="--within", type=PATH, metavar="FILE",
     help="Store only tiles that touch these annotations.",
-)
+)  # fmt: skip
 @click.option("--no-tissue", is_flag=True, help="Store every tile, not only those with tissue.")
-@exclude_artefacts_option
+@screen.exclude_artefacts_option
 @click.option(
-    "--codec",
-    type=click.Choice(["zstd", "jpeg", "slide"]),
-    default="zstd",
-    show_default=True,
-    metavar="CODEC",
-    help="How tiles are stored: zstd keeps every pixel exactly; jpeg needs a tenth of the space; "
-    "slide copies the slide's own JPEG data, if tiles, level and overlap allow it.",
-)
+    "--codec", type=click.Choice(["zstd", "jpeg", "slide"]), default="zstd", metavar="CODEC",
+    help="How tiles are stored: zstd keeps every pixel exactly; jpeg needs a tenth of the space; slide copies the "
+    "slide's own JPEG data, if tiles, level and overlap allow it.",
+)  # fmt: skip
 @click.option(
-    "--store",
-    type=click.Choice(["copy", "reference"]),
-    default="copy",
-    show_default=True,
-    metavar="KIND",
+    "--store", type=click.Choice(["copy", "reference"]), default="copy", metavar="KIND",
     help="Store a copy of the pixels, or a reference to the slide.",
-)
+)  # fmt: skip
+@click.option("--workers", type=click.IntRange(1, 256), metavar="N", default=2, help="Threads that read the slide.")
+@screen.class_option
+@screen.max_input_option
 @click.option(
-    "--workers",
-    type=click.IntRange(1, 256),
-    metavar="N",
-    default=2,
-    show_default=True,
-    help="Threads that read the slide.",
-)
-@class_option
-@max_input_option
-@tiling_ram_option
+    "--max-ram", type=screen.MEMORY, metavar="SIZE", callback=screen.within_container,
+    help="Use at most this much memory, for example 2GB. The command refuses if that is not enough.",
+)  # fmt: skip
 @click.option(
     "--mpp", "slide_mpp", type=float, metavar="µM/PX",
     help="Resolution of the slide's level 0, if the file does not state it.",
 )  # fmt: skip
 @click.option("--slide-mpp", "corrected_mpp", type=float, hidden=True)  # overrules what the file states
-@series_option
-@full_decoding_option
-@overwrite_option
-@log_option
-@quiet_option
+@screen.series_option
+@screen.full_decoding_option
+@screen.overwrite_option
+@screen.log_option
+@screen.quiet_option
 def tile(
     slide: Path, out: Path | None, tile_mpp: float, size: int, overlap: int, annotations: Path | None,
     classes: tuple[str, ...], roi: Path | None, no_tissue: bool, exclude_artefacts: bool, codec: str, store: str,
@@ -239,10 +198,10 @@ def tile(
     regions: tuple[LabelledPolygon, ...] = ()
     class_map = None
     opening = open_slide(slide, mpp=corrected_mpp or slide_mpp, scaled_decoding=not full_decoding, series=series)
-    with opening as opened, progress_bar("Tiling", "tiles", quiet, log_json) as report:
+    with opening as opened, screen.progress_bar("Tiling", "tiles", quiet, log_json) as report:
         if slide_mpp is not None:
             _check_meaning_of_mpp(opened, slide_mpp)
-        say_cautions(opened)
+        screen.say_cautions(opened)
         if annotations is not None:
             if classes:
                 class_map = ClassMap(("Background", *(name for name in classes if name != "Background")))

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import click
 
+from wsiseg.cli import screen
 from wsiseg.cli.ending import say_next
-from wsiseg.cli.screen import log_option, overwrite_option, progress_bar, quiet_option
 
 PATH = click.Path(path_type=Path)
 
@@ -34,62 +34,31 @@ class _Size(click.ParamType):
     "--out", type=PATH, required=True, metavar="SLIDE", help="The slide to write: .svs, or .ome.tiff for OME-TIFF."
 )
 @click.option("--truth", type=PATH, metavar="FILE", help="The ground truth to write (default: beside the slide).")
+@click.option("--size-mm", type=_Size(), default="8x6", metavar="WxH", help="Width and height in mm.")
+@click.option("--mpp", type=float, default=0.25, metavar="µM/PX", help="Resolution of level 0.")
+@click.option("--stain", type=click.Choice(["pas", "he"]), default="pas", help="PAS or H&E.")
+@click.option("--seed", type=click.IntRange(0), default=0, metavar="N", help="Each seed gives another slide.")
 @click.option(
-    "--size-mm", type=_Size(), default="8x6", show_default=True, metavar="WxH", help="Width and height in mm."
-)
-@click.option("--mpp", type=float, default=0.25, show_default=True, metavar="µM/PX", help="Resolution of level 0.")
-@click.option("--stain", type=click.Choice(["pas", "he"]), default="pas", show_default=True, help="PAS or H&E.")
-@click.option(
-    "--seed", type=click.IntRange(0), default=0, show_default=True, metavar="N", help="Each seed gives another slide."
-)
-@click.option(
-    "--thickness-um",
-    type=float,
-    default=3.0,
-    show_default=True,
-    metavar="µM",
+    "--thickness-um", type=float, default=3.0, metavar="µM",
     help="Thickness of the section; thin sections show smaller parts of nuclei.",
-)
+)  # fmt: skip
 @click.option(
-    "--artefact",
-    "artefacts",
-    multiple=True,
-    metavar="NAME",
+    "--artefact", "artefacts", multiple=True, metavar="NAME",
     help="Add a fold, pen, blur or bubble; none for a clean slide. Repeat for several. By default the seed decides, "
     "and adds no bubbles.",
-)
+)  # fmt: skip
 @click.option("--no-nuclei", is_flag=True, help="Leave nuclei out of the ground truth.")
 @click.option(
-    "--jitter-um",
-    type=float,
-    default=0.0,
-    show_default=True,
-    metavar="µM",
-    help="Move borders at random by this much, as people do.",
+    "--jitter-um", type=float, default=0.0, metavar="µM", help="Move borders at random by this much, as people do."
 )
+@click.option("--missed", type=float, default=0.0, metavar="FRACTION", help="Leave out this fraction of objects.")
 @click.option(
-    "--missed",
-    type=float,
-    default=0.0,
-    show_default=True,
-    metavar="FRACTION",
-    help="Leave out this fraction of objects.",
+    "--false", "false_", type=float, default=0.0, metavar="FRACTION", help="Add this fraction of false objects."
 )
-@click.option(
-    "--false",
-    "false_",
-    type=float,
-    default=0.0,
-    show_default=True,
-    metavar="FRACTION",
-    help="Add this fraction of false objects.",
-)
-@click.option(
-    "--quality", type=int, default=80, show_default=True, metavar="N", help="JPEG quality of the tiles, 1 to 100."
-)
-@overwrite_option
-@log_option
-@quiet_option
+@click.option("--quality", type=int, default=80, metavar="N", help="JPEG quality of the tiles, 1 to 100.")
+@screen.overwrite_option
+@screen.log_option
+@screen.quiet_option
 def synth(
     out: Path, truth: Path | None, size_mm: tuple[float, float], mpp: float, stain: str, seed: int,
     thickness_um: float, artefacts: tuple[str, ...], no_nuclei: bool, jitter_um: float, missed: float, false_: float,
@@ -115,7 +84,7 @@ def synth(
     spec = SlideSpec(seed, 1000 * size_mm[0], 1000 * size_mm[1], stain, mpp, chosen, thickness_um)
     person = Annotator(jitter_um, missed, false_, seed)
     made = generate(spec)
-    with progress_bar("Drawing", "tiles", quiet, log_json) as report:
+    with screen.progress_bar("Drawing", "tiles", quiet, log_json) as report:
         write_slide(made, out, quality, report=report)
     regions = person.annotate(made.truth if no_nuclei else chain(made.truth, made.nuclei()), made.frame)
     origin = {"slide": out.name, "origin": "generated", "seed": seed, "stain": stain, "thickness_um": thickness_um}

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import asdict
 
 import click
 
+from wsiseg.cli.screen import echo_json, json_option
+
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 def doctor(as_json: bool) -> None:
     """Check the installation: which packages and devices work, and how to install what is missing."""
     from wsiseg.doctor import examine, render
 
     checks = examine()
     if as_json:
-        click.echo(json.dumps([asdict(check) for check in checks], indent=1, ensure_ascii=False))
+        echo_json([asdict(check) for check in checks])
     else:
         from rich.console import Console
 

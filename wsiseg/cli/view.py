@@ -6,15 +6,8 @@ from pathlib import Path
 
 import click
 
+from wsiseg.cli import screen
 from wsiseg.cli.renamed import Renamed
-from wsiseg.cli.screen import (
-    class_option,
-    max_input_option,
-    names_option,
-    say_cautions,
-    series_option,
-    slide_mpp_option,
-)
 
 PATH = click.Path(path_type=Path)
 
@@ -26,25 +19,20 @@ PATH = click.Path(path_type=Path)
     "--reference", cls=Renamed, was="--truth", type=PATH, metavar="FILE",
     help="The reference: annotations to compare the first file of objects with.",
 )  # fmt: skip
-@names_option("--classes", help="More classes to choose from during the review.")
+@screen.names_option("--classes", help="More classes to choose from during the review.")
 @click.option(
-    "--port",
-    type=click.IntRange(0, 65535),
-    default=8765,
-    show_default=True,
-    metavar="N",
-    help="Port to listen on; 0 takes any free one.",
+    "--port", type=click.IntRange(0, 65535), default=8765, metavar="N", help="Port to listen on; 0 takes any free one."
 )
 @click.option(
-    "--host", default="127.0.0.1", show_default=True, metavar="ADDRESS",
-    help="Address to listen on. With another address, other machines can connect; they need the token "
-    "in the printed address.",
+    "--host", default="127.0.0.1", metavar="ADDRESS",
+    help="Address to listen on. With another address, other machines can connect; they need the token in the printed "
+    "address.",
 )  # fmt: skip
 @click.option("--no-browser", is_flag=True, help="Only print the address.")
-@class_option
-@max_input_option
-@slide_mpp_option
-@series_option
+@screen.class_option
+@screen.max_input_option
+@screen.slide_mpp_option
+@screen.series_option
 def view(
     slide: Path, layers: tuple[Path, ...], reference: Path | None, classes: tuple[str, ...], port: int, host: str, no_browser: bool,
     class_of_rest: str | None, slide_mpp: float | None, series: int | None,
@@ -59,6 +47,6 @@ def view(
 
     say(f"{slide.name}: starting …")
     with listen(host, port) as listener, open_slide(slide, mpp=slide_mpp, series=series) as opened:
-        say_cautions(opened)
+        screen.say_cautions(opened)
         scene = open_scene(opened, layers, reference=reference, classes=classes, class_of_rest=class_of_rest, say=say)
         serve(scene, listener, host, browse=not no_browser, say=say)

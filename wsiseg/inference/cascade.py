@@ -1,6 +1,6 @@
 """A cascade of two models: the parent model finds large objects coarsely, the other one small objects inside them.
 
-    slide ─► parent model ─► OUT.regions.geojson ─► fine model inside its objects ─► OUT, with the objects of both
+    slide ─► parent model ─► OUT.parent.geojson ─► fine model inside its objects ─► OUT, with the objects of both
 
 Both are ordinary predictions, each continued where it stopped. The objects of the parent model stay beside the output.
 """
@@ -20,7 +20,7 @@ from wsiseg.slides.slide import Slide
 
 def parent_file(out: Path) -> Path:
     """Where the objects of the parent model are kept."""
-    return out.with_name(out.name.removesuffix(".gz").removesuffix(".geojson") + ".regions.geojson")
+    return out.with_name(out.name.removesuffix(".gz").removesuffix(".geojson") + ".parent.geojson")
 
 
 def predict_cascade(
