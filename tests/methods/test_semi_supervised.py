@@ -102,6 +102,16 @@ def test_copy_paste_goes_both_ways() -> None:
     assert len(images[:2].unique()) == len(images[2:].unique()) == 2, "both kinds of tissue in both directions"
     whole = squares(2, 8, 0.5, 0.0)
     assert whole.all(), "with no chance nothing is pasted"
+class TestLowRankTransformer(MethodContract):
+    """A method on a vision transformer of which only low-rank updates learn."""
+
+    moving = 0.3
+    table = TestConsistency.table
+    unlabelled = "consistency"
+    model: ClassVar = {
+        "network": "DPT", "encoder": "tu-vit_base_patch16_224", "weights": "none", "decoder_channels": 16,
+        "encoder_options": {"depth": 4, "embed_dim": 48, "num_heads": 3}, "encoder_training": "lora",
+    }  # fmt: skip
 
 
 class TestMeanTeacher(MethodContract):

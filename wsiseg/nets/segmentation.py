@@ -1,12 +1,12 @@
-"""The segmentation network: DeepLabV3+ over any suitable encoder."""
+"""The segmentation network: DeepLabV3+ over any suitable encoder, or DPT over a vision transformer."""
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Callable, Sequence
 from copy import deepcopy
-from dataclasses import asdict
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self, get_args
 
 import torch
 from pydantic import AfterValidator, Field, ValidationError, model_validator
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from wsiseg.errors import BundleError
 from wsiseg.nets.compat import ensure_torchvision
+from wsiseg.nets.finetune import merge
 from wsiseg.usage import STRICT, explain
 
 OLD_RATES = (12, 24, 36)  # atrous rates of all bundles before they could be chosen
@@ -32,6 +33,16 @@ def _plain_name(encoder: str) -> str:
 Mean = Annotated[float, Field(ge=0, le=1)]
 Deviation = Annotated[float, Field(gt=0, le=10)]
 Dilation = Annotated[int, Field(ge=1, le=256)]
+Network = Literal["DeepLabV3Plus", "DPT"]
+# Settings of timm's vision transformers that their names do not tell.
+EncoderOption = Literal[
+    "img_size", "patch_size", "embed_dim", "depth", "num_heads", "mlp_ratio", "mlp_layer", "act_layer", "init_values",
+    "reg_tokens", "class_token", "no_embed_class", "qkv_bias", "qk_norm",
+]  # fmt: skip
+EncoderOptions = dict[
+    EncoderOption, bool | Annotated[int, Field(ge=0, le=8192)] | Annotated[float, Field(ge=0, le=64)]
+    | Literal["Mlp", "GluMlp", "SwiGLU", "SwiGLUPacked", "silu", "gelu"],
+]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, config=STRICT)
@@ -47,6 +58,8 @@ class Architecture:
         output_stride: px of the image per px of the deepest features, 8 or 16
         atrous_rates: dilations of the three wide branches of the atrous pyramid, in px of the deepest features; of a
             branch that reaches past the crop only the middle of its kernel learns
+        network: DPT is for vision transformers, and has no output stride or atrous rates
+        encoder_options: settings of a vision transformer that its name does not tell, as in timm
     """
 
     encoder: Annotated[str, AfterValidator(_plain_name)]
@@ -56,6 +69,8 @@ class Architecture:
     decoder_channels: Annotated[int, Field(ge=1, le=4096)] = 256
     output_stride: Literal[8, 16] = 16
     atrous_rates: tuple[Dilation, Dilation, Dilation] = OLD_RATES
+    network: Network = "DeepLabV3Plus"
+    encoder_options: EncoderOptions = dataclasses.field(default_factory=dict)
 
     @model_validator(mode="wrap")
     @classmethod
@@ -67,17 +82,20 @@ class Architecture:
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values; the atrous rates only where they are not those of old bundles."""
-        value = {"name": "DeepLabV3Plus", **asdict(self)}
+        value = dataclasses.asdict(self)
+        value = {"name": value.pop("network"), **value}
         if self.atrous_rates == OLD_RATES:
             del value["atrous_rates"]
+        if not self.encoder_options:
+            del value["encoder_options"]
         return value
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Architecture:
         """The inverse of `to_json`; BundleError for another architecture."""
         value = dict(value)
-        name = value.pop("name", None)
-        if name != "DeepLabV3Plus":
+        value["network"] = name = value.pop("name", None)
+        if name not in get_args(Network):
             raise BundleError(f"The architecture {name!r} is unknown to this version: update wsiseg.")
         for key in ("mean", "std", "atrous_rates"):
             if isinstance(value.get(key), list):
@@ -89,14 +107,14 @@ Perturbation = Callable[[list[Tensor]], list[Tensor]]
 
 
 class SegmentationNet(nn.Module):
-    """DeepLabV3+ (Chen et al. 2018) that takes plain pixels: the normalisation is a part of it.
+    """DeepLabV3+ (Chen et al. 2018) or DPT that takes plain pixels: the normalisation is a part of it.
 
-    forward: (n, 3, h, w) float from 0 to 1 -> (n, classes, h, w) logits; h and w multiples of the output stride.
+    forward: (n, 3, h, w) float from 0 to 1 -> (n, classes, h, w) logits; h and w multiples of 16.
     It is `classify(decode(encode(image)))`. `perturb` changes the features in between. With names of `heads` the
     result is (logits, {name: what that head makes of the decoder's features}).
 
-    Heads are networks that a method adds for its own loss: (n, decoder_channels, h / 4, w / 4) -> anything. They are
-    no part of the architecture, and `without_heads` gives what goes into a bundle.
+    Heads are networks that a method adds for its own loss: (n, decoder_channels, h / 4, w / 4) -> anything (h / 2 with
+    DPT). They are no part of the architecture, and `without_heads` gives what goes into a bundle.
     """
 
     mean: Tensor
@@ -105,24 +123,19 @@ class SegmentationNet(nn.Module):
     def __init__(self, architecture: Architecture) -> None:
         super().__init__()
         ensure_torchvision()
-        import segmentation_models_pytorch as smp
-
         self.architecture = architecture
         try:
-            self.net = smp.DeepLabV3Plus(
-                encoder_name=architecture.encoder,
-                encoder_weights=None,
-                encoder_output_stride=architecture.output_stride,
-                decoder_channels=architecture.decoder_channels,
-                decoder_atrous_rates=architecture.atrous_rates,
-                classes=architecture.classes,
-            )
-            self.heads = nn.ModuleDict()
-        except (KeyError, ValueError, RuntimeError, NotImplementedError) as error:
+            self.net = _build(architecture)
+        except (KeyError, ValueError, RuntimeError, TypeError, NotImplementedError) as error:
+            examples = {
+                "DeepLabV3Plus": "tu-tf_efficientnet_lite0, resnet34 or tu-xception65",
+                "DPT": "tu-vit_small_patch14_dinov2 or tu-vit_large_patch16_224",
+            }
             raise BundleError(
-                f"DeepLabV3+ cannot be built on the encoder {architecture.encoder!r} ({error}): choose another one, "
-                "for instance tu-tf_efficientnet_lite0, resnet34 or tu-xception65."
+                f"{architecture.network} cannot be built on the encoder {architecture.encoder!r} ({error}): choose "
+                f"another one, for instance {examples[architecture.network]}."
             ) from error
+        self.heads = nn.ModuleDict()
         self.register_buffer("mean", torch.tensor(architecture.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(architecture.std).view(1, 3, 1, 1), persistent=False)
 
@@ -131,6 +144,13 @@ class SegmentationNet(nn.Module):
         decoded = self.decode(features if perturb is None else perturb(features))
         logits = self.classify(decoded)
         return (logits, {name: self.heads[name](decoded) for name in heads}) if heads else logits
+
+    def train(self, mode: bool = True) -> Self:
+        """As of `nn.Module`; a frozen encoder keeps its batch statistics."""
+        super().train(mode)
+        if not any(p.requires_grad for p in self.net.encoder.parameters()):
+            self.net.encoder.eval()
+        return self
 
     def encode(self, image: Tensor) -> list[Tensor]:
         """Features of every depth, finest first; the deepest are (n, channels, h / stride, w / stride)."""
@@ -148,7 +168,29 @@ class SegmentationNet(nn.Module):
         return logits
 
     def without_heads(self) -> SegmentationNet:
-        """A copy without extra heads, as a bundle keeps it."""
+        """A copy without extra heads and with low-rank updates merged, as a bundle keeps it."""
         copy = deepcopy(self)
         copy.heads = nn.ModuleDict()
+        merge(copy)
         return copy
+
+
+def _build(architecture: Architecture) -> nn.Module:
+    if architecture.network == "DPT":
+        from wsiseg.nets.dpt import build_dpt
+
+        options = dict(architecture.encoder_options)
+        return build_dpt(architecture.encoder, options, architecture.decoder_channels, architecture.classes)
+    import segmentation_models_pytorch as smp
+
+    if architecture.encoder_options:
+        raise ValueError("encoder_options are for vision transformers, that is for DPT")
+    net: nn.Module = smp.DeepLabV3Plus(
+        encoder_name=architecture.encoder,
+        encoder_weights=None,
+        encoder_output_stride=architecture.output_stride,
+        decoder_channels=architecture.decoder_channels,
+        decoder_atrous_rates=architecture.atrous_rates,
+        classes=architecture.classes,
+    )
+    return net

@@ -110,7 +110,7 @@ def _find(encoder_name: str, file: Path | None) -> tuple[Path, str]:
 
 def _read(path: Path) -> dict[str, Tensor]:
     """The floating-point tensors of a weight file in its order; a .pth is read by torch's restricted unpickler."""
-    if path.suffix not in (".safetensors", ".pth", ".pt"):
+    if path.suffix not in (".safetensors", ".pth", ".pt", ".bin"):
         raise BundleError(f"{path.name} is not a known kind of weight file: give a .safetensors or .pth file.")
     content: Any
     try:
@@ -163,6 +163,13 @@ def _match(state: dict[str, Tensor], found: dict[str, Tensor], path: Path, encod
             if name.rpartition(".")[2] != other.rpartition(".")[2]:
                 raise BundleError(f"{misfit}where {name} is wanted it has {other}: {advice}")
         pairs = dict(zip(wanted, found.values(), strict=False))
+    left = [name for name in found if _canonical(name) not in {_canonical(n) for n in wanted}]
+    unused = next((name for name in left if _canonical(name).startswith("blocks.")), None)
+    if unused is not None and any(_canonical(name).startswith("patch.embed.") for name in wanted):
+        raise BundleError(
+            f"{misfit}it has {unused} in its blocks, which the encoder lacks: say in model.encoder_options how this "
+            "transformer differs, for example init_values = 1e-5."
+        )
     for name, tensor in pairs.items():
         if tensor.shape != wanted[name].shape:
             shapes = f"{tuple(wanted[name].shape)} and has {tuple(tensor.shape)}"

@@ -61,10 +61,15 @@ def _find_places(value: dict[str, Any], base: Path) -> None:
     """Paths that start at the recipe's folder, environment variables in them, and names of models."""
     for table, key in (("data", "slides"), ("data", "root"), ("model", "weights"), ("predict", "parent_model")):
         section = value.get(table)
-        if isinstance(section, dict) and section.get(key) and section[key] not in ("imagenet", "none"):
+        if isinstance(section, dict) and section.get(key) and not is_keyword(str(section[key])):
             named = expand(str(section[key]))
             known = find_model(named) if table != "data" and not (base / named).exists() else base / named
             section[key] = str(base / known)
+
+
+def is_keyword(weights: str) -> bool:
+    """Whether a value of `model.weights` is no path: "imagenet", "none" or "hf-hub:…"."""
+    return weights in ("imagenet", "none") or weights.startswith("hf-hub:")
 
 
 def expand(text: str) -> str:

@@ -93,12 +93,29 @@ class Data(Section):
 class Model(Section):
     """[model]: the segmentation network."""
 
+    network: Literal["DeepLabV3Plus", "DPT"] = Field(
+        "DeepLabV3Plus", description="DeepLabV3Plus over a convolutional encoder, or DPT over a vision transformer"
+    )
     encoder: str = Field("tu-tf_efficientnet_lite0", description="name of the encoder in segmentation-models-pytorch")
+    encoder_options: dict[str, bool | int | float | str] = Field(
+        {}, description="settings of a vision transformer that its name does not tell, such as init_values = 1e-5"
+    )
+    encoder_training: Literal["all", "frozen", "lora"] | int = Field(
+        "all",
+        description="what of the encoder learns: all, frozen (nothing), low-rank updates of the attention (lora), or the "
+        "last blocks (their number)",
+    )
     weights: str = Field(
         "imagenet",
         description='starting weights: "imagenet" (from an installed package), "none", a file with '
-        "weights of the encoder, or a model (its name or bundle) to continue from",
+        'weights of the encoder, a model (its name or bundle) to continue from, or "hf-hub:ORGANISATION/NAME" to '
+        "download weights of the encoder",
     )
+    mean: tuple[float, float, float] | None = Field(
+        None, description="mean of red, green and blue, from 0 to 1, that the encoder's weights expect; known for "
+        "encoders of timm",
+    )
+    std: tuple[float, float, float] | None = Field(None, description="and their standard deviation")
     decoder_channels: int = Field(256, ge=16, description="channels of the ASPP and of the decoder")
     output_stride: Literal[8, 16] = Field(16, description="px of the image per px of the deepest features")
     atrous_rates: tuple[int, int, int] | None = Field(

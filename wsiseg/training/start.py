@@ -9,6 +9,8 @@ from typing import Any
 from wsiseg.annotations.formats import file_hash
 from wsiseg.bundle import ModelBundle, load_bundle
 from wsiseg.errors import BundleError
+from wsiseg.nets.finetune import restrict
+from wsiseg.nets.hub import PREFIX, download_weights
 from wsiseg.nets.segmentation import Architecture, SegmentationNet
 from wsiseg.nets.weights import load_imagenet, normalisation
 from wsiseg.recipe import Recipe
@@ -22,7 +24,7 @@ REFERENCE_SIZE, REFERENCE_RATES = 32, (6, 12, 18)  # px of the deepest features 
 def build_network(recipe: Recipe, classes: int, encoder: str | None = None) -> tuple[SegmentationNet, str]:
     """The recipe's network with its starting weights, and where those come from.
 
-    `model.weights` is "none", "imagenet", a file with weights of the encoder, or a model bundle. A bundle gives
+    `model.weights` is "none", "imagenet", "hf-hub:…", a file with weights of the encoder, or a model bundle, which gives
     everything that it has learnt; where the recipe has other classes, all but the last layer, which then starts again.
     Whatever is random comes from torch's generator, so that two networks in a row differ.
 
@@ -35,18 +37,32 @@ def build_network(recipe: Recipe, classes: int, encoder: str | None = None) -> t
         BundleError: weights are missing, damaged, or of another architecture
     """
     model, encoder = recipe.model, encoder or recipe.model.encoder
-    start = Path(model.weights) if model.weights not in ("none", "imagenet") else None
+    start, licence = None, ""
+    if model.weights.startswith(PREFIX):
+        start, licence = download_weights(model.weights)
+    elif model.weights not in ("none", "imagenet"):
+        start = Path(model.weights)
     bundle = load_bundle(start) if start is not None and start.is_dir() else None
     rates = model.atrous_rates or (
         bundle.architecture.atrous_rates if bundle else rates_for(recipe.training.crop // model.output_stride)
     )
     mean, std = normalisation(encoder)
-    net = SegmentationNet(Architecture(encoder, classes, mean, std, model.decoder_channels, model.output_stride, rates))
-    if model.weights == "none":
-        return net, "random"
+    mean, std = model.mean or mean, model.std or std
+    net = SegmentationNet(
+        Architecture(
+            encoder, classes, mean, std, model.decoder_channels, model.output_stride, rates, model.network,
+            model.encoder_options,  # type: ignore[arg-type]  # checked by the architecture
+        )
+    )  # fmt: skip
+    origin = "random"
     if bundle is not None:
-        return net, _continue(net, bundle, recipe)
-    return net, load_imagenet(net.net.encoder, encoder, start)
+        origin = _continue(net, bundle, recipe)
+    elif model.weights != "none":
+        origin = load_imagenet(net.net.encoder, encoder, start)
+        if licence:
+            origin = f"{model.weights} (licence: {licence}), {origin}"
+    restrict(net.net.encoder, model.encoder_training)
+    return net, origin
 
 
 def rates_for(size: int) -> tuple[int, int, int]:
@@ -79,6 +95,8 @@ def start_identity(recipe: Recipe) -> dict[str, Any]:
     weights = recipe.model.weights
     if weights in ("imagenet", "none"):
         return {}
+    if weights.startswith(PREFIX):
+        return {"weights": weights}
     path = Path(weights)
     sha256 = load_bundle(path).weights_sha256 if path.is_dir() else file_hash(path) if path.exists() else ""
     return {"weights": path.name, "weights_sha256": sha256}

@@ -121,7 +121,10 @@ def _cached(bundle: ModelBundle, shape: tuple[int, ...]) -> Path:
 
 
 def _converted(bundle: ModelBundle, shape: tuple[int, ...]) -> openvino.Model:
-    net = _FromPixels(bundle.network()).eval()
+    network = bundle.network()
+    if network.architecture.network == "DPT":
+        network.net.encoder.fix_size(*shape[1:3])  # type: ignore[operator, union-attr]
+    net = _FromPixels(network).eval()
     pixels = torch.zeros(shape, dtype=torch.uint8)
     with _only_errors():
         decoder: Any = TorchFXPythonDecoder.from_exported_program(torch.export.export(net, (pixels,)))
