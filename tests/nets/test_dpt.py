@@ -41,7 +41,13 @@ def network(kind: str = "patch 16", **options: Any) -> SegmentationNet:
     torch.manual_seed(0)
     encoder, known = KINDS[kind]
     architecture = Architecture(
-        encoder, 3, (0.5, 0.5, 0.5), (0.2, 0.2, 0.2), 16, network="DPT", encoder_options=known | options
+        encoder,
+        3,
+        (0.5, 0.5, 0.5),
+        (0.2, 0.2, 0.2),
+        16,
+        network="DPT",
+        encoder_options=known | options,  # type: ignore[arg-type]  # checked by the architecture
     )
     assert Architecture.from_json(architecture.to_json()) == architecture
     return SegmentationNet(architecture).eval()
@@ -129,14 +135,12 @@ def test_engines_agree_on_a_bundle(tmp_path: Path) -> None:
         [{"index": i, "name": name, "color": [i, i, i]} for i, name in enumerate(("Background", "A", "B"))]
     )
     usage = Usage(mpp=1.0, tile=96, overlap=32, batch=2)
-    save_bundle(
-        tmp_path / "m", network("patch 14"), name="m", classes=classes, usage=usage, provenance={}, metrics={}
-    )
+    save_bundle(tmp_path / "m", network("patch 14"), name="m", classes=classes, usage=usage, provenance={}, metrics={})
     bundle = load_bundle(tmp_path / "m")
     images = np.random.default_rng(0).integers(0, 256, (2, 96, 96, 3), np.uint8)
-    said = [make_engine(bundle, name, "cpu").probabilities(images) for name in ("torch", "openvino")]
-    assert np.allclose(*said, atol=0.02)
-    assert said[0].std() > 0
+    ours, other = (make_engine(bundle, name, "cpu").probabilities(images) for name in ("torch", "openvino"))
+    assert np.allclose(ours, other, atol=0.02)
+    assert ours.std() > 0
 
 
 class Hub(BaseHTTPRequestHandler):
@@ -206,7 +210,12 @@ def test_weights_from_the_hub_for_a_recipe_that_asks(tmp_path: Path, case: str) 
         thread = Thread(target=server.serve_forever)
         thread.start()
         address = f"http://127.0.0.1:{9 if case == 'no server' else server.server_address[1]}"
-        environment = {**os.environ, "HF_ENDPOINT": address, "HF_HOME": str(tmp_path / "hub"), "HF_HUB_DISABLE_XET": "1"}
+        environment = {
+            **os.environ,
+            "HF_ENDPOINT": address,
+            "HF_HOME": str(tmp_path / "hub"),
+            "HF_HUB_DISABLE_XET": "1",
+        }
         try:
             done = subprocess.run(
                 [sys.executable, "-c", START, recipe], env=environment, capture_output=True, text=True, timeout=120
@@ -226,10 +235,14 @@ def test_weights_from_the_hub_for_a_recipe_that_asks(tmp_path: Path, case: str) 
 
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "encoders.md"
-ROW = re.compile(r"^\| (?P<name>[^|]+) \| `(?P<encoder>tu-[^`]+)` \| (?:`(?P<options>[^`]*)`)? ?\| (?P<millions>[\d,]+) M")
+ROW = re.compile(
+    r"^\| (?P<name>[^|]+) \| `(?P<encoder>tu-[^`]+)` \| (?:`(?P<options>[^`]*)`)? ?\| (?P<millions>[\d,]+) M"
+)
 
 
-@pytest.mark.parametrize("row", [m for line in PAGE.read_text().splitlines() if (m := ROW.match(line))], ids=lambda m: m["name"])
+@pytest.mark.parametrize(
+    "row", [m for line in PAGE.read_text().splitlines() if (m := ROW.match(line))], ids=lambda m: m["name"]
+)
 def test_the_encoders_of_the_page_have_the_sizes_that_their_authors_give(row: re.Match[str]) -> None:
     options = tomllib.loads(f"options = {{{row['options'] or ''}}}")["options"]
     architecture = Architecture(

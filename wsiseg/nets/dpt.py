@@ -7,6 +7,7 @@ It has the parts of a segmentation network of segmentation-models-pytorch: `enco
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import timm
@@ -22,7 +23,9 @@ LAYERS = {"Mlp": Mlp, "GluMlp": GluMlp, "SwiGLU": SwiGLU, "SwiGLUPacked": SwiGLU
 class Tokens(nn.Module):
     """A vision transformer whose tokens are feature maps: (n, 3, h, w) -> four of (n, channels, h / 16, w / 16)."""
 
-    def __init__(self, name: str, options: dict[str, Any]) -> None:
+    model: Any
+
+    def __init__(self, name: str, options: Mapping[Any, Any]) -> None:
         super().__init__()
         options = dict(options)
         if "mlp_layer" in options:
@@ -67,7 +70,7 @@ class Fuse(nn.Module):
         return fused
 
 
-def build_dpt(encoder: str, options: dict[str, Any], channels: int, classes: int) -> nn.Module:
+def build_dpt(encoder: str, options: Mapping[Any, Any], channels: int, classes: int) -> nn.Module:
     """The network with random weights.
 
     Args:

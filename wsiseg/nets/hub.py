@@ -29,7 +29,9 @@ def download_weights(name: str) -> tuple[Path, str]:
         there = {sibling.rfilename for sibling in info.siblings or ()}
         file = next((f for f in FILES if f in there), None)
         if file is None:
-            raise BundleError(f"The repository {repository} has none of {', '.join(FILES)}: give a weight file instead.")
+            raise BundleError(
+                f"The repository {repository} has none of {', '.join(FILES)}: give a weight file instead."
+            )
         licence = getattr(info.card_data, "license", None) or "not stated"
         return Path(hf_hub_download(repository, file, revision=info.sha)), str(licence)
     except GatedRepoError as error:

@@ -119,6 +119,7 @@ class SegmentationNet(nn.Module):
 
     mean: Tensor
     std: Tensor
+    net: Any  # with encoder, decoder and segmentation_head, whatever it is built from
 
     def __init__(self, architecture: Architecture) -> None:
         super().__init__()
@@ -175,17 +176,17 @@ class SegmentationNet(nn.Module):
         return copy
 
 
-def _build(architecture: Architecture) -> nn.Module:
+def _build(architecture: Architecture) -> Any:
     if architecture.network == "DPT":
         from wsiseg.nets.dpt import build_dpt
 
-        options = dict(architecture.encoder_options)
-        return build_dpt(architecture.encoder, options, architecture.decoder_channels, architecture.classes)
+        a = architecture
+        return build_dpt(a.encoder, a.encoder_options, a.decoder_channels, a.classes)
     import segmentation_models_pytorch as smp
 
     if architecture.encoder_options:
         raise ValueError("encoder_options are for vision transformers, that is for DPT")
-    net: nn.Module = smp.DeepLabV3Plus(
+    return smp.DeepLabV3Plus(
         encoder_name=architecture.encoder,
         encoder_weights=None,
         encoder_output_stride=architecture.output_stride,
@@ -193,4 +194,3 @@ def _build(architecture: Architecture) -> nn.Module:
         decoder_atrous_rates=architecture.atrous_rates,
         classes=architecture.classes,
     )
-    return net

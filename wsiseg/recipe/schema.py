@@ -112,7 +112,8 @@ class Model(Section):
         "download weights of the encoder",
     )
     mean: tuple[float, float, float] | None = Field(
-        None, description="mean of red, green and blue, from 0 to 1, that the encoder's weights expect; known for "
+        None,
+        description="mean of red, green and blue, from 0 to 1, that the encoder's weights expect; known for "
         "encoders of timm",
     )
     std: tuple[float, float, float] | None = Field(None, description="and their standard deviation")

@@ -123,7 +123,7 @@ def _cached(bundle: ModelBundle, shape: tuple[int, ...]) -> Path:
 def _converted(bundle: ModelBundle, shape: tuple[int, ...]) -> openvino.Model:
     network = bundle.network()
     if network.architecture.network == "DPT":
-        network.net.encoder.fix_size(*shape[1:3])  # type: ignore[operator, union-attr]
+        network.net.encoder.fix_size(*shape[1:3])
     net = _FromPixels(network).eval()
     pixels = torch.zeros(shape, dtype=torch.uint8)
     with _only_errors():
