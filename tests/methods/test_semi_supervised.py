@@ -102,6 +102,8 @@ def test_copy_paste_goes_both_ways() -> None:
     assert len(images[:2].unique()) == len(images[2:].unique()) == 2, "both kinds of tissue in both directions"
     whole = squares(2, 8, 0.5, 0.0)
     assert whole.all(), "with no chance nothing is pasted"
+
+
 class TestLowRankTransformer(MethodContract):
     """A method on a vision transformer of which only low-rank updates learn."""
 

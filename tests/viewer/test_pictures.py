@@ -52,8 +52,8 @@ def test_the_picture_is_there_and_shown(name: str) -> None:
 
 
 def test_no_picture_is_left_over() -> None:
-    pages = "".join(page.read_text(encoding="utf-8") for page in ROOT.glob("docs/**/*.md"))
-    assert [path.name for path in (ROOT / "docs" / "pictures").iterdir() if f"pictures/{path.name})" not in pages] == []
+    pages = "".join(page.read_text(encoding="utf-8") for page in [ROOT / "README.md", *ROOT.glob("docs/**/*.md")])
+    assert [path.name for path in (ROOT / "docs" / "pictures").iterdir() if f"pictures/{path.name}" not in pages] == []
 
 
 def prepare(folder: Path) -> None:
