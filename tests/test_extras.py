@@ -37,6 +37,10 @@ def names(requirements: list[str]) -> set[str]:
     return found
 
 
+# Brought along by torch's packages; and formats for those who have the library anyway, with a message where it is missing.
+NOT_OURS = {"torchvision", "geopandas", "spatialdata"}
+
+
 def test_every_package_that_is_imported_is_declared() -> None:
     distributions = metadata.packages_distributions()
     base = names(PROJECT["dependencies"])
@@ -52,7 +56,7 @@ def test_every_package_that_is_imported_is_declared() -> None:
             for module in modules - set(sys.stdlib_module_names) - {"wsiseg"}:
                 packages = {canonicalize_name(name) for name in distributions.get(module, [module])}
                 wanted = base | (names(OPTIONAL[EXTRAS[module]]) if module in EXTRAS else set())
-                if not packages & wanted and module != "torchvision":  # which torch's packages bring along
+                if not packages & wanted and module not in NOT_OURS:
                     undeclared[f"{path.relative_to(ROOT)}: {module}"] = packages
     assert not undeclared, "declare it in pyproject.toml, and an optional one in wsiseg/extras.py"
 

@@ -12,6 +12,7 @@ EXTRAS = {
     "torchvision": "predict",
     "timm": "predict",
     "segmentation_models_pytorch": "predict",
+    "huggingface_hub": "predict",
     "safetensors": "predict",
     "lightning_fabric": "train",
     "tensorboard": "train",
