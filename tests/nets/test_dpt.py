@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 from safetensors.torch import save_file
 
 from wsiseg.bundle import load_bundle, save_bundle
@@ -25,6 +26,7 @@ from wsiseg.inference.engines import make_engine
 from wsiseg.nets.finetune import LowRank, restrict
 from wsiseg.nets.segmentation import Architecture, SegmentationNet
 from wsiseg.nets.weights import load_imagenet
+from wsiseg.recipe.schema import Model
 from wsiseg.usage import Usage
 
 SMALL: dict[str, Any] = {"depth": 4, "embed_dim": 48, "num_heads": 3}
@@ -94,6 +96,12 @@ def test_what_learns(training: Any, learning: float) -> None:
     assert set(exported.state_dict()) == set(network().state_dict()), "a bundle holds a plain network"
     assert torch.allclose(exported(image), net(image), atol=1e-5)
     assert any(isinstance(m, LowRank) for m in net.modules()) == (training == "lora"), "the network itself goes on"
+
+
+@pytest.mark.parametrize("training", [0, -1, "some"])
+def test_a_number_of_blocks_is_at_least_one(training: Any) -> None:
+    with pytest.raises(ValidationError):
+        Model(encoder_training=training)
 
 
 def test_impossible_requests() -> None:

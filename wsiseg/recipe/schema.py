@@ -100,7 +100,7 @@ class Model(Section):
     encoder_options: dict[str, bool | int | float | str] = Field(
         {}, description="settings of a vision transformer that its name does not tell, such as init_values = 1e-5"
     )
-    encoder_training: Literal["all", "frozen", "lora"] | int = Field(
+    encoder_training: Literal["all", "frozen", "lora"] | Annotated[int, Field(ge=1)] = Field(
         "all",
         description="what of the encoder learns: all, frozen (nothing), low-rank updates of the attention (lora), or the "
         "last blocks (their number)",
