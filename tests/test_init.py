@@ -17,7 +17,7 @@ from wsiseg.classes import ClassMap
 from wsiseg.cli import wsiseg
 from wsiseg.data.slides import read_slides
 from wsiseg.errors import OutputError, RecipeError, SlideError
-from wsiseg.project.suggest import suggest
+from wsiseg.project.propose import propose
 from wsiseg.project.survey import survey
 from wsiseg.recipe import load_recipe
 
@@ -96,7 +96,7 @@ def test_the_resolution_follows_the_objects_but_is_no_finer_than_the_slide(
 ) -> None:
     draw(squares, "a_1", width_px, "Islet")
     draw(squares, "b_1", width_px, "Islet")
-    chosen = suggest(survey(squares))
+    chosen = propose(survey(squares))
     assert chosen.mpp == mpp
     assert chosen.start == ""
     assert chosen.crop >= 2.5 * width_px * 2 / mpp
@@ -106,19 +106,19 @@ def test_the_resolution_follows_the_objects_but_is_no_finer_than_the_slide(
 def test_patients_stay_on_one_side(squares: Path) -> None:
     for name in ("a_1", "a_2", "b_1"):
         draw(squares, name, 60, "Islet")
-    with_pattern = {e.slide.stem: (e.patient, e.split) for e in suggest(survey(squares), patient="^([^_]+)_").entries}
+    with_pattern = {e.slide.stem: (e.patient, e.split) for e in propose(survey(squares), patient="^([^_]+)_").entries}
     assert with_pattern["a_1"] == with_pattern["a_2"]
     assert with_pattern["b_1"][0] == "b"
     assert {side for _, side in with_pattern.values()} == {"train", "validation"}
     with pytest.raises(RecipeError, match="regular expression"):
-        suggest(survey(squares), patient="(")
+        propose(survey(squares), patient="(")
 
 
 def test_no_class_is_missing_from_training(squares: Path) -> None:
     draw(squares, "a_1", 60, "Islet")
     draw(squares, "a_2", 60, "Duct")
     draw(squares, "b_1", 60, "Vessel")
-    chosen = suggest(survey(squares))
+    chosen = propose(survey(squares))
     assert {e.split for e in chosen.entries} == {"train"}
     assert any("validation" in note for note in chosen.notes)
 
@@ -140,7 +140,7 @@ def test_objects_without_a_class_get_one_and_train(squares: Path, tmp_path: Path
 def test_classes_of_different_size_are_two_models(squares: Path) -> None:
     draw(squares, "a_1", 80, "Glomerulus")
     draw(squares, "b_1", 6, "Nucleus")
-    chosen = suggest(survey(squares))
+    chosen = propose(survey(squares))
     assert chosen.classes == ("Glomerulus", "Nucleus")
     assert any("times as wide" in note for note in chosen.notes)
 
@@ -191,7 +191,7 @@ def test_what_cannot_begin(tmp_path: Path, squares: Path) -> None:
     with pytest.raises(SlideError, match="no slide"):
         survey(tmp_path / "empty")
     with pytest.raises(RecipeError, match="export them as GeoJSON"):
-        suggest(survey(squares))
+        propose(survey(squares))
 
 
 def test_damaged_slides_are_problems(biopsies: Path, odd: Path) -> None:

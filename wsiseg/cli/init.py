@@ -11,7 +11,7 @@ import click
 from wsiseg.cli.screen import max_input_option, quiet_option
 
 if TYPE_CHECKING:
-    from wsiseg.project.suggest import Suggestion
+    from wsiseg.project.propose import Proposal
     from wsiseg.project.survey import Survey
 
 PATH = click.Path(path_type=Path)
@@ -35,7 +35,7 @@ PATH = click.Path(path_type=Path)
 @quiet_option
 def init(place: Path, out: Path, mpp: float | None, patient: str | None, quiet: bool) -> None:
     """Look at a folder of slides and annotations, or at a QuPath project, and write a recipe and a slide list for it."""
-    from wsiseg.project.suggest import suggest
+    from wsiseg.project.propose import propose
     from wsiseg.project.survey import survey
     from wsiseg.project.write import check_free, write_project
 
@@ -43,7 +43,7 @@ def init(place: Path, out: Path, mpp: float | None, patient: str | None, quiet: 
     found = survey(place, mpp=mpp)
     for line in listing(found):
         click.echo(line)
-    chosen = suggest(found, patient=patient)
+    chosen = propose(found, patient=patient)
     recipe, listed = write_project(found, chosen, out)
     for note in chosen.notes:
         click.echo(f"Note: {note}", err=True)
@@ -76,7 +76,7 @@ def listing(found: Survey) -> list[str]:
     return lines
 
 
-def _next(recipe: Path, chosen: Suggestion) -> list[tuple[str, str]]:
+def _next(recipe: Path, chosen: Proposal) -> list[tuple[str, str]]:
     """The five commands that follow, and why."""
     import tomllib
 

@@ -116,9 +116,8 @@ def _kind(one: BaseGeometry, near: np.ndarray, objects: np.ndarray, others: shap
         return ""
     if HALF[0] <= covered <= HALF[1] and inner and any(_is_cut(a, one) for a in inner):
         return "halved"
-    parts = objects[
-        others.query(own, predicate="intersects")
-    ]  # several predicted parts of one annotation agree with it
+    # Several predicted parts of one annotation agree with it.
+    parts = objects[others.query(own, predicate="intersects")]
     together = shapely.unary_union([part for part in parts if _fraction(part, own) > INSIDE])
     return "misplaced" if APART < _iou(own, one) < SAME and _iou(own, together) < SAME else ""
 

@@ -12,7 +12,7 @@ from wsiseg.data.slides import write_slides
 from wsiseg.errors import OutputError
 from wsiseg.json_text import read_json
 from wsiseg.models import KIDNEY
-from wsiseg.project.suggest import OBJECT, OBJECT_PX, Suggestion
+from wsiseg.project.propose import OBJECT, OBJECT_PX, Proposal
 from wsiseg.project.survey import Survey
 from wsiseg.recipe import load_recipe
 
@@ -26,7 +26,7 @@ def check_free(out: Path) -> None:
             raise OutputError(f"{out / name} exists, and is not replaced: choose another --out, or remove it.")
 
 
-def write_project(found: Survey, chosen: Suggestion, out: Path) -> tuple[Path, Path]:
+def write_project(found: Survey, chosen: Proposal, out: Path) -> tuple[Path, Path]:
     """Write recipe.toml and slides.csv into a folder, which is made.
 
     Returns:
@@ -46,7 +46,7 @@ def write_project(found: Survey, chosen: Suggestion, out: Path) -> tuple[Path, P
     return recipe, listed
 
 
-def recipe_text(found: Survey, chosen: Suggestion) -> str:
+def recipe_text(found: Survey, chosen: Proposal) -> str:
     """The recipe as TOML with comments."""
     names = ("Background", *chosen.classes)
     plain = ClassMap(names).colours

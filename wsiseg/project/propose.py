@@ -15,24 +15,8 @@ from wsiseg.models import KIDNEY
 from wsiseg.project.survey import Survey, SurveyedSlide
 
 OBJECT_PX = 70  # width of the median object in the learnt picture: large enough for its shape, small enough for context
-STEPS_UM = (
-    0.25,
-    0.5,
-    0.75,
-    1.0,
-    1.25,
-    1.5,
-    2.0,
-    2.5,
-    3.0,
-    4.0,
-    5.0,
-    6.0,
-    8.0,
-    10.0,
-    12.0,
-    16.0,
-)  # µm/px to choose from
+# µm/px to choose from
+STEPS_UM = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 12.0, 16.0)
 CROPS = (128, 192, 256, 384, 512)  # px
 SURROUNDINGS = 2.5  # crop to width of a large object
 UNLIKE = 6.0  # median widths of two classes that differ by more than this need two models
@@ -43,7 +27,7 @@ TCGA = re.compile(r"TCGA-\w\w-\w{4}", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
-class Suggestion:
+class Proposal:
     """What the recipe will say.
 
     Attributes:
@@ -73,7 +57,7 @@ class Suggestion:
     notes: tuple[str, ...]
 
 
-def suggest(found: Survey, *, patient: str | None = None) -> Suggestion:
+def propose(found: Survey, *, patient: str | None = None) -> Proposal:
     """Choose for a survey.
 
     Args:
@@ -126,7 +110,7 @@ def suggest(found: Survey, *, patient: str | None = None) -> Suggestion:
     steps = int(np.clip(round((120 if start else 240) * np.sqrt(max(learnt, 1)), -2), 300, 6000))
     areas = np.concatenate([values for slide in usable for values in slide.areas.values()])
     smallest = float(f"{0.3 * np.percentile(areas, 5):.1g}")
-    return Suggestion(
+    return Proposal(
         classes, unclassed, mpp, crop, 8 if crop <= 256 else 4, steps, width, start, smallest, entries, tuple(notes)
     )
 
