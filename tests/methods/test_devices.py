@@ -27,10 +27,9 @@ NOW = {"unlabelled_start": 0.0, "rampup": 0.0}
 TABLES: dict[str, dict[str, Any]] = {
     "supervised": {"noisy_label_threshold": 0.5, "noisy_label_warmup": 0.0},
     "adversarial": {**NOW, "adversarial_start": 0.0, "feature_matching": 0.1, "r1": 1.0, "r1_every": 1},
-    "consistency": NOW,
-    "mean_teacher": NOW,
+    "adaptation": {**NOW, "consistency_weight": 1.0},
     "self_training": {**NOW, "rounds": 2},
-}
+}  # of other methods: `NOW`
 
 
 class Wrapped(nn.Module):
@@ -97,7 +96,7 @@ def update_on(name: str, batch_on: str) -> dict[str, float]:
             "name": "test",
             "classes": {"names": ["Background", "A", "B"]},
             "data": {"slides": "none.csv", "mpp": 2.0},
-            "method": {"name": name, **TABLES[name]},
+            "method": {"name": name, **TABLES.get(name, NOW)},
             "augment": {"stain": 0.1},
             "training": {"steps": 6, "batch": 2, "crop": 64},
         }

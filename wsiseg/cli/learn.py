@@ -62,8 +62,8 @@ def train(
     if bundle is None:
         return  # the first process says it
     for name, value in bundle.metrics.items():
-        if name.endswith("/f1"):
-            click.echo(f"F1 (Dice) on the validation slides, {name.removesuffix('/f1')}: {value:.3f}")
+        if name.endswith("/dice"):
+            click.echo(f"Dice on the validation slides, {name.removesuffix('/dice')}: {value:.3f}")
     click.echo(f"{bundle.path}: the model; {out}: logs, pictures and the checkpoint")
     say_next("train", quiet=quiet, model=bundle.path, recipe=recipe, run=out)
 
