@@ -33,8 +33,8 @@ class ClassBank:
     def watch(self, probability: Tensor) -> None:
         """Add a teacher's probabilities, (n, classes, h, w)."""
         now = probability.mean((0, 2, 3)).double().cpu()
-        first = not bool(self.predicted.any())
-        self.predicted = now if first else self.memory * self.predicted + (1 - self.memory) * now
+        moved = self.memory * self.predicted + (1 - self.memory) * now
+        self.predicted = torch.where((self.predicted == 0).all(), now, moved)
         best, label = probability.max(1)
         where = [label == c for c in range(len(now))] + [label >= 0]
         pixels = torch.stack([w.sum() for w in where]).cpu()
