@@ -25,7 +25,7 @@ from wsiseg.classes import ClassMap
 from wsiseg.synthetic import SlideSpec, generate, write_slide
 from wsiseg.training.checkpoint import load_checkpoint, same
 
-KILLS = int(os.environ.get("WSISEG_KILLS", "4"))
+KILLS = int(os.environ.get("WSISEG_KILLS", "2"))
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(["tests.train_job", "tests.crash_job"])
 pytestmark = pytest.mark.timeout(3600)
