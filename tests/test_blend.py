@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from wsiseg.geometry import Frame
 from wsiseg.grid import Grid, Tile
-from wsiseg.inference.blend import Blender, tile_weights, to_labels
+from wsiseg.inference.blend import Blender, tile_weights, to_labels, upsample
 
 
 @st.composite
@@ -104,3 +104,16 @@ def test_an_object_of_unsure_kind_is_an_object() -> None:
     assert to_labels(scores, 0.39).tolist() == [[1, 1, 2]]
     for above in (0.3, 0.5, 0.7):
         assert (to_labels(scores * 8, above) == to_labels(scores, above)).all(), "weights need not add up to 1"
+
+
+@given(st.integers(1, 9), st.integers(1, 9), st.integers(1, 8), st.integers(0, 10_000))
+@settings(max_examples=60)
+def test_upsampling_reproduces_a_linear_picture_in_its_place(height: int, width: int, factor: int, seed: int) -> None:
+    slope = np.random.default_rng(seed).uniform(-1, 1, 3)
+    y, x = np.arange(height) + 0.5, np.arange(width) + 0.5  # centres, in pixels of the network
+    coarse = (slope[0] + slope[1] * y[:, None] + slope[2] * x).astype(np.float32)
+    fine = upsample(np.stack([coarse, np.full_like(coarse, 0.3)]), factor)
+    y, x = (np.arange(height * factor) + 0.5) / factor, (np.arange(width * factor) + 0.5) / factor
+    y, x = y.clip(0.5, height - 0.5), x.clip(0.5, width - 0.5)  # constant beyond the outermost centres
+    assert np.allclose(fine[0], slope[0] + slope[1] * y[:, None] + slope[2] * x, atol=1e-5)
+    assert (fine[1] == np.float32(0.3)).all()

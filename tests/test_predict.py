@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 from scipy import ndimage
+from shapely import Point
 from shapely import box as rectangle
 
 from wsiseg.annotations.formats import read_annotations, write_annotations
@@ -104,6 +105,64 @@ def test_every_pixel_is_in_its_place(slide: Slide, picture: np.ndarray, tmp_path
     level0 = rasterise(found.polygons, CLASSES, slide.frame.box, slide.frame, slide.frame)
     assert (level0 == label_of(picture)).all()
     assert found.properties["wsiseg"]["slide"] == dict(slide.identity)
+
+
+class Blur:
+    """Class A with the probability that the green of a pixel says: 130 is none, 10 is all."""
+
+    identity: dict[str, Any] = {"name": "blur"}  # noqa: RUF012
+    streams = 1
+
+    def __init__(self, before: Callable[[int], None] = lambda call: None) -> None:
+        self.calls, self.before = 0, before
+
+    def probabilities(self, images: np.ndarray) -> np.ndarray:
+        self.before(self.calls)
+        self.calls += 1
+        inside = ((130 - images[..., 1].astype(np.float32)) / 120).clip(0, 1)
+        return np.stack([1 - inside, inside, 0 * inside], 1)
+
+
+def test_upsampling_draws_smoother_borders_in_the_same_place(tmp_path: Path) -> None:
+    centre, radius = Point(431.3, 377.6), 101.2  # level-0 px, 1 µm each
+    y, x = np.mgrid[:760, :1100] + 0.5
+    picture = np.full((760, 1100, 3), (200, 130, 170), np.uint8)
+    distance = np.hypot(x - centre.x, y - centre.y) - radius
+    picture[..., 1] = np.rint(130 - 120 / (1 + np.exp(distance / 4)))
+    slide, disc = Slide(MemoryBackend(picture, mpp=1.0)), centre.buffer(radius, quad_segs=90)
+    apart = {}
+    for factor in (1, 2, 4):
+        bundle = replace(BUNDLE, usage=replace(USAGE, upsample=factor))
+        out, labels = tmp_path / f"{factor}.geojson", tmp_path / f"{factor}.zarr"
+        whole = predict_slide(slide, bundle, Blur(), PredictOptions(out, labels=labels))
+        assert whole.objects == 1 and LabelMap(labels).frame.mpp == 2.0 / factor
+        found = read_annotations(out).polygons[0].polygon
+        apart[factor] = found.symmetric_difference(disc).area / disc.area
+        assert found.centroid.distance(centre) < 0.1
+
+        def interrupt(call: int) -> None:
+            if call == 20:
+                raise KeyboardInterrupt
+
+        again = PredictOptions(tmp_path / f"again{factor}.geojson", labels=tmp_path / f"again{factor}.zarr")
+        with pytest.raises(KeyboardInterrupt):
+            predict_slide(slide, bundle, Blur(interrupt), again)
+        predict_slide(slide, bundle, Blur(), again)
+        assert files(tmp_path / f"again{factor}.zarr") == files(labels)
+    assert apart[2] < 0.6 * apart[1] and apart[4] < 0.6 * apart[2]
+
+
+def test_upsampled_pixels_outside_the_roi_do_not_count(slide: Slide, tmp_path: Path) -> None:
+    roi = Roi((LabelledPolygon(rectangle(200, 200, 600, 500), "Region"),), {})
+    bundle = replace(BUNDLE, usage=replace(USAGE, upsample=3))
+    out = tmp_path / "labels.zarr"
+    job = PredictOptions(tmp_path / "out.geojson", labels=out, selection=Selection(roi=roi))
+    predict_slide(slide, bundle, ColourRule(), job)
+    labels = LabelMap(out)
+    scale = 2.0 / 3
+    y, x = np.nonzero(labels.read(labels.frame.box))
+    assert len(y) and x.min() * scale >= 200 and (x.max() + 1) * scale <= 600.01
+    assert y.min() * scale >= 200 and (y.max() + 1) * scale <= 500.01
 
 
 @pytest.mark.parametrize("stop", [1, 7, 20])

@@ -63,6 +63,11 @@ class Grid:
         """px by which a read box reaches beyond its keep box on each side."""
         return self.overlap // 2
 
+    def finer(self, factor: int) -> Grid:
+        """The same tiles in pixels that are `factor` times smaller; its frame covers the same area."""
+        f = self.frame
+        return Grid(Frame(f.width * factor, f.height * factor, f.mpp / factor), self.size * factor, self.overlap * factor)
+
     @property
     def shape(self) -> tuple[int, int]:
         """(rows, columns) of tiles."""

@@ -94,10 +94,11 @@ def _predicting(model: dict[str, Any], width_um: float, batch: int | None) -> fl
     usage, classes = Usage.from_json(model["usage"]), len(ClassMap.from_json(model["classes"]))
     tiles = min(usage.batch, batch or usage.batch) * usage.tile**2  # px
     scores = 4 * classes * tiles * ((FLIPS if usage.tta else 1) * STREAMS + 1)
-    width = width_um / usage.mpp  # px
-    shared = width * usage.overlap * 4 * (classes + 1)
-    rows = ROWS * width * (usage.tile - usage.overlap) * 2
-    return float(tiles * (3 * (3 + STREAMS) + PER_PIXEL) + scores + shared + rows)
+    width, finer = width_um / usage.mpp, usage.upsample**2  # px
+    shared = width * usage.overlap * 4 * (classes + 1) * finer
+    rows = ROWS * width * (usage.tile - usage.overlap) * 2 * finer
+    upsampled = 0 if finer == 1 else 4 * classes * usage.tile**2 * finer  # of one tile
+    return float(tiles * (3 * (3 + STREAMS) + PER_PIXEL) + scores + shared + rows + upsampled)
 
 
 def require(needed: int, limit: int, base: int = BASE) -> None:

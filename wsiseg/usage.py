@@ -69,6 +69,8 @@ class Usage:
         foreground_threshold: probability of all classes but the background together above which a pixel is foreground;
             None takes the most probable class. See `wsiseg.inference.blend.to_labels`
         tta: test-time augmentation, the mean over four flips of each tile
+        upsample: pixels of the label map for each pixel of the network, along each axis; probabilities are interpolated
+            before labels are chosen, so that borders have smaller steps
         scaled_decoding: it learnt from pixels that the decoder may have shrunk, see `wsiseg.slides.slide.Slide`
         parent_margin_um: around the objects of the parent model, in a cascade: what still counts as inside
         postprocessing: how its label maps become objects
@@ -80,6 +82,7 @@ class Usage:
     batch: Annotated[int, Field(ge=1, le=1024)] = 4
     foreground_threshold: Annotated[float, Field(gt=0, lt=1)] | None = None
     tta: bool = False
+    upsample: Annotated[int, Field(ge=1, le=8)] = 1
     scaled_decoding: bool = True
     parent_margin_um: Micrometres = 8.0
     postprocessing: Postprocessing = Postprocessing()
@@ -91,8 +94,8 @@ class Usage:
         return self
 
     def to_json(self) -> dict[str, Any]:
-        """As plain JSON values."""
-        own = {f.name: getattr(self, f.name) for f in fields(self)}
+        """As plain JSON values; `upsample` only where it is not that of bundles from before it could be chosen."""
+        own = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "upsample" or self.upsample > 1}
         return own | {"postprocessing": self.postprocessing.to_json()}
 
     @classmethod

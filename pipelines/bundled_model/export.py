@@ -28,9 +28,9 @@ from wsiseg.usage import Postprocessing, Usage
 COLOURS = ((255, 255, 255), (0, 114, 178), (213, 94, 0))
 PREDICT_MPP = 2.25  # µm/px; the network has seen objects of 0.74 to 1.45 times their size at MPP
 USAGE = Usage(
-    mpp=PREDICT_MPP, tile=512, overlap=128, batch=4, foreground_threshold=0.35, tta=False,
+    mpp=PREDICT_MPP, tile=512, overlap=128, batch=4, foreground_threshold=0.35, tta=False, upsample=2,
     postprocessing=Postprocessing(
-        min_object_um2=4000, min_hole_um2=20000, whole_objects=True, split_distance_um=110
+        min_object_um2=4000, min_hole_um2=20000, simplify_um=0.5, whole_objects=True, split_distance_um=110
     ),
 )  # fmt: skip
 DATA = [

@@ -343,7 +343,7 @@ def _predict(
     """The label map of a slide, whose score is the probability of any object."""
     first = judges[0].bundle
     check_fit(slide, first)
-    bundle = replace(first, usage=replace(first.usage, foreground_threshold=FAINT))
+    bundle = replace(first, usage=replace(first.usage, foreground_threshold=FAINT, upsample=1))
     engine, grid = Panel([judge.engine for judge in judges]), grid_for(slide, bundle)
     selected = Selection(roi=roi).apply(slide, grid)
     models = {"models": [judge.bundle.identity for judge in judges]}
@@ -367,9 +367,11 @@ def _check_judges(judges: Sequence[Judge]) -> None:
                 f"The model {bundle.name!r} works inside the objects of another one: audit with models that predict "
                 "whole slides."
             )
-        if bundle.classes.names != first.classes.names or replace(
-            bundle.usage, foreground_threshold=None, postprocessing=first.usage.postprocessing
-        ) != replace(first.usage, foreground_threshold=None):
+        usages = [
+            replace(usage, foreground_threshold=None, upsample=1, postprocessing=first.usage.postprocessing)
+            for usage in (bundle.usage, first.usage)
+        ]
+        if bundle.classes.names != first.classes.names or usages[0] != usages[1]:
             raise BundleError(
                 f"The models {first.name!r} and {bundle.name!r} have other classes, µm/px or tiles: audit with models "
                 "of one recipe."

@@ -60,6 +60,35 @@ def _decided(sums, weights, foreground_threshold):  # type: ignore[no-untyped-de
 
 
 @njit(cache=True, nogil=True)
+def upsample(probabilities, factor):  # type: ignore[no-untyped-def]
+    """(classes, h, w) float32 -> (classes, h · factor, w · factor), linear between the centres of pixels.
+
+    Probabilities that add up to 1 still do, and a constant stays that constant. Beyond the outermost centres, values
+    are those of the outermost pixels.
+    """
+    classes, height, width = probabilities.shape
+    out = np.empty((classes, height * factor, width * factor), np.float32)
+    line = np.empty(width, np.float32)
+    for index in range(classes):
+        for y in range(height * factor):
+            place = (y + 0.5) / factor - 0.5
+            top = min(max(int(np.floor(place)), 0), height - 1)
+            down = np.float32(min(max(place - top, 0.0), 1.0))
+            above, below = probabilities[index, top], probabilities[index, min(top + 1, height - 1)]
+            for x in range(width):
+                line[x] = above[x] + (below[x] - above[x]) * down
+            row = out[index, y]
+            for part in range(factor):
+                place = (part + 0.5) / factor - 0.5
+                right = np.float32(place - np.floor(place))
+                first = int(np.floor(place))  # -1 or 0
+                for x in range(width):
+                    a, b = line[max(x + first, 0)], line[min(x + first + 1, width - 1)]
+                    row[x * factor + part] = a + (b - a) * right
+    return out
+
+
+@njit(cache=True, nogil=True)
 def _add_up(sums, weights, probabilities, tile_weights, top, left):  # type: ignore[no-untyped-def]
     """Add a part of a tile, that which begins at (top, left), to a block."""
     classes, height, width = sums.shape

@@ -20,7 +20,7 @@ from wsiseg.classes import ClassMap
 from wsiseg.errors import AnnotationError, BundleError, MismatchError
 from wsiseg.geometry import Box
 from wsiseg.grid import Grid, Tile
-from wsiseg.inference.blend import Blender
+from wsiseg.inference.blend import Blender, upsample
 from wsiseg.inference.engines.engine import Engine, infer
 from wsiseg.progress import Progress, Report, silent
 from wsiseg.selection.select import Masks, Selection
@@ -42,7 +42,7 @@ def grid_for(slide: Slide, bundle: ModelBundle) -> Grid:
 def predict_manifest(
     slide: Slide, grid: Grid, tiles: Sequence[Tile], bundle: ModelBundle, engine: Engine, sources: Mapping[str, Any]
 ) -> Manifest:
-    """What a label map is made from. `sources` names the selection of tiles and the like."""
+    """What a label map with this grid is made from. `sources` names the selection of tiles and the like."""
     return {
         "kind": "labels",
         "format": FORMAT,
@@ -66,7 +66,7 @@ class PredictionSpec:
     """How the tiles of a slide become a label map.
 
     Attributes:
-        grid: over the slide, at the µm/px of the model
+        grid: over the slide, at the µm/px of the model: what the network reads
         classes: labels that the network gives
         usage: batch, foreground threshold and the like
     """
@@ -74,6 +74,11 @@ class PredictionSpec:
     grid: Grid
     classes: ClassMap
     usage: Usage
+
+    @property
+    def label_grid(self) -> Grid:
+        """The grid of the label map: the same tiles, in pixels that may be smaller than the network's."""
+        return self.grid if self.usage.upsample == 1 else self.grid.finer(self.usage.upsample)
 
 
 def predict_labels(
@@ -93,7 +98,7 @@ def predict_labels(
     """Predict tiles and blend them into a label map; an interrupted one is continued.
 
     Args:
-        read: pixels of a box of the grid's frame (a slide's, or a TileStore's `read`)
+        read: pixels of a box of the network's grid (a slide's, or a TileStore's `read`)
         tiles: which tiles, in grid order
         engine: the network
         spec: grid, classes and usage
@@ -109,7 +114,7 @@ def predict_labels(
         BundleError: the network gives something other than finite numbers
         MismatchError, BusyError, OutputError, SlideError
     """
-    grid, batch = spec.grid, spec.usage.batch
+    grid, batch, factor = spec.label_grid, spec.usage.batch, spec.usage.upsample
     with reserve(out, manifest, overwrite=overwrite) as folder:
         if folder is not None:
             writer = LabelWriter(folder, grid, spec.classes, manifest)
@@ -119,7 +124,7 @@ def predict_labels(
             def store(before: int) -> None:
                 for row, labels, score in blender.rows(before=before):
                     if masks is not None:
-                        blank = masks.blank(grid.row_box(row))
+                        blank = masks.blank(spec.grid.row_box(row)).repeat(factor, 0).repeat(factor, 1)
                         labels[blank] = score[blank] = 0
                     writer.write_row(row, labels, score)
 
@@ -130,7 +135,10 @@ def predict_labels(
                 for tile, values in zip(tiles[i : i + batch], scores, strict=False):  # the last batch is padded
                     if tile.row >= writer.rows_done - 1:
                         store(before=tile.row)
-                        blender.add(tile, values)
+                        blender.add(
+                            grid[tile.row, tile.col],
+                            values if factor == 1 else upsample(np.ascontiguousarray(values), factor),
+                        )
                 report(Progress(min(i + batch, len(tiles)), len(tiles)))
             store(before=grid.shape[0])
             if check is not None:
@@ -234,7 +242,8 @@ def predict_slide(
         selected.identity if options.parent is None else {**selected.identity, "parent": file_hash(options.parent)}
     )
     tiles = selected.tiles
-    manifest = predict_manifest(slide, grid, tiles, bundle, engine, sources)
+    spec = PredictionSpec(grid, bundle.classes, bundle.usage)
+    manifest = predict_manifest(slide, spec.label_grid, tiles, bundle, engine, sources)
     kept = options.labels or options.out.with_name(options.out.name + ".labels.zarr")
     earlier = finished_objects(options.out, manifest, overwrite=options.overwrite)
     if earlier is not None and (options.labels is None or options.labels.exists()):
@@ -242,7 +251,7 @@ def predict_slide(
             shutil.rmtree(kept)
         return Prediction(earlier, already=True)
     labels = predict_labels(
-        lambda box: slide.read(box, grid.frame), tiles, engine, PredictionSpec(grid, bundle.classes, bundle.usage),
+        lambda box: slide.read(box, grid.frame), tiles, engine, spec,
         kept, manifest, masks=selected.masks(), parent=options.parent, overwrite=options.overwrite,
         report=lambda progress: report(replace(progress, task=bundle.name)), check=slide.check_unchanged,
     )  # fmt: skip

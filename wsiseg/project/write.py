@@ -115,6 +115,9 @@ def recipe_text(found: Survey, chosen: Proposal) -> str:
         "# A third of the smallest annotated objects; smaller finds are left out.",
         f"min_object_um2 = {chosen.min_object_um2:.1f}",
         f"min_hole_um2 = {chosen.min_object_um2:.1f}",
+        "# Smooth borders: labels have twice as many pixels along each axis, and outlines lose the smallest corners.",
+        "upsample = 2",
+        f"simplify_um = {min(0.5, chosen.mpp / 4):g}",
     ]
     if usage is not None:
         after = usage["postprocessing"]

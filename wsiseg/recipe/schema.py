@@ -193,6 +193,11 @@ class Predict(Section):
     tta: bool = Field(
         False, description="test-time augmentation: the mean over four flips of each tile, four times slower"
     )
+    upsample: int = Field(
+        1, ge=1, le=8,
+        description="interpolate probabilities to pixels this many times smaller before labels are chosen: smoother "
+        "borders of objects, label maps with that many pixels squared",
+    )  # fmt: skip
     whole_objects: bool = Field(
         False,
         description="join touching pixels of several classes into one object of the most frequent "

@@ -176,7 +176,7 @@ def usage_of(recipe: Recipe) -> Usage:
     p = recipe.predict
     return Usage(
         mpp=recipe.data.mpp, tile=p.tile, overlap=p.overlap, batch=p.batch,
-        foreground_threshold=p.foreground_threshold, tta=p.tta, scaled_decoding=recipe.data.scaled_decoding,
+        foreground_threshold=p.foreground_threshold, tta=p.tta, upsample=p.upsample, scaled_decoding=recipe.data.scaled_decoding,
         parent_margin_um=p.parent_margin_um,
         postprocessing=Postprocessing(
             min_object_um2=p.min_object_um2, min_hole_um2=p.min_hole_um2, simplify_um=p.simplify_um, whole_objects=p.whole_objects,
