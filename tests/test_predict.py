@@ -135,7 +135,8 @@ def test_upsampling_draws_smoother_borders_in_the_same_place(tmp_path: Path) -> 
         bundle = replace(BUNDLE, usage=replace(USAGE, upsample=factor))
         out, labels = tmp_path / f"{factor}.geojson", tmp_path / f"{factor}.zarr"
         whole = predict_slide(slide, bundle, Blur(), PredictOptions(out, labels=labels))
-        assert whole.objects == 1 and LabelMap(labels).frame.mpp == 2.0 / factor
+        assert whole.objects == 1
+        assert LabelMap(labels).frame.mpp == 2.0 / factor
         found = read_annotations(out).polygons[0].polygon
         apart[factor] = found.symmetric_difference(disc).area / disc.area
         assert found.centroid.distance(centre) < 0.1
@@ -149,7 +150,8 @@ def test_upsampling_draws_smoother_borders_in_the_same_place(tmp_path: Path) -> 
             predict_slide(slide, bundle, Blur(interrupt), again)
         predict_slide(slide, bundle, Blur(), again)
         assert files(tmp_path / f"again{factor}.zarr") == files(labels)
-    assert apart[2] < 0.6 * apart[1] and apart[4] < 0.6 * apart[2]
+    assert apart[2] < 0.6 * apart[1]
+    assert apart[4] < 0.6 * apart[2]
 
 
 def test_upsampled_pixels_outside_the_roi_do_not_count(slide: Slide, tmp_path: Path) -> None:
@@ -161,8 +163,11 @@ def test_upsampled_pixels_outside_the_roi_do_not_count(slide: Slide, tmp_path: P
     labels = LabelMap(out)
     scale = 2.0 / 3
     y, x = np.nonzero(labels.read(labels.frame.box))
-    assert len(y) and x.min() * scale >= 200 and (x.max() + 1) * scale <= 600.01
-    assert y.min() * scale >= 200 and (y.max() + 1) * scale <= 500.01
+    assert len(y)
+    assert x.min() * scale >= 200
+    assert (x.max() + 1) * scale <= 600.01
+    assert y.min() * scale >= 200
+    assert (y.max() + 1) * scale <= 500.01
 
 
 @pytest.mark.parametrize("stop", [1, 7, 20])

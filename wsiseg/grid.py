@@ -66,7 +66,9 @@ class Grid:
     def finer(self, factor: int) -> Grid:
         """The same tiles in pixels that are `factor` times smaller; its frame covers the same area."""
         f = self.frame
-        return Grid(Frame(f.width * factor, f.height * factor, f.mpp / factor), self.size * factor, self.overlap * factor)
+        return Grid(
+            Frame(f.width * factor, f.height * factor, f.mpp / factor), self.size * factor, self.overlap * factor
+        )
 
     @property
     def shape(self) -> tuple[int, int]:
