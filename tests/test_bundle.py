@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from wsiseg.bundle import ModelBundle, Usage, load_bundle, save_bundle
 from wsiseg.classes import ClassMap
 from wsiseg.errors import BundleError
+from wsiseg.inference.engines.torch import TorchEngine
 from wsiseg.nets.segmentation import Architecture, SegmentationNet
 
 ARCHITECTURE = Architecture("tu-tf_efficientnet_lite0", 3, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), 16)
@@ -231,3 +232,30 @@ def test_the_source_papers_encoder_is_possible() -> None:
     with torch.device("meta"):
         net = SegmentationNet(Architecture("tu-xception65", 4, (0.5,) * 3, (0.5,) * 3))
         assert net(torch.rand(2, 3, 128, 128)).shape == (2, 4, 128, 128)
+
+
+def test_a_bundle_of_two_networks_predicts_the_mean_of_their_probabilities(tmp_path: Path, net: SegmentationNet) -> None:
+    torch.manual_seed(1)
+    other = SegmentationNet(Architecture("resnet18", 3, (0.4,) * 3, (0.3,) * 3, 8)).eval()
+    classes = ClassMap(("Background", "A", "B"))
+    made = save_bundle(
+        tmp_path / "two", net.with_peers(other), name="two", classes=classes, usage=Usage(2.0, 64, 16, 1),
+        provenance={}, metrics={},
+    )  # fmt: skip
+    again = load_bundle(tmp_path / "two")
+    assert again == made
+    pixels = torch.randint(256, (1, 64, 64, 3), dtype=torch.uint8)
+    with torch.inference_mode():
+        image = pixels.movedim(-1, 1).float() / 255
+        mean = (net(image).softmax(1) + other(image).softmax(1)) / 2
+    said = TorchEngine.from_bundle(again, "cpu").probabilities(pixels.numpy())
+    assert torch.allclose(torch.from_numpy(said), mean, atol=1e-6)
+    assert again.identity["architecture"]["peers"][0]["encoder"] == "resnet18"
+
+
+@pytest.mark.parametrize("change", [{"classes": 4}, {"peers": [ARCHITECTURE_JSON]}, {"encoder": "hf-hub:a/b"}])
+def test_impossible_peers_are_refused(bundle: ModelBundle, change: dict) -> None:
+    assert bundle.path is not None
+    damage(bundle.path, architecture=ARCHITECTURE_JSON | {"peers": [ARCHITECTURE_JSON | change]})
+    with pytest.raises(BundleError, match="No network can be built"):
+        load_bundle(bundle.path)

@@ -11,13 +11,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from wsiseg.bundle import ModelBundle, load_bundle
+from wsiseg.bundle import ModelBundle, Usage, load_bundle, save_bundle
+from wsiseg.classes import ClassMap
 from wsiseg.errors import EngineError, MissingExtraError
 from wsiseg.geometry import Box
 from wsiseg.inference import engines
 from wsiseg.inference.engines import make_engine
 from wsiseg.inference.engines.torch import TorchEngine
 from wsiseg.models import GLOMERULI
+from wsiseg.nets.segmentation import Architecture, SegmentationNet
 from wsiseg.synthetic import SlideSpec, generate
 
 pytest.importorskip("openvino", reason="OpenVINO is an optional extra")
@@ -68,6 +70,18 @@ def test_both_engines_say_the_same(
     assert all((got == vino.probabilities(each)).all() for got, each in zip(at_once, many, strict=True))
     with pytest.raises(EngineError, match="compiled for tiles"):
         vino.probabilities(images[:1])
+
+
+def test_openvino_runs_two_networks_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    one, other = (SegmentationNet(Architecture(e, 2, (0.5,) * 3, (0.2,) * 3, 8)) for e in ("resnet18", "mobilenet_v2"))
+    made = save_bundle(
+        tmp_path / "two", one.with_peers(other), name="two", classes=ClassMap(("Background", "A")),
+        usage=Usage(2.0, 64, 16, 1), provenance={}, metrics={},
+    )  # fmt: skip
+    pixels = np.random.default_rng(0).integers(0, 256, (1, 64, 64, 3), np.uint8)
+    vino = make_engine(made, "openvino").probabilities(pixels)
+    assert np.abs(vino - make_engine(made, "torch").probabilities(pixels)).max() < 0.05
 
 
 def test_auto_takes_openvino_on_a_cpu(bundle: ModelBundle, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -102,8 +102,8 @@ def _page(bundle: ModelBundle, name: str, licence: str | None) -> str:
 
 
 def _network(bundle: ModelBundle) -> str:
-    about = bundle.architecture.to_json()
-    return f"{about['name']}, {about['encoder']}"
+    each = (bundle.architecture, *bundle.architecture.peers)
+    return "; ".join(f"{about.network}, {about.encoder}" for about in each)
 
 
 def _description(bundle: ModelBundle) -> str:

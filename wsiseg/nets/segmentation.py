@@ -60,6 +60,7 @@ class Architecture:
             branch that reaches past the crop only the middle of its kernel learns
         network: DPT is for vision transformers, and has no output stride or atrous rates
         encoder_options: settings of a vision transformer that its name does not tell, as in timm
+        peers: further networks of the same classes; the prediction is the mean of the probabilities of all
     """
 
     encoder: Annotated[str, AfterValidator(_plain_name)]
@@ -71,6 +72,7 @@ class Architecture:
     atrous_rates: tuple[Dilation, Dilation, Dilation] = OLD_RATES
     network: Network = "DeepLabV3Plus"
     encoder_options: EncoderOptions = dataclasses.field(default_factory=dict)
+    peers: Annotated[tuple[Architecture, ...], Field(max_length=8)] = ()
 
     @model_validator(mode="wrap")
     @classmethod
@@ -80,6 +82,10 @@ class Architecture:
         except ValidationError as error:
             raise BundleError(f"No network can be built: {explain(error, 'architecture')}.") from error
 
+    def __post_init__(self) -> None:
+        if any(peer.peers or peer.classes != self.classes for peer in self.peers):
+            raise BundleError("No network can be built: its peers must have its classes, and no peers themselves.")
+
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values; the atrous rates only where they are not those of old bundles."""
         value = dataclasses.asdict(self)
@@ -88,6 +94,9 @@ class Architecture:
             del value["atrous_rates"]
         if not self.encoder_options:
             del value["encoder_options"]
+        del value["peers"]
+        if self.peers:
+            value["peers"] = [peer.to_json() for peer in self.peers]
         return value
 
     @classmethod
@@ -100,6 +109,8 @@ class Architecture:
         for key in ("mean", "std", "atrous_rates"):
             if isinstance(value.get(key), list):
                 value[key] = tuple(value[key])
+        if isinstance(value.get("peers"), list):
+            value["peers"] = tuple(cls.from_json(peer) for peer in value["peers"])
         return cls(**value)
 
 
@@ -115,6 +126,9 @@ class SegmentationNet(nn.Module):
 
     Heads are networks that a method adds for its own loss: (n, decoder_channels, h / 4, w / 4) -> anything (h / 2 with
     DPT). They are no part of the architecture, and `without_heads` gives what goes into a bundle.
+
+    With `peers` the plain forward gives logits whose softmax is the mean of the probabilities of all, so that whatever
+    applies one network applies several. `encode`, `decode` and `classify` are of this one alone.
     """
 
     mean: Tensor
@@ -137,6 +151,7 @@ class SegmentationNet(nn.Module):
                 f"another one, for instance {examples[architecture.network]}."
             ) from error
         self.heads = nn.ModuleDict()
+        self.peers = nn.ModuleList(SegmentationNet(peer) for peer in architecture.peers)
         self.register_buffer("mean", torch.tensor(architecture.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(architecture.std).view(1, 3, 1, 1), persistent=False)
 
@@ -144,6 +159,9 @@ class SegmentationNet(nn.Module):
         features = self.encode(image)
         decoded = self.decode(features if perturb is None else perturb(features))
         logits = self.classify(decoded)
+        if self.peers:
+            each = [logits, *(peer(image) for peer in self.peers)]
+            logits = torch.stack([one.float().log_softmax(1) for one in each]).logsumexp(0)  # of the sum: softmax divides
         return (logits, {name: self.heads[name](decoded) for name in heads}) if heads else logits
 
     def train(self, mode: bool = True) -> Self:
@@ -171,8 +189,23 @@ class SegmentationNet(nn.Module):
     def without_heads(self) -> SegmentationNet:
         """A copy without extra heads and with low-rank updates merged, as a bundle keeps it."""
         copy = deepcopy(self)
-        copy.heads = nn.ModuleDict()
+        for net in copy.members:
+            net.heads = nn.ModuleDict()
         merge(copy)
+        return copy
+
+    @property
+    def members(self) -> list[SegmentationNet]:
+        """This network and its peers."""
+        return [self, *(peer for peer in self.peers if isinstance(peer, SegmentationNet))]
+
+    def with_peers(self, *others: SegmentationNet) -> SegmentationNet:
+        """A copy that predicts together with copies of others."""
+        copy = deepcopy(self)
+        copy.peers = nn.ModuleList(map(deepcopy, others))
+        copy.architecture = dataclasses.replace(
+            self.architecture, peers=tuple(other.architecture for other in others)
+        )
         return copy
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from wsiseg.nets.weights import load_imagenet, normalisation
 from wsiseg.recipe import Recipe
 
 HEAD = "net.segmentation_head."  # the one part of the network whose shape depends on the classes
+PEERS = "peers."  # other networks of a bundle, which predict along with the first one
 
 
 REFERENCE_SIZE, REFERENCE_RATES = 32, (6, 12, 18)  # px of the deepest features for which Chen et al. 2018 give these
@@ -73,7 +74,7 @@ def rates_for(size: int) -> tuple[int, int, int]:
 
 def _continue(net: SegmentationNet, bundle: ModelBundle, recipe: Recipe) -> str:
     """Fill a network with the weights of a bundle; returns a description of them."""
-    wanted, found = net.architecture, bundle.architecture
+    wanted, found = net.architecture, replace(bundle.architecture, peers=())
     others = [f.name for f in fields(Architecture) if f.name != "classes"]
     others = [name for name in others if getattr(wanted, name) != getattr(found, name)]
     if others:
@@ -81,13 +82,15 @@ def _continue(net: SegmentationNet, bundle: ModelBundle, recipe: Recipe) -> str:
         raise BundleError(
             f"{bundle.path} cannot be trained further by this recipe ({told}): give the recipe the same values."
         )
-    state = bundle.network().state_dict()
+    state = {k: v for k, v in bundle.network().state_dict().items() if not k.startswith(PEERS)}
     same = bundle.classes.names == recipe.classes.names
     if not same:
         state = {key: value for key, value in state.items() if not key.startswith(HEAD)}
     net.load_state_dict(state, strict=same)
+    several = len(bundle.architecture.peers)
+    first = f"the first of the {several + 1} networks of " if several else ""
     rest = "" if same else "; its last layer starts again, because it had other classes"
-    return f"the model {bundle.name!r}, sha256 {bundle.weights_sha256[:12]}{rest}"
+    return f"{first}the model {bundle.name!r}, sha256 {bundle.weights_sha256[:12]}{rest}"
 
 
 def start_identity(recipe: Recipe) -> dict[str, Any]:

@@ -122,8 +122,9 @@ def _cached(bundle: ModelBundle, shape: tuple[int, ...]) -> Path:
 
 def _converted(bundle: ModelBundle, shape: tuple[int, ...]) -> openvino.Model:
     network = bundle.network()
-    if network.architecture.network == "DPT":
-        network.net.encoder.fix_size(*shape[1:3])
+    for member in network.members:
+        if member.architecture.network == "DPT":
+            member.net.encoder.fix_size(*shape[1:3])
     net = _FromPixels(network).eval()
     pixels = torch.zeros(shape, dtype=torch.uint8)
     with _only_errors():
