@@ -17,6 +17,7 @@ from wsiseg.methods.adversarial.options import AdversarialOptions
 from wsiseg.methods.consistency.options import ConsistencyOptions
 from wsiseg.methods.copy_paste.options import CopyPasteOptions
 from wsiseg.methods.mean_teacher.options import MeanTeacherOptions
+from wsiseg.methods.mutual_learning.options import MutualLearningOptions
 from wsiseg.methods.options import LearningOptions
 from wsiseg.methods.self_training.options import SelfTrainingOptions
 from wsiseg.methods.supervised.options import SupervisedOptions
@@ -32,6 +33,7 @@ MethodOptions = (
     | MeanTeacherOptions
     | SelfTrainingOptions
     | AdaptationOptions
+    | MutualLearningOptions
 )  # fmt: skip
 
 METHODS: dict[str, type[LearningOptions]] = {

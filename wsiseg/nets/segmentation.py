@@ -202,7 +202,7 @@ class SegmentationNet(nn.Module):
     def with_peers(self, *others: SegmentationNet) -> SegmentationNet:
         """A copy that predicts together with copies of others."""
         copy = deepcopy(self)
-        copy.peers = nn.ModuleList(map(deepcopy, others))
+        copy.peers = nn.ModuleList(map(deepcopy, others)).train(self.training)
         copy.architecture = dataclasses.replace(
             self.architecture, peers=tuple(other.architecture for other in others)
         )

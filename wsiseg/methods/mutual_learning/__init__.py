@@ -1,0 +1,1 @@
+"""Robust mutual learning of two students."""
