@@ -234,7 +234,9 @@ def test_the_source_papers_encoder_is_possible() -> None:
         assert net(torch.rand(2, 3, 128, 128)).shape == (2, 4, 128, 128)
 
 
-def test_a_bundle_of_two_networks_predicts_the_mean_of_their_probabilities(tmp_path: Path, net: SegmentationNet) -> None:
+def test_a_bundle_of_two_networks_predicts_the_mean_of_their_probabilities(
+    tmp_path: Path, net: SegmentationNet
+) -> None:
     torch.manual_seed(1)
     other = SegmentationNet(Architecture("resnet18", 3, (0.4,) * 3, (0.3,) * 3, 8)).eval()
     classes = ClassMap(("Background", "A", "B"))

@@ -37,7 +37,9 @@ class TestMutualLearning(MethodContract):
             again.load_state_dict(deepcopy(method.state_dict()))  # AdamW would share it
             assert isinstance(again, MutualLearning)
             if changed:  # this EMA says something else: who learns something else?
-                getattr(again, changed).student.ema.net.net.segmentation_head[0].bias.add_(torch.tensor([-9.0, 9.0, 0.0]))
+                getattr(again, changed).student.ema.net.net.segmentation_head[0].bias.add_(
+                    torch.tensor([-9.0, 9.0, 0.0])
+                )
             torch.manual_seed(5)
             again.update(self.crops(pools, 2), 0.5)
             for name in ("one", "other"):

@@ -161,7 +161,9 @@ class SegmentationNet(nn.Module):
         logits = self.classify(decoded)
         if self.peers:
             each = [logits, *(peer(image) for peer in self.peers)]
-            logits = torch.stack([one.float().log_softmax(1) for one in each]).logsumexp(0)  # of the sum: softmax divides
+            logits = torch.stack([one.float().log_softmax(1) for one in each]).logsumexp(
+                0
+            )  # of the sum: softmax divides
         return (logits, {name: self.heads[name](decoded) for name in heads}) if heads else logits
 
     def train(self, mode: bool = True) -> Self:
@@ -203,9 +205,7 @@ class SegmentationNet(nn.Module):
         """A copy that predicts together with copies of others."""
         copy = deepcopy(self)
         copy.peers = nn.ModuleList(map(deepcopy, others)).train(self.training)
-        copy.architecture = dataclasses.replace(
-            self.architecture, peers=tuple(other.architecture for other in others)
-        )
+        copy.architecture = dataclasses.replace(self.architecture, peers=tuple(other.architecture for other in others))
         return copy
 
 
