@@ -307,4 +307,5 @@ def test_the_command(slide: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     done = CliRunner().invoke(wsiseg, words, catch_exceptions=False)
     assert done.exit_code == 0, done.output
     assert [row["kind"] for row in json.loads(done.stdout)] == ["missed"]
+    assert done.stderr.startswith("Annotated slides (train, validation): 1, predicted by ")
     assert "wsiseg view" in done.stderr

@@ -1,6 +1,7 @@
 """Recipes, bundles, tile stores and label maps damaged at random: one sentence, or no harm; never another error.
 
-WSISEG_DAMAGE is the number of damaged files of each kind. Slides and annotation files have tests of their own.
+WSISEG_DAMAGE is the number of damaged files of each kind; tests/slides/test_damaged.py and
+tests/annotations/test_damage.py, which damage slides and annotation files, heed it too.
 """
 
 from __future__ import annotations

@@ -86,7 +86,12 @@ def test_training_tells_how_far_it_is_and_what_comes_next(lab: Path, finished: P
     assert lines[-2]["rate"] > 0
     assert lines[-1]["peak_mib"] > 100
     told = (lab / "train.txt").read_text()
-    for part in ("steps/s", "MiB", f"wsiseg predict SLIDE --model {finished / 'model'}"):
+    for part in (
+        "steps/s",
+        "MiB",
+        "from 2 slides, 1 of them annotated",
+        f"wsiseg predict SLIDE --model {finished / 'model'}",
+    ):
         assert part in told
 
 

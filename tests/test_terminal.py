@@ -67,6 +67,7 @@ def test_a_command_ends_with_the_next_ones(tmp_path: Path) -> None:
     assert done.exit_code == 0, done.output
     for part in ("blocks/s", "MiB", f"{out}: flags.json", f"wsiseg tile '{slide}' --exclude-artefacts"):
         assert part in done.stderr
+    assert done.stderr.startswith(f"{slide.name}, 600 × 400 px at 0.5 µm/px: its tissue is examined")
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     assert [line["event"] for line in lines][:1] + [line["event"] for line in lines][-1:] == ["start", "end"]
     assert lines[-2]["done"] == lines[-2]["all"] > 0
@@ -76,6 +77,23 @@ def test_a_command_ends_with_the_next_ones(tmp_path: Path) -> None:
     assert "Next" not in quiet.stderr
     assert "MiB" not in quiet.stderr
     assert quiet.stdout == done.stdout
+
+
+def test_long_commands_begin_with_what_they_will_do(tmp_path: Path) -> None:
+    slide, truth, store = tmp_path / "slide.svs", tmp_path / "slide.geojson", tmp_path / "tiles.zarr"
+    size = "500 × 500 px at 2 µm/px"
+    for words, plan in (
+        (["synth", "--out", slide, "--size-mm", "1x1", "--mpp", 2, "--seed", 4],
+         f"A pas section of seed 4, {size}: the slide goes to {slide}, its truth to {truth}"),
+        (["tile", slide, "--annotations", truth, "--out", store, "--tile-mpp", 2, "--size", 128, "--no-tissue"],
+         f"slide.svs, {size}: 16 of 16 tiles of 128 px at 2 µm/px with labels of Glomerulus.* go to {store}, compressed "
+         "from 1 MB"),
+        (["measure", slide, truth, "--out", tmp_path / "tables"],
+         f"slide.svs, {size}: the objects of slide.geojson are measured; the tables go to {tmp_path / 'tables'}"),
+    ):  # fmt: skip
+        done = CliRunner().invoke(wsiseg, [str(word) for word in words])
+        assert done.exit_code == 0, done.output
+        assert any(re.fullmatch(plan, line) for line in done.stderr.splitlines()), done.stderr
 
 
 def test_a_log_that_cannot_be_written_is_told(tmp_path: Path) -> None:

@@ -1,9 +1,13 @@
-"""Damaged, hostile and odd annotation files: one sentence or a right result, never a traceback, a hang or a flood."""
+"""Damaged, hostile and odd annotation files: one sentence or a right result, never a traceback, a hang or a flood.
+
+WSISEG_DAMAGE is the number of damaged files of each format.
+"""
 
 from __future__ import annotations
 
 import gzip
 import json
+import os
 import random
 import time
 import tracemalloc
@@ -26,7 +30,7 @@ from wsiseg.geometry import Frame
 CLASSES = ClassMap(("Background", "Glomerulus", "Immune: CD3"))
 FRAME = Frame(2000, 1500, 0.5)
 HOLED = Polygon(box(10, 10, 60, 50).exterior, [box(20, 20, 40, 40).exterior])
-ROUNDS = 60  # of damage per format
+ROUNDS = int(os.environ.get("WSISEG_DAMAGE", "60"))
 
 
 class Slide:

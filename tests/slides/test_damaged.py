@@ -1,7 +1,8 @@
 """Slides damaged at random: one sentence, or the right pixels; never another error, a hang or a huge allocation.
 
 The files are made from fixed seeds, and read in a process of its own, which has a limit of memory and of seconds for
-each file: a decoder in C that runs wild ends that process, and the file is named.
+each file: a decoder in C that runs wild ends that process, and the file is named. WSISEG_DAMAGE is the number of damaged
+files of each kind of slide.
 """
 
 from __future__ import annotations
@@ -140,7 +141,7 @@ def damaged(anatomy: Anatomy, content: bytes, kind: str, rng: np.random.Generato
 
 
 KINDS = ("head", "tiles", "cut", "zeros", "swapped")
-EACH = 5  # files of each kind and base: 11 · 5 · 5 = 275
+EACH = int(os.environ.get("WSISEG_DAMAGE", "25")) // len(KINDS)  # files of each kind and base
 
 
 @pytest.fixture(scope="module")

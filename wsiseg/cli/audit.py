@@ -74,6 +74,14 @@ def audit(
     bundles = [load_bundle(model) for model in models or (KIDNEY,)]
     judges = [Judge(bundle, make_engine(bundle, engine, device)) for bundle in bundles]
     options = AuditOptions(out, corrected, splits, confident, unsupported, class_of_rest, overwrite)
+    if not quiet:
+        count = sum(entry.annotations is not None and entry.split in splits for entry in entries)
+        names, more = ", ".join(judge.bundle.name for judge in judges), f", corrected annotations to {corrected}"
+        click.echo(
+            f"Annotated slides ({', '.join(splits)}): {count}, predicted by {names}; the suggestions go to {out}"
+            f"{more if corrected is not None else ''}. An interrupted audit goes on with the same command.",
+            err=True,
+        )
     with progress_bar("Auditing", "tiles", quiet, log_json) as report:
         audited = run(entries, judges, options, say=partial(click.echo, err=True), report=report)
     if as_json:
@@ -81,6 +89,8 @@ def audit(
         click.echo(json.dumps(rows, indent=1, ensure_ascii=False))
     else:
         click.echo(render(audited))
+    places = f"{out}: suggestions.csv, NAME.geojson for each slide, labels/"
+    click.echo(places + (f"; {corrected}: slides.csv, NAME.geojson" if corrected is not None else ""), err=True)
     worst = max(audited, key=lambda one: len(one.suggestions)).entry
     say_next(
         "audit",

@@ -38,16 +38,23 @@ def train(
     loaded = load_recipe(recipe, overrides)
     out = out or Path("runs") / loaded.name
 
+    from wsiseg.data.slides import read_slides
     from wsiseg.progress import Progress
     from wsiseg.training.run import train as run
 
     # Where several devices train, each has a process of its own that runs this very command; the first one speaks.
     first = os.environ.get("LOCAL_RANK", "0") == os.environ.get("NODE_RANK", "0") == "0"
     if not quiet and first:
-        t = loaded.training
+        t, rows = (
+            loaded.training,
+            read_slides(Path(loaded.data.slides), Path(loaded.data.root) if loaded.data.root else None),
+        )
+        learnt = [row for row in rows if row.split == "train"]
+        annotated = sum(row.annotations is not None for row in learnt)
         click.echo(
-            f"{loaded.name}: {t.steps} steps of {t.batch} crops, {t.crop} px wide at {loaded.data.mpp:g} µm/px; first the "
-            f"slides are tiled. The model goes to {out / 'model'}; Ctrl-C stops, and --resume goes on.",
+            f"{loaded.name}: {t.steps} steps of {t.batch} crops, {t.crop} px wide at {loaded.data.mpp:g} µm/px, from "
+            f"{len(learnt)} slides, {annotated} of them annotated; first the slides are tiled. `wsiseg recipe check` "
+            f"estimates the time. The model goes to {out / 'model'}; Ctrl-C stops, and --resume goes on.",
             err=True,
         )
     with screen.progress_bar("Training", "steps", quiet or not first, log_json if first else None) as bar:

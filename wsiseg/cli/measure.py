@@ -94,6 +94,8 @@ def measure(
     )
     with open_slide(slide, mpp=slide_mpp, series=series) as opened:
         screen.say_cautions(opened)
+        names = ", ".join(path.name for path in outlines)
+        screen.say_plan(opened, f"the objects of {names} are measured; the tables go to {out}")
         measured, read = measure_files(opened, outlines, options)
     for summary in read.summaries:
         click.echo(str(summary), err=True)

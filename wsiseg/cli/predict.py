@@ -82,12 +82,8 @@ def predict(
         parent = bundle.parent if parent_model is None else load_bundle(parent_model)
         if not quiet:
             names = f"{parent.name}, then {bundle.name} in its objects" if parent is not None else bundle.name
-            level0 = opened.frame
-            click.echo(
-                f"{opened.name}, {level0.width} × {level0.height} px at {level0.mpp:g} µm/px: {names} at "
-                f"{bundle.usage.mpp:g} µm/px; the objects go to {options.out}",
-                err=True,
-            )
+            kept = f", the label map to {labels}" if labels is not None else ""
+            screen.say_plan(opened, f"{names} at {bundle.usage.mpp:g} µm/px; the objects go to {options.out}{kept}")
         if max_ram is not None:
             batch = fitting_batch(opened, [b.identity for b in (bundle, parent) if b is not None], max_ram)
             if batch < bundle.usage.batch:

@@ -38,6 +38,7 @@ def qc(
     check_folder(out, overwrite=overwrite)
     with open_slide(slide, mpp=slide_mpp, scaled_decoding=not full_decoding, series=series) as opened:
         screen.say_cautions(opened)
+        screen.say_plan(opened, f"its tissue is examined for artefacts; the results go to {out}", quiet)
         with screen.progress_bar("Looking", "blocks", quiet, log_json) as report:
             quality = examine(opened, report)
         write_quality(out, opened, quality)

@@ -75,6 +75,13 @@ def as_path(context: click.Context, parameter: click.Parameter, typed: str) -> l
     return [CompletionItem(typed, type="file")]
 
 
+def say_plan(slide: Slide, plan: str, quiet: bool = False) -> None:
+    """Print, before the work, the size of a slide and what a command will do with it, on the error stream."""
+    level0 = slide.frame
+    if not quiet:
+        click.echo(f"{slide.name}, {level0.width} × {level0.height} px at {level0.mpp:g} µm/px: {plan}", err=True)
+
+
 class _Memory(click.ParamType):
     """A size such as 8GB or 1.5GiB, in bytes."""
 

@@ -14,6 +14,9 @@ from wsiseg.cli.renamed import Renamed
 
 if TYPE_CHECKING:
     from wsiseg.annotations.polygon import LabelledPolygon
+    from wsiseg.classes import ClassMap
+    from wsiseg.grid import Grid
+    from wsiseg.selection.select import Selected
     from wsiseg.slides.slide import Slide
 
 PATH = click.Path(path_type=Path)
@@ -220,6 +223,7 @@ def tile(
             require(needed, max_ram, TILING_BASE)
         chosen = Selection(not no_tissue, exclude_artefacts, None if roi is None else Roi.read(roi), regions)
         selected = chosen.apply(opened, grid)
+        screen.say_plan(opened, _plan_of(selected, grid, out, kept, class_map), quiet)
         drawn = [*regions, *selected.unstated(class_map, beyond_roi=False)] if class_map is not None else []
         tile_slide(
             opened, grid, selected.tiles, out, classes=class_map, regions=drawn, sources=sources | selected.identity,
@@ -227,6 +231,17 @@ def tile(
         )  # fmt: skip
     click.echo(describe(out))
     say_next("tile", quiet=quiet)
+
+
+def _plan_of(selected: Selected, grid: Grid, out: Path, pixels: str, classes: ClassMap | None) -> str:
+    """What will be stored where; how large the pixels are before they are compressed."""
+    size = 3 * grid.size**2 * len(selected.tiles) / 1e6
+    labels = "" if classes is None else f" with labels of {', '.join(classes.names[1:])}"
+    how = {"zstd": f"compressed from {size:,.0f} MB", "reference": "as references to the slide"}.get(pixels, pixels)
+    return (
+        f"{len(selected.tiles)} of {len(grid)} tiles of {grid.size} px at {grid.frame.mpp:g} µm/px{labels} go to {out}, "
+        f"{how}"
+    )
 
 
 def _check_meaning_of_mpp(slide: Slide, mpp: float) -> None:

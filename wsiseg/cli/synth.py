@@ -84,6 +84,9 @@ def synth(
     spec = SlideSpec(seed, 1000 * size_mm[0], 1000 * size_mm[1], stain, mpp, chosen, thickness_um)
     person = Annotator(jitter_um, missed, false_, seed)
     made = generate(spec)
+    if not quiet:
+        size = f"{made.frame.width} × {made.frame.height} px at {mpp:g} µm/px"
+        click.echo(f"A {stain} section of seed {seed}, {size}: the slide goes to {out}, its truth to {truth}", err=True)
     with screen.progress_bar("Drawing", "tiles", quiet, log_json) as report:
         write_slide(made, out, quality, report=report)
     regions = person.annotate(made.truth if no_nuclei else chain(made.truth, made.nuclei()), made.frame)
