@@ -12,6 +12,7 @@ import click
 
 from wsiseg import __version__
 from wsiseg.cli.audit import audit
+from wsiseg.cli.consensus import consensus
 from wsiseg.cli.export import export
 from wsiseg.cli.help import Sections
 from wsiseg.cli.init import init
@@ -41,7 +42,7 @@ def wsiseg() -> None:
 
 
 wsiseg.add_section("Prepare slides", info, tissue, qc, tile)
-wsiseg.add_section("Learn", init, recipe, train, evaluate, audit)
+wsiseg.add_section("Learn", init, recipe, train, evaluate, audit, consensus)
 wsiseg.add_section("Apply", predict, measure, export, models)
 wsiseg.add_section("Look", view, report)
 wsiseg.add_section("Many slides", run)

@@ -20,6 +20,7 @@ EXAMPLES: Mapping[str, Sequence[str]] = {
     "predict": ("wsiseg predict slide.svs", "wsiseg predict slide.svs --model runs/mine/model"),
     "evaluate": ("wsiseg evaluate slide.svs --reference reference.geojson --prediction slide.geojson",),
     "audit": ("wsiseg audit slides.csv --model runs/mine/model --out audit",),
+    "consensus": ("wsiseg consensus slide.svs anna.geojson ben.geojson chen.geojson --out consensus.geojson",),
     "measure": ("wsiseg measure slide.svs slide.geojson --out slide.tables",),
     "export": ("wsiseg export slide.zarr --out slide.geojson",),
     "models list": ("wsiseg models list",),
