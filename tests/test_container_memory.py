@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from tests.control_group import control_group
 from wsiseg.cli import screen, wsiseg
 from wsiseg.errors import OutputError
 from wsiseg.process_memory import container_memory
@@ -64,25 +64,10 @@ def test_a_promise_is_no_larger_than_the_container(tmp_path: Path, monkeypatch: 
 
 @pytest.fixture
 def group() -> Iterator[Path]:
-    """A control group of our own with 40 MiB, less than any command takes; the test is skipped where none can be made."""
-    for top, limit in (
-        (Path("/sys/fs/cgroup/memory"), "memory.limit_in_bytes"),
-        (Path("/sys/fs/cgroup"), "memory.max"),
-    ):
-        folder = top / f"wsiseg-test-{os.getpid()}"
-        try:
-            folder.mkdir()
-        except OSError:
-            continue
-        try:
-            (folder / limit).write_text(str(40 * 2**20))
-        except OSError:
-            folder.rmdir()
-            continue
-        yield folder
-        folder.rmdir()
-        return
-    pytest.skip("no control group can be made here")
+    """A control group with 40 MiB, less than any command takes."""
+    with control_group() as made:
+        made.limit.write_text(str(40 * 2**20))
+        yield made.folder
 
 
 @pytest.mark.parametrize("command", ["tile", "predict"])

@@ -11,6 +11,9 @@ import multiprocessing
 import os
 import random
 import shutil
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from multiprocessing.context import ForkServerProcess
@@ -18,6 +21,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.control_group import control_group
 from tests.train_job import train
 from wsiseg.annotations.formats import write_annotations
 from wsiseg.bundle import load_bundle
@@ -29,6 +33,8 @@ KILLS = int(os.environ.get("WSISEG_KILLS", "2"))
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(["tests.train_job", "tests.crash_job"])
 pytestmark = pytest.mark.timeout(3600)
+
+GREEDY = "open(0).read(); held = [bytearray(b'x' * 2**20) for _ in range(4096)]"  # once its input has ended
 
 RECIPE = """
 name = "tiny"
@@ -178,3 +184,26 @@ def test_a_run_that_is_replaced_and_killed_does_not_end_with_the_old_model(
     finish(lab, lab / "other", *other)
     assert model(out) == model(lab / "other")
     assert model(out)["weights_sha256"] != model(whole[0])["weights_sha256"]
+
+
+def test_a_training_that_runs_out_of_memory_goes_on(lab: Path, whole: tuple[Path, float]) -> None:
+    """The kernel kills it in the middle, as it does in a container or a batch job; `--resume` loses nothing."""
+    out = lab / "hungry"
+    with control_group() as group:
+        child = start(lab, out)
+        (group.folder / "cgroup.procs").write_text(str(child.pid))
+        while not writing(out, "checkpoint/step-*[24]")():
+            assert not ended(child, 0.001), out.with_suffix(".txt").read_text()
+        os.kill(child.pid or 0, signal.SIGSTOP)  # else it may end before the other process is there
+        other = subprocess.Popen([sys.executable, "-c", GREEDY], stdin=subprocess.PIPE)  # in the same job
+        (group.folder / "cgroup.procs").write_text(str(other.pid))
+        group.limit.write_text(str(int(group.use.read_text()) + 2**24))
+        assert other.stdin is not None
+        other.stdin.close()
+        child.join()
+        other.kill()
+        other.wait()
+    assert child.exitcode == -9
+    assert not (out / "model").exists()
+    finish(lab, out, "--resume")
+    assert model(out) == model(whole[0])

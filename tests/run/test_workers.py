@@ -201,6 +201,28 @@ def test_a_scheduler_that_is_lost_is_waited_for(
     assert sorted(e["name"] for e in run.events("slide")) == ["s1", "s2", "s3", "s4"], "each once"
 
 
+def test_a_run_whose_scheduler_was_killed_is_run_again(
+    lab: Lab, tmp_path: Path, results_of: Results, serial: dict[str, bytes]
+) -> None:
+    """Nobody starts that scheduler again: the user stops the command that waits for it, and repeats it elsewhere."""
+    slides, port = str(lab.folder / "slides" / "s[12].svs"), free_port()
+    with cluster(port, workers=1) as team:
+        first = Run(lab, tmp_path / "out", "--scheduler", f"tcp://127.0.0.1:{port}", slides=slides)
+        first.in_the_middle()
+        team[0].kill()
+        team[0].wait()
+        first.process.send_signal(signal.SIGINT)
+        code, _, err = first.end()
+    assert code == 130, err
+    assert "the same command goes on from there" in err
+    assert "Traceback" not in err
+    port = free_port()
+    with cluster(port, workers=1):
+        code, _, err = Run(lab, tmp_path / "out", "--scheduler", f"tcp://127.0.0.1:{port}", slides=slides).end()
+    assert code == 0, err
+    assert results_of(tmp_path / "out") == {name: serial[name] for name in serial if "/s1/" in name or "/s2/" in name}
+
+
 def test_a_scheduler_that_never_was_there_is_one_sentence(
     lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
