@@ -7,6 +7,7 @@
 RUNS/stores/          one TileStore for each biopsy without annotations
 RUNS/ARM-SEED/        checkpoint, log.csv, model/ and SPLIT/ with the predictions and result.json
 RUNS/per-slide.csv    one line for each arm, seed, slide and class
+RUNS/per-slide.png    Dice of every test slide, of each arm that has a placebo beside its placebo
 
 Finished parts are not done again, and an interrupted training goes on from its checkpoint. `pace` measures three steps of
 each arm. Several processes may work on the same RUNS: each takes what no other has.
@@ -27,12 +28,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 import numpy as np
 import torch
 from PIL import Image
 from semi_supervised import COUNTED, counts, taken
 from skimage.color import lab2rgb, rgb2lab
 from torch.utils.data import Dataset
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt  # noqa: E402
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent), str(HERE.parent / "bundled_model")]
@@ -353,8 +358,9 @@ def table(out: Path) -> str:
                 for name, row in classes.items():
                     writer.writerow([r["split"], r["arm"], r["seed"], slide, name, *(row[c] for c in COUNTED)])
     lines = [
-        "| split | arm | seeds | Dice, any | recall, any | F1, any | Dice, sclerotic | Dice - none | Dice - placebo |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| split | arm | seeds | Dice, any | recall, any | F1, any | Dice, sclerotic | Dice - none | Dice - supervised "
+        "| Dice - placebo |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for split in ("development", "test"):
         arms = {a: [r["slides"] for r in results if (r["arm"], r["split"]) == (a, split)] for a in ARMS}
@@ -363,7 +369,7 @@ def table(out: Path) -> str:
                 continue
             figures = [pooled(runs, *cell) for cell in (("any", "dice"), ("any", "recall"), ("any", "f1"))]
             figures.append(pooled(runs, "Sclerotic glomerulus", "dice"))
-            others = [arms["none"] if arm != "none" else [], arms.get(f"{arm}-placebo", [])]
+            others = [arms[a] if arm != a else [] for a in ("none", "supervised")] + [arms.get(f"{arm}-placebo", [])]
             differences = [gain(runs, other) if other else "" for other in others]
             cells = [split, arm, str(len(runs)), *(f"{f:.3f}" for f in figures), *differences]
             lines.append("| " + " | ".join(cells) + " |")
@@ -406,6 +412,27 @@ def gain(runs: Runs, others: Runs) -> str:
     return f"{middle:+.3f} ({low:+.3f} to {high:+.3f})"
 
 
+def plot(out: Path) -> None:
+    """per-slide.png: how far each test slide lies from the placebo, mean over seeds."""
+    results = [json.loads(path.read_text()) for path in out.glob("*/test/result.json")]
+    arms = {a: [r["slides"] for r in sorted(results, key=lambda r: r["seed"]) if r["arm"] == a] for a in ARMS}
+    pairs = [a for a in ARMS if arms[a] and arms.get(f"{a}-placebo")]
+    if not pairs:
+        return
+    figure, axes = plt.subplots(1, len(pairs), figsize=(3.6 * len(pairs), 3.8), sharex=True, sharey=True, squeeze=False)
+    for axis, arm in zip(axes[0], pairs, strict=True):
+        dice = []
+        for runs in (arms[f"{arm}-placebo"], arms[arm]):
+            part, whole = np.moveaxis(parts(runs, "any", "dice"), 2, 0)
+            dice.append((part / np.maximum(whole, 1)).mean(0))
+        axis.axline((0, 0), slope=1, color="0.7", linewidth=1)
+        axis.plot(*dice, "o", color="#0072b2", markersize=5)
+        axis.set(xlabel="Dice of the placebo", xlim=(0, 1), ylim=(0, 1), aspect="equal", title=arm)
+    axes[0][0].set_ylabel("Dice with unlabelled biopsies")
+    figure.savefig(out / "per-slide.png", dpi=110, bbox_inches="tight")
+    plt.close(figure)
+
+
 def pace(setting: Setting, arms: Sequence[str]) -> None:
     """Seconds of a step of each trained arm, all its parts switched on: the mean over the second and the third step."""
     for arm in (a for a in arms if a in TRAINED):
@@ -436,6 +463,7 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     if args.what == "table":
         print(table(args.out), end="")
+        plot(args.out)
         return
     if args.material is None or not (args.material / "section" / "source.json").exists():
         parser.error("--material must name what pipelines/bundled_model/prepare.py has made")
