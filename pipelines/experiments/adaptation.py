@@ -37,7 +37,7 @@ from skimage.color import lab2rgb, rgb2lab
 from torch.utils.data import Dataset
 
 matplotlib.use("Agg")
-from matplotlib import pyplot as plt  # noqa: E402
+from matplotlib import pyplot as plt
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent), str(HERE.parent / "bundled_model")]
