@@ -29,6 +29,7 @@ TABLES: dict[str, dict[str, Any]] = {
     "adversarial": {**NOW, "adversarial_start": 0.0, "feature_matching": 0.1, "r1": 1.0, "r1_every": 1},
     "adaptation": {**NOW, "consistency_weight": 1.0},
     "self_training": {**NOW, "rounds": 2},
+    "mix_and_match": {},
 }  # of other methods: `NOW`
 
 

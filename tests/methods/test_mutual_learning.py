@@ -11,7 +11,8 @@ import torch
 
 from tests.methods.contract import MethodContract
 from wsiseg.bundle import Usage, save_bundle
-from wsiseg.methods.mutual_learning.method import ClassMeans, MutualLearning
+from wsiseg.methods.mutual_learning.method import MutualLearning
+from wsiseg.methods.parts.prototypes import ClassMeans
 from wsiseg.recipe import Recipe
 from wsiseg.training.checkpoint import same
 from wsiseg.training.run import with_weights

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from wsiseg.bundle import Usage, load_bundle
-from wsiseg.errors import MismatchError
+from wsiseg.errors import MismatchError, RecipeError
 from wsiseg.progress import Progress
 from wsiseg.recipe import Recipe
 from wsiseg.stores.tiles import TileStore
@@ -129,3 +130,45 @@ def test_atrous_rates_follow_the_crop() -> None:
     assert rates_for(8) == (2, 3, 4)
     for size in range(2, 40):
         assert max(rates_for(size)) < size
+
+
+def test_stages_before_training_start_one_another(
+    slides: TrainingSlides, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "none.csv").write_text("slide\n")
+    names = ("s4l", "mix_and_match", "contrastive", "supervised")
+    staged = recipe(
+        data={"slides": str(tmp_path / "none.csv"), "mpp": 2.0},
+        model={"encoder": "tu-test_resnet", "weights": "none", "decoder_channels": 16},
+        training={"steps": 2},
+        stage=[{"name": name, "method": {"name": name}} for name in names],
+    )
+    monkeypatch.setattr(running, "training_slides", lambda *_: slides)
+    train(staged, tmp_path, device="cpu", resume=False, overwrite=False, report=lambda p: None)
+    bundles = [load_bundle(tmp_path / "stages" / name / "model") for name in names[:-1]]
+    bundles.append(load_bundle(tmp_path / "model"))
+    for before, after in pairwise(bundles):
+        assert before.weights_sha256[:12] in after.provenance["encoder_weights"]
+        assert after.classes.names == ("Background", "A", "B")
+        assert "starts again" not in after.provenance["encoder_weights"]
+
+
+def test_only_some_methods_learn_without_annotations(
+    unlabelled_stores: list[TileStore], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in "ab":
+        (tmp_path / f"{name}.tif").touch()
+    (tmp_path / "slides.csv").write_text("slide,tags\na.tif,A\nb.tif,normal\n")
+    stores = dict(zip("ab", unlabelled_stores, strict=True))
+    monkeypatch.setattr(running, "tile_row", lambda row, *_, **__: stores[row.name])
+    data = {"slides": str(tmp_path / "slides.csv"), "mpp": 2.0}
+
+    def given(**tables: Any) -> TrainingSlides:
+        return running.training_slides(recipe(data=data, **tables), tmp_path, print)
+
+    found = given(method={"name": "s4l"})
+    assert found.labelled == found.unlabelled == unlabelled_stores
+    assert found.tags[unlabelled_stores[0].path] == ("A",)
+    for tables in ({}, {"stage": [{"name": "first", "method": {"name": "s4l"}}, {"name": "second"}]}):
+        with pytest.raises(RecipeError, match="No slide of the split `train` has annotations"):
+            given(**tables)

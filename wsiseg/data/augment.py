@@ -81,16 +81,25 @@ class Augmenter:
         def spread(amount: float, columns: int) -> Tensor:
             return (2 * torch.rand(n, columns) - 1) * amount
 
-        stains = F.normalize(torch.tensor(_HED), dim=1)
-        factor, offset = 1 + spread(self.stain, 3), spread(self.stain, 3)
-        # density · stains⁻¹ · diag(factor) · stains + offset · stains, and the light as an offset of the density
-        change = torch.linalg.inv(stains) @ torch.diag_embed(factor) @ stains
-        shift = offset @ stains - (1 + spread(self.brightness, 1)).log()
-        density = -(image.clamp_min(1 / 255)).log()
-        mixed = (
-            torch.einsum("nchw,ncd->ndhw", density, change.to(image.device)) + shift.to(image.device)[:, :, None, None]
-        )
-        return (-mixed).exp().clamp(0, 1)
+        factor, offset, light = 1 + spread(self.stain, 3), spread(self.stain, 3), 1 + spread(self.brightness, 1)
+        return restained(image, factor, offset, light)
+
+
+def restained(image: Tensor, factor: Tensor, offset: Tensor, light: Tensor) -> Tensor:
+    """Each image with other amounts of its stains, haematoxylin, eosin and a residual (Tellez et al. 2018).
+
+    Args:
+        image: (n, 3, h, w) float32 from 0 to 1
+        factor, offset: (n, 3), on the CPU: the density of each stain becomes factor · density + offset
+        light: (n, 1), on the CPU: factor on the light
+    """
+    stains = F.normalize(torch.tensor(_HED), dim=1)
+    # density · stains⁻¹ · diag(factor) · stains + offset · stains, and the light as an offset of the density
+    change = torch.linalg.inv(stains) @ torch.diag_embed(factor) @ stains
+    shift = offset @ stains - light.log()
+    density = -(image.clamp_min(1 / 255)).log()
+    mixed = torch.einsum("nchw,ncd->ndhw", density, change.to(image.device)) + shift.to(image.device)[:, :, None, None]
+    return (-mixed).exp().clamp(0, 1)
 
 
 def blurred(image: Tensor, share: Tensor, largest: float) -> Tensor:

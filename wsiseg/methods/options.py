@@ -13,6 +13,7 @@ class LearningOptions(Section):
     """What every method has: the optimiser of the segmentation network, and the loss on labelled crops."""
 
     implementation: ClassVar[str]  # "module:class" of the method
+    annotations_needed: ClassVar[bool] = True  # otherwise it also learns where no slide has any
 
     learning_rate: float = Field(1e-3, gt=0, description="highest learning rate of AdamW")
     encoder_lr_factor: float = Field(0.3, gt=0, description="factor on the learning rate for the pretrained encoder")

@@ -276,15 +276,16 @@ def training_slides(recipe: Recipe, folder: Path, say: Say, overwrite: bool = Fa
         raise SplitError("Two slides of the list have the same file name: rename one of them.")
     train = [stores[r.name] for r in rows if r.split == "train"]
     labelled = [s for s in train if s.labelled]
-    if not labelled:
+    needed = any(stage.method.annotations_needed for _, stage in recipe.stages())
+    if not (labelled if needed else train):
         raise RecipeError("No slide of the split `train` has annotations: give at least one in the slide list.")
-    if not any(store.counts[:, 1:-1].any() for store in labelled):
+    if needed and not any(store.counts[:, 1:-1].any() for store in labelled):
         raise RecipeError(
             "No pixel of the slides of the split `train` has a class: check where the annotations lie with "
             "`wsiseg view`, and whether their classes state something."
         )
     return TrainingSlides(
-        labelled=labelled,
+        labelled=labelled or train,  # a method that needs no annotations gets crops without labels
         unlabelled=train if recipe.data.unlabelled == "all" else [s for s in train if not s.labelled],
         validation=[stores[r.name] for r in rows if r.split == "validation" and r.annotations is not None],
         tags={stores[r.name].path: r.tags for r in rows if r.name in stores},

@@ -6,6 +6,7 @@ views      weak, strong and stain views, CutMix, dropped feature channels
 teachers   who labels unlabelled crops: the EMA, an ensemble
 gate       which of these labels count: fixed, by class, adaptive, by quantile
 bank       what is remembered of each class over the run
+prototypes the mean features of each class over the run
 chooser    where unlabelled crops are drawn, as a teacher sees it
 critic     a discriminator with its optimiser, and what it knows
 settle     batch statistics measured again on plain crops

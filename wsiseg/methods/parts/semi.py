@@ -24,9 +24,9 @@ class SemiSupervised(Method):
     Until `unlabelled_start`, and without unlabelled slides, the student learns from labelled crops alone.
     """
 
-    def __init__(self, ctx: Context) -> None:
+    def __init__(self, ctx: Context, network: SegmentationNet | None = None) -> None:
         self.options = ctx.options
-        self.student = Student(ctx)
+        self.student = Student(ctx, network)
         self.teacher: EMATeacher | Ensemble = EMATeacher(self.student.ema, ctx.fabric)
         self.views = Views(ctx)
         self.labelled_loss = LabelledLoss(ctx, self.student.ema)

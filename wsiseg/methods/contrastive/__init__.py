@@ -1,0 +1,1 @@
+"""Contrastive learning of pixels, with prototypes and semantic attention."""

@@ -1,0 +1,1 @@
+"""Mix-and-match tuning by triplets of patches."""

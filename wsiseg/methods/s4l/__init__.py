@@ -1,0 +1,1 @@
+"""Self-supervised semi-supervised learning: turns and stains as pretext tasks."""
