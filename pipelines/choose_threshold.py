@@ -35,7 +35,7 @@ ABOVE = (0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5)
 
 @dataclass(frozen=True)
 class Scored:
-    """A slide with its outlines and the probabilities, (classes, h, w), of its frame."""
+    """A slide with its annotations and the probabilities, (classes, h, w), of its frame."""
 
     truth: tuple[LabelledPolygon, ...]
     scores: np.ndarray

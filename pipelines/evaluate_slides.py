@@ -8,9 +8,9 @@ writes into --out
     NAME.geojson         the prediction of each slide (one that is there already is used again)
     evaluation.json      all figures, pooled and per slide
     table.md             the same for people, with the spread over slides and intervals that resample slides
-    unmatched-N.png      every predicted object without a partner, numbered, with all outlines around it; first those
-                         that touch no outline at all
-    missed-N.png         every outlined object without a partner; first those that no prediction touches
+    unmatched-N.png      every predicted object without a partner, numbered, with all polygons around it; first those
+                         that touch no annotation at all
+    missed-N.png         every annotated object without a partner; first those that no prediction touches
     best.png, worst.png  the slides with the highest and the lowest Dice over all objects
 
 Truth is drawn in black, predictions in green; the object in question has a yellow cross beside it.
@@ -54,7 +54,7 @@ EngineFor = Callable[[Slide, Engine], Engine]
 
 @dataclass(frozen=True)
 class Judged:
-    """One slide with its outlines and how they compare."""
+    """One slide with its objects and annotations, and how they compare."""
 
     row: SlideEntry
     truth: tuple[LabelledPolygon, ...]
@@ -163,13 +163,13 @@ def dice_counts(s: SlideEvaluation, classes: ClassMap, name: str) -> tuple[float
 
 
 def recall_counts(s: SlideEvaluation, classes: ClassMap, name: str) -> tuple[float, float]:
-    """(objects found, objects outlined)."""
+    """(objects found, objects annotated)."""
     m = s.any_object if name == "any" else s.objects[name]
     return len(m.found), len(m.found) + len(m.missed)
 
 
 def f1_counts(s: SlideEvaluation, classes: ClassMap, name: str) -> tuple[float, float]:
-    """(twice the objects found, objects outlined and predicted together)."""
+    """(twice the objects found, objects annotated and predicted together)."""
     m = s.any_object if name == "any" else s.objects[name]
     return 2 * len(m.found), 2 * len(m.found) + len(m.missed) + len(m.unmatched)
 
@@ -197,7 +197,7 @@ def galleries(judged: Sequence[Judged], classes: ClassMap, out: Path) -> None:
 
 
 def view(slide: Slide, judged: Judged, region: LabelledPolygon) -> np.ndarray:
-    """(VIEW_PX, VIEW_PX, 3): the surroundings of an object with all outlines, its slide and its class."""
+    """(VIEW_PX, VIEW_PX, 3): the surroundings of an object with all polygons, its slide and its class."""
     frame = slide.frame.at(VIEW_UM / VIEW_PX)
     scale = frame.scale_to(slide.frame)[0]
     x, y = (round(v / scale) for v in region.polygon.centroid.coords[0])

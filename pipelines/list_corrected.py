@@ -29,7 +29,7 @@ KEPT = 5  # of so many patients one is kept
 
 
 def corrections(name: str, results: Path, corrected: Path | None) -> Path | None:
-    """The newest outlines of a slide that a person has been at."""
+    """The newest annotations of a slide that a person has corrected."""
     places = [results / "slides" / name / "outlines.reviewed.geojson"]
     places += [corrected / f"{name}{ending}" for ending in ENDINGS] if corrected is not None else []
     found = [path for path in places if path.exists()]
@@ -54,12 +54,12 @@ def rows(results: Path, corrected: Path | None) -> list[SlideEntry]:
         raise RecipeError(f"{results} holds no results of `wsiseg run` ({error}): name its --out.") from error
     found = []
     for facts in slides:
-        outlines = corrections(facts["name"], results, corrected)
-        if facts["state"] == "failed" or outlines is None:
+        annotations = corrections(facts["name"], results, corrected)
+        if facts["state"] == "failed" or annotations is None:
             continue
-        read_annotations(outlines)  # now, and not in the middle of training
+        read_annotations(annotations)  # now, and not in the middle of training
         patient = facts.get("patient") or facts["name"]
-        found.append(SlideEntry(Path(facts["path"]), outlines.absolute(), patient, side(patient), facts.get("mpp")))
+        found.append(SlideEntry(Path(facts["path"]), annotations.absolute(), patient, side(patient), facts.get("mpp")))
     if not found:
         raise RecipeError("No slide of this run was corrected: export from QuPath, or review with wsiseg view.")
     return found

@@ -1,14 +1,14 @@
-"""Generated kidney slides with exact outlines, to train, test and show with.
+"""Generated kidney slides with exact annotations, to train, test and show with.
 
     python pipelines/make_demo_slides.py --out demo --slides 16 --first-seed 100
 
 writes, for every slide,
 
     slide-000.svs       pyramidal JPEG TIFF, 5 × 4 mm at 1 µm/px unless told otherwise
-    slide-000.geojson   outlines of "Glomerulus" and "Sclerotic glomerulus", as QuPath reads them; with --nuclei also
+    slide-000.geojson   polygons of "Glomerulus" and "Sclerotic glomerulus", as QuPath reads them; with --nuclei also
                         of "Podocyte" and "Non-podocyte nucleus"
     slides.csv          slide, annotations, patient, split; the split is train, validation or test. With --labelled N
-                        the training slides after the first N are listed without their outlines
+                        the training slides after the first N are listed without their annotations
 
 Seeds run from `--first-seed` on, one per slide, and every slide is its own patient. Stains alternate between H&E and
 PAS unless `--stain` names one; strength and colour, folds, pen marks and defocus follow from the seed. A slide that
@@ -42,15 +42,15 @@ def split_of(index: int, slides: int) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Generated kidney slides with exact outlines.")
+    parser = argparse.ArgumentParser(description="Generated kidney slides with exact annotations.")
     parser.add_argument("--out", type=Path, required=True, help="folder for the slides; made when absent")
     parser.add_argument("--slides", type=int, default=16, help="how many (default 16)")
     parser.add_argument("--first-seed", type=int, default=100, help="seed of the first slide (default 100)")
     parser.add_argument("--mpp", type=float, default=1.0, help="µm per pixel (default 1.0)")
     parser.add_argument("--size-mm", default="5x4", help="width x height in mm (default 5x4)")
     parser.add_argument("--stain", choices=("he", "pas"), help="one stain for all (default: alternating)")
-    parser.add_argument("--nuclei", action="store_true", help="outline the nuclei too")
-    parser.add_argument("--labelled", type=int, help="list outlines of so many training slides only (default: all)")
+    parser.add_argument("--nuclei", action="store_true", help="annotate the nuclei too")
+    parser.add_argument("--labelled", type=int, help="list annotations of so many training slides only (default: all)")
     parser.add_argument("--quality", type=int, default=80, help="JPEG quality (default 80)")
     args = parser.parse_args()
     try:

@@ -1,22 +1,21 @@
-"""Gives every slide of a list outlines to learn within: its own, or those that a model predicts.
+"""Gives every slide of a list regions of interest: its annotations, or the objects that a model predicts.
 
-    python pipelines/predict_regions.py --slides slides.csv --model RUN/model --out slides-within.csv
+    python pipelines/predict_regions.py --slides slides.csv --model RUN/model --out slides-roi.csv
 
-For each slide without outlines the model's are written beside the new list as NAME.regions.geojson, and named in its
-column `roi`, where a recipe with `data.roi` looks for them. Slides on which the model finds nothing are left out.
-What is there already is kept: a run that was stopped goes on.
+The objects of a slide without annotations are written beside the new list as NAME.roi.geojson, and named in its column
+`roi`, where a recipe with `data.roi` looks for them. Slides on which the model finds nothing are left out. Files that
+exist are kept, so the same command continues a run that was stopped.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
-import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from wsiseg.bundle import load_bundle
-from wsiseg.data.slides import read_slides
+from wsiseg.data.slides import read_slides, write_slides
 from wsiseg.errors import WsisegError
 from wsiseg.inference.engines import make_engine
 from wsiseg.inference.predict import PredictOptions, predict_slide
@@ -24,26 +23,22 @@ from wsiseg.slides.open import open_slide
 
 
 def run(slides: Path, root: Path | None, model: Path, out: Path) -> None:
-    """Write the list `out`, and the outlines that it names."""
+    """Write the list `out`, and the files that its column `roi` names."""
     bundle = load_bundle(model)
     engine = make_engine(bundle)
-    rows = []
-    for row in read_slides(slides, root):
-        roi = ""
-        if row.annotations is None:
-            file = out.parent / f"{row.name}.regions.geojson"
-            with open_slide(row.slide, mpp=row.mpp, scaled_decoding=bundle.usage.scaled_decoding) as slide:
-                found = predict_slide(slide, bundle, engine, PredictOptions(file))
-            print(f"{row.name}: {found.objects} outlines", flush=True)
+    entries = []
+    for entry in read_slides(slides, root):
+        if entry.annotations is None:
+            roi = out.parent / f"{entry.name}.roi.geojson"
+            scaled = bundle.usage.scaled_decoding
+            with open_slide(entry.slide, mpp=entry.mpp, scaled_decoding=scaled, series=entry.series) as slide:
+                found = predict_slide(slide, bundle, engine, PredictOptions(roi))
+            print(f"{entry.name}: {found.objects} objects", flush=True)
             if not found.objects:
                 continue
-            roi = file.name
-        places = [os.path.relpath(p, out.parent) if p else "" for p in (row.slide, row.annotations)]
-        rows.append((*places, row.patient, row.split, "" if row.mpp is None else row.mpp, roi))
-    with out.open("w", newline="", encoding="utf-8") as file_:
-        writer = csv.writer(file_, lineterminator="\n")
-        writer.writerow(("slide", "annotations", "patient", "split", "mpp", "roi"))
-        writer.writerows(rows)
+            entry = replace(entry, roi=roi)
+        entries.append(entry)
+    write_slides(out, entries)
 
 
 def main() -> None:

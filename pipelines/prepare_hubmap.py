@@ -1,4 +1,4 @@
-"""HuBMAP's "Hacking the Kidney" as a slide list with outlines.
+"""HuBMAP's "Hacking the Kidney" as a slide list with annotations.
 
     python pipelines/prepare_hubmap.py hubmap-kidney-segmentation --out runs/hubmap-kidney --mpp 0.5
 
@@ -13,7 +13,7 @@ reads, in the folder that the competition's archive unpacks to
 
 and writes ID.geojson for each slide and slides.csv. Annotations come from the masks, whose pixel edges they follow; from
 the features with `--from json`, and where train.csv has no mask. Every fifth patient validates. Slides without
-outlines (test/) are left out. `--mpp` counts only where a file does not state its resolution.
+annotations (test/) are left out. `--mpp` counts only where a file does not state its resolution.
 
 Some of the slides hold red, green and blue as three pictures. Those are written again into the folder, as a tiled TIFF
 with the same pixels (compressed without loss, some GB each); the others stay where they are.
@@ -51,8 +51,8 @@ BAND = 512  # columns of the slide at once
 KEPT = 5  # of so many patients one validates
 
 
-def outlines_of_mask(encoding: str, frame: Frame, name: str) -> Iterator[LabelledPolygon]:
-    """The outlines of a run-length encoded mask, in level-0 pixels.
+def polygons_of_mask(encoding: str, frame: Frame, name: str) -> Iterator[LabelledPolygon]:
+    """The annotations of a run-length encoded mask, in level-0 pixels.
 
     Column by column is row by row for the transposed slide: that one is traced, in bands, and then turned back.
 
@@ -92,7 +92,7 @@ def _bands(starts: NDArray[np.int64], ends: NDArray[np.int64], turned: Frame) ->
         yield band.reshape(rows, turned.width)
 
 
-def outlines_of_features(path: Path) -> list[LabelledPolygon]:
+def polygons_of_features(path: Path) -> list[LabelledPolygon]:
     """The glomeruli of a file of features."""
     found = read_annotations(path).polygons
     return [replace(r, label="Glomerulus") for r in found if (r.label or "").lower() == "glomerulus"]
@@ -151,11 +151,13 @@ def table(path: Path, key: str, value: str) -> dict[str, str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description='HuBMAP\'s "Hacking the Kidney" as a slide list with outlines.')
+    parser = argparse.ArgumentParser(description='HuBMAP\'s "Hacking the Kidney" as a slide list with annotations.')
     parser.add_argument("data", type=Path, help="the unpacked folder of the competition")
-    parser.add_argument("--out", type=Path, required=True, help="where outlines and slides.csv go")
+    parser.add_argument("--out", type=Path, required=True, help="where annotations and slides.csv go")
     parser.add_argument("--mpp", type=float, help="µm/px of slides that do not state it")
-    parser.add_argument("--from", dest="source", choices=("mask", "json"), default="mask", help="what is outlined")
+    parser.add_argument(
+        "--from", dest="source", choices=("mask", "json"), default="mask", help="where the annotations come from"
+    )
     args = parser.parse_args()
     slides = sorted((args.data / "train").glob("*.tif*"))
     if not slides:
@@ -169,19 +171,19 @@ def main() -> None:
     for path in slides:
         features = path.with_suffix(".json")
         if path.stem not in masks and not features.exists():
-            print(f"{path.name}: nobody outlined it, left out")
+            print(f"{path.name}: it has no annotations and is left out")
             continue
         whole = in_one_picture(path, args.out)
         slide, mpp = opened(whole, args.mpp)
         with slide:
             frame = slide.frame
         from_mask = path.stem in masks and not (args.source == "json" and features.exists())
-        regions = outlines_of_mask(masks[path.stem], frame, path.name) if from_mask else outlines_of_features(features)
-        outlines = args.out / f"{path.stem}.geojson"
-        written = write_annotations(outlines, regions, classes=CLASSES, properties={"slide": path.name}, frame=frame)
+        regions = polygons_of_mask(masks[path.stem], frame, path.name) if from_mask else polygons_of_features(features)
+        annotations = args.out / f"{path.stem}.geojson"
+        written = write_annotations(annotations, regions, classes=CLASSES, properties={"slide": path.name}, frame=frame)
         patient = patients.get(path.name, path.stem)
         split = "validation" if order.index(patient) % KEPT == KEPT - 1 else "train"
-        rows.append(SlideEntry(whole.absolute(), outlines.absolute(), patient, split, mpp))
+        rows.append(SlideEntry(whole.absolute(), annotations.absolute(), patient, split, mpp))
         print(f"{path.name}: {written}", flush=True)
     write_slides(args.out / "slides.csv", rows)
 

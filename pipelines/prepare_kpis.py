@@ -1,4 +1,4 @@
-"""The whole slides of the KPIs challenge 2024 as a slide list with outlines.
+"""The whole slides of the KPIs challenge 2024 as a slide list with annotations.
 
     python pipelines/prepare_kpis.py KPIs24 --out runs/kpis-kidney --mpp 0.25 --mpp NEP25=0.5
 
@@ -8,7 +8,7 @@ looks below the given folder for
     …/train…/GROUP/NAME_mask.tiff     their masks: 0 is nothing, anything else a glomerulus
 
 or the same in folders GROUP/img and GROUP/mask (https://sites.google.com/view/kpis2024, KPIs task 2). It writes
-NAME.geojson for each slide, whose outlines follow the pixel edges of the mask, and slides.csv. A folder above the
+NAME.geojson for each slide, whose annotations follow the pixel edges of the mask, and slides.csv. A folder above the
 group whose name starts with train, val or test says on which side of the split a slide is; without one it is `train`.
 
 `--mpp` is the µm/px of slides that do not state it, `--mpp GROUP=…` that of one group: not all were scanned at the
@@ -44,8 +44,8 @@ SLIDE, MASK = "_wsi.tiff", "_mask.tiff"
 SIDES = {"train": "train", "val": "validation", "test": "test"}
 
 
-def outlines_of_mask(path: Path, level0: Frame) -> Iterator[LabelledPolygon]:
-    """The outlines of a mask of the whole slide, at its own resolution or a coarser one, in level-0 pixels.
+def polygons_of_mask(path: Path, level0: Frame) -> Iterator[LabelledPolygon]:
+    """The annotations of a mask of the whole slide, at its own resolution or a coarser one, in level-0 pixels.
 
     Raises:
         AnnotationError: it is no mask, or has another shape than the slide
@@ -113,7 +113,7 @@ def resolutions(words: list[str]) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description="The whole slides of the KPIs challenge as a slide list.")
     parser.add_argument("data", type=Path, help="the folder of the challenge's whole slides")
-    parser.add_argument("--out", type=Path, required=True, help="where outlines and slides.csv go")
+    parser.add_argument("--out", type=Path, required=True, help="where annotations and slides.csv go")
     parser.add_argument("--mpp", action="append", default=[], help="µm/px, or GROUP=µm/px; may be repeated")
     args = parser.parse_args()
     mpp = resolutions(args.mpp)
@@ -128,13 +128,13 @@ def main() -> None:
         slide, said = opened(path, mpp)
         with slide:
             frame = slide.frame
-        outlines = None if mask is None else args.out / f"{name}.geojson"
+        annotations = None if mask is None else args.out / f"{name}.geojson"
         told = "no mask"
-        if mask is not None and outlines is not None:
+        if mask is not None and annotations is not None:
             about = {"slide": path.name, "group": group_of(path)}
-            regions = outlines_of_mask(mask, frame)
-            told = str(write_annotations(outlines, regions, classes=CLASSES, properties=about, frame=frame))
-        listed = None if outlines is None else outlines.absolute()
+            regions = polygons_of_mask(mask, frame)
+            told = str(write_annotations(annotations, regions, classes=CLASSES, properties=about, frame=frame))
+        listed = None if annotations is None else annotations.absolute()
         rows.append(SlideEntry(path.absolute(), listed, name, side_of(path, args.data), said))
         print(f"{group_of(path)}/{path.name}: {told}", flush=True)
     write_slides(args.out / "slides.csv", rows)

@@ -6,7 +6,9 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from wsiseg.annotations.formats import write_annotations
@@ -35,11 +37,22 @@ def blocks(page: Path) -> list[CodeBlock]:
     return [CodeBlock(m["language"], m["text"], m["why"]) for m in found]
 
 
-def write_example(folder: Path, name: str = "slide", seed: int = 4) -> None:
-    """Write NAME.svs (800 × 600 px at 2 µm/px) and its outlines, NAME-truth.geojson."""
+@cache
+def _example(seed: int) -> tuple[bytes, bytes]:
+    """A slide and its ground truth, as files have them."""
     made = generate(SlideSpec(seed=seed, width_um=1600, height_um=1200, stain="pas", mpp=2.0))
-    write_slide(made, folder / f"{name}.svs")
-    write_annotations(folder / f"{name}-truth.geojson", made.truth, classes=CLASSES)
+    with tempfile.TemporaryDirectory() as folder:
+        slide, truth = Path(folder, "slide.svs"), Path(folder, "truth.geojson")
+        write_slide(made, slide)
+        write_annotations(truth, made.truth, classes=CLASSES)
+        return slide.read_bytes(), truth.read_bytes()
+
+
+def write_example(folder: Path, name: str = "slide", seed: int = 4) -> None:
+    """Write NAME.svs (800 × 600 px at 2 µm/px) and its ground truth, NAME-truth.geojson."""
+    slide, truth = _example(seed)
+    (folder / f"{name}.svs").write_bytes(slide)
+    (folder / f"{name}-truth.geojson").write_bytes(truth)
 
 
 def run_python(code: str, folder: Path, *, without: str | None = None) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -13,16 +12,12 @@ import click
 import pytest
 from click.testing import CliRunner
 
+from tests.command import wsiseg as run
 from tools.document_pages import PARTS, filled
 from wsiseg.cli import wsiseg
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md")), *sorted(ROOT.glob("pipelines/*.toml"))]
-
-
-def run(*words: object, cwd: Path | None = None, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", "from wsiseg.cli import main; main()", *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env={**os.environ, **(env or {})})
 
 
 def refused(*words: object, cwd: Path | None = None) -> str:

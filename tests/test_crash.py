@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import random
 import shutil
 import time
@@ -11,11 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.command import PROCESSES
 from tests.crash_job import JOBS
 
 KILLS = 7  # for each of the three jobs: 21 in all
-PROCESSES = multiprocessing.get_context("forkserver")  # a process that only imports, forked for each job
-PROCESSES.set_forkserver_preload(["tests.crash_job"])
 
 
 def start(job: str, folder: Path) -> ForkServerProcess:

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.example_slide import ROOT, blocks, run_python, write_example
+from tests.command import python
+from tests.example_slide import ROOT, blocks, write_example
 from wsiseg.cli import wsiseg
 
 # Lines of README and tutorial that are not run, and why. Everything else in their blocks is.
@@ -32,6 +33,7 @@ slides = "{slides}"
 mpp = 4.0
 tile = 128
 [model]
+encoder = "tu-test_resnet"
 weights = "none"
 decoder_channels = 16
 [training]
@@ -134,4 +136,6 @@ def test_the_python_of_a_page_runs(page: Path, example: Path, tmp_path: Path) ->
         pytest.skip("; ".join(str(block.why_not) for block in shown))
     for name in ("slide.svs", "outlines.geojson"):
         shutil.copyfile(example / name, tmp_path / name)
-    run_python(code, tmp_path)
+    (tmp_path / "page.py").write_text(code, encoding="utf-8")
+    done = python(tmp_path / "page.py", cwd=tmp_path)
+    assert done.returncode == 0, f"{code}\n{done.stderr}"

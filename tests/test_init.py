@@ -168,7 +168,7 @@ def test_a_qupath_project(squares: Path, tmp_path: Path) -> None:
     assert "not exported" in str(found.slides[2].problems)
     assert not found.slides[1].problems
     (project / "project.qpproj").write_text("{}")
-    with pytest.raises(Exception, match="no project of QuPath"):
+    with pytest.raises(Exception, match="not a QuPath project"):
         survey(project / "project.qpproj")
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.command import Command, wsiseg
 from tests.slides.make import texture, write_tiff
 from tests.test_predict import BUNDLE, ColourRule
 from wsiseg.errors import BusyError, SlideError
@@ -24,8 +25,6 @@ from wsiseg.selection.tiling import tile_slide
 from wsiseg.slides.open import open_slide
 from wsiseg.stores.reservation import partial_path, reserve
 from wsiseg.stores.tiles import TileStore
-
-COMMAND = [sys.executable, "-c", "from wsiseg.cli import main; main()"]
 
 
 @pytest.fixture
@@ -78,18 +77,17 @@ def test_a_slide_that_changes_while_it_is_tiled(slide: Path, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_sigterm_ends_a_command_as_ctrl_c_does(slide: Path, tmp_path: Path, number: int) -> None:
-    words = [*COMMAND, "tile", slide, "--size", "32", "--no-tissue", "--quiet"]
+    words = ["tile", slide, "--size", "32", "--no-tissue", "--quiet"]
     words += ["--out", tmp_path / "s.zarr", "--log-json", tmp_path / "log.jsonl"]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        until = time.monotonic() + 60
-        while not partial_path(tmp_path / "s.zarr").exists() and time.monotonic() < until:
-            time.sleep(0.02)
-        process.send_signal(number)
-        _, said = process.communicate(timeout=60)
-    assert process.returncode == 130, said
-    assert said.strip() == "Stopped. Finished work is kept; the same command goes on from there."
+    command, until = Command(*words), time.monotonic() + 60
+    while not partial_path(tmp_path / "s.zarr").exists() and time.monotonic() < until:
+        time.sleep(0.02)
+    command.signal(number)
+    stopped = command.end(60)
+    assert stopped.returncode == 130, stopped.stderr
+    assert stopped.stderr.strip() == "Stopped. Finished work is kept; the same command goes on from there."
     assert not (tmp_path / "s.zarr").exists()
-    again = subprocess.run(words, capture_output=True, text=True, timeout=120)
+    again = wsiseg(*words)
     assert again.returncode == 0, again.stderr
     assert len(TileStore(tmp_path / "s.zarr")) == 38 * 50
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import csv
 import json
-import multiprocessing
 import os
 import random
 import shutil
@@ -16,13 +15,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 import pytest
 
+from tests.command import Command
 from tests.control_group import control_group
-from tests.train_job import train
 from wsiseg.annotations.formats import write_annotations
 from wsiseg.bundle import load_bundle
 from wsiseg.classes import ClassMap
@@ -30,8 +28,6 @@ from wsiseg.synthetic import SlideSpec, generate, write_slide
 from wsiseg.training.checkpoint import load_checkpoint, same
 
 KILLS = int(os.environ.get("WSISEG_KILLS", "2"))
-PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["tests.train_job", "tests.crash_job"])
 pytestmark = pytest.mark.timeout(3600)
 
 GREEDY = "open(0).read(); held = [bytearray(b'x' * 2**20) for _ in range(4096)]"  # once its input has ended
@@ -45,7 +41,7 @@ slides = "slides.csv"
 mpp = 4.0
 tile = 64
 [model]
-encoder = "resnet18"
+encoder = "tu-test_resnet"
 weights = "none"
 decoder_channels = 16
 [method]
@@ -83,38 +79,28 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def start(lab: Path, out: Path, *words: str) -> ForkServerProcess:
-    line = [str(lab / "recipe.toml"), "--out", str(out), "--device", "cpu", "--quiet", *words]
-    child = PROCESSES.Process(target=train, args=(line, out.with_suffix(".txt")))
-    child.start()
-    return child
-
-
-def ended(child: ForkServerProcess, seconds: float | None = None) -> bool:
-    child.join(seconds)
-    return child.exitcode is not None
+def start(lab: Path, out: Path, *words: str) -> Command:
+    return Command("train", lab / "recipe.toml", "--out", out, "--device", "cpu", "--quiet", *words)
 
 
 def finish(lab: Path, out: Path, *words: str) -> None:
-    child = start(lab, out, *words)
-    child.join()
-    assert child.exitcode == 0, out.with_suffix(".txt").read_text()
+    done = start(lab, out, *words).end()
+    assert done.returncode == 0, done.stderr
 
 
 def writing(out: Path, pattern: str) -> Callable[[], bool]:
     return lambda: next(out.glob(pattern), None) is not None
 
 
-def kill(child: ForkServerProcess, when: Callable[[], bool], delay: float) -> bool:
-    """Kill a process so many seconds after a condition holds; False if it has ended before."""
-    while not when():
-        if ended(child, 0.0005):
-            return False
-    if ended(child, delay):
-        return False
-    child.kill()
-    child.join()
-    return child.exitcode == -9
+def kill(child: Command, when: Callable[[], bool], delay: float) -> bool:
+    """Kill a process so many seconds after a condition holds; False if it has ended before, and well."""
+    while child.runs(0.0005) and not when():
+        pass
+    if child.runs(delay):
+        child.signal(signal.SIGKILL)
+    done = child.end()
+    assert done.returncode in (0, -signal.SIGKILL), done.stderr
+    return done.returncode != 0
 
 
 def evaluations(out: Path) -> dict[tuple[str, str], str]:
@@ -154,7 +140,6 @@ def test_killed_at_random_moments(lab: Path, whole: tuple[Path, float]) -> None:
             killed = kill(child, writing(out, where), rng.uniform(0, 0.05))
         state = f"seed {seed}, kill {kills}, {where}"
         kills += killed
-        assert killed or child.exitcode == 0, f"{state}: {out.with_suffix('.txt').read_text()}"
         kept = load_checkpoint(out / "checkpoint")  # an error if it is half-written
         resumed_after.add(kept[0] if kept else 0)
         if (out / "model").exists():
@@ -193,17 +178,17 @@ def test_a_training_that_runs_out_of_memory_goes_on(lab: Path, whole: tuple[Path
         child = start(lab, out)
         (group.folder / "cgroup.procs").write_text(str(child.pid))
         while not writing(out, "checkpoint/step-*[24]")():
-            assert not ended(child, 0.001), out.with_suffix(".txt").read_text()
-        os.kill(child.pid or 0, signal.SIGSTOP)  # else it may end before the other process is there
+            assert child.runs(0.001), child.end().stderr
+        child.signal(signal.SIGSTOP)  # else it may end before the other process is there
         other = subprocess.Popen([sys.executable, "-c", GREEDY], stdin=subprocess.PIPE)  # in the same job
         (group.folder / "cgroup.procs").write_text(str(other.pid))
         group.limit.write_text(str(int(group.use.read_text()) + 2**24))
         assert other.stdin is not None
         other.stdin.close()
-        child.join()
+        killed = child.end()
         other.kill()
         other.wait()
-    assert child.exitcode == -9
+    assert killed.returncode == -signal.SIGKILL
     assert not (out / "model").exists()
     finish(lab, out, "--resume")
     assert model(out) == model(whole[0])

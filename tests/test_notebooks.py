@@ -37,20 +37,20 @@ def test_there_are_three_and_none_has_outputs() -> None:
         assert all(not cell["outputs"] and cell["execution_count"] is None for cell in cells), path.name
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_a_notebook_runs(path: Path, material: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = tmp_path / "work"
-    shutil.copytree(material, folder)
+def test_the_notebooks_run(material: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One after the other, each in a folder of its own and without names of the one before, in one kernel."""
+    all_cells = []
+    for path in NOTEBOOKS:
+        folder = tmp_path / path.stem
+        shutil.copytree(material, folder)
+        begin = nbformat.v4.new_code_cell(f"%reset -f\n%cd -q {folder}")
+        all_cells.append([begin, *nbformat.read(path, as_version=4).cells])
     monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=":")
     monkeypatch.setenv("PYTHONPATH", str(ROOT), prepend=":")
     monkeypatch.setenv("HOME", str(tmp_path))  # nothing is written into the user's own folders
-    notebook = nbformat.read(path, as_version=4)
-    NotebookClient(
-        notebook, timeout=240, kernel_name="python3", resources={"metadata": {"path": str(folder)}}
-    ).execute()
-    pictures = [
-        output for cell in notebook.cells if cell.cell_type == "code"
-        for output in cell.outputs if "image/png" in output.get("data", {})
-    ]  # fmt: skip
-    assert len(pictures) >= 2
-    assert not [o for c in notebook.cells if c.cell_type == "code" for o in c.outputs if o.output_type == "error"]
+    whole = nbformat.v4.new_notebook(cells=[cell for cells in all_cells for cell in cells])
+    NotebookClient(whole, timeout=240, kernel_name="python3").execute()
+    for path, cells in zip(NOTEBOOKS, all_cells, strict=True):
+        outputs = [output for cell in cells if cell.cell_type == "code" for output in cell.outputs]
+        assert len([output for output in outputs if "image/png" in output.get("data", {})]) >= 2, path.name
+        assert not [output for output in outputs if output.output_type == "error"], path.name

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +12,7 @@ import pytest
 import tifffile
 from shapely import box as rectangle
 
+from tests.command import python, wsiseg
 from wsiseg.annotations.formats import read_annotations, write_annotations
 from wsiseg.annotations.polygon import LabelledPolygon
 from wsiseg.annotations.rasterise import rasterise
@@ -34,8 +33,7 @@ CM = 1e4  # µm
 
 
 def script(name: str, *words: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(ROOT / "pipelines" / name), *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    return python(ROOT / "pipelines" / name, *words)
 
 
 def mask_and_picture() -> tuple[np.ndarray, np.ndarray]:
@@ -182,12 +180,6 @@ def test_a_list_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert read[1].roi.resolve() == rows[1].roi
 
 
-def wsiseg(*words: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", "from wsiseg.cli import main; main()", *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
-
-
-@pytest.mark.timeout(600)  # four commands that each load PyTorch
 def test_predict_correct_train_further(tmp_path: Path) -> None:
     """The loop of docs/correct-and-train.md, with the recipe that comes along and few steps."""
     (tmp_path / "slides").mkdir()
@@ -196,17 +188,9 @@ def test_predict_correct_train_further(tmp_path: Path) -> None:
     recipe = ROOT / "pipelines" / "finetune-from-qupath.toml"
     out, results = tmp_path / "corrected", tmp_path / "results"
     done = wsiseg(
-        "run",
-        recipe,
-        "--slides",
-        f"{tmp_path}/slides/*.svs",
-        "--model",
-        GLOMERULI,
-        "--out",
-        results,
-        "--engine",
-        "torch",
-    )
+        "run", recipe, "--slides", f"{tmp_path}/slides/*.svs", "--model", GLOMERULI, "--out", results,
+        "--engine", "torch",
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "was corrected" in script("list_corrected.py", "--results", results, "--out", out / "slides.csv").stderr
     (tmp_path / "exported").mkdir()

@@ -166,8 +166,8 @@ def test_the_commands_about_recipes(tmp_path: Path) -> None:
     ("stages", "message"),
     [
         ("[]", "must name one stage or more"),
-        ("['measure']", "measure needs the outlines of predict"),
-        ("['export', 'predict']", "export needs the outlines of predict"),
+        ("['measure']", "measure needs the objects of predict"),
+        ("['export', 'predict']", "export needs the objects of predict"),
         ("['predict', 'predict']", "each once"),
         ("['paint']", "input should be 'tile', 'qc', 'predict', 'measure', 'export' or 'report'"),
     ],

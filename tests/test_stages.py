@@ -153,7 +153,7 @@ def test_joined_classes_have_colours_of_their_own() -> None:
 
 
 def test_a_bundle_brings_the_model_before_it(tmp_path: Path) -> None:
-    net = SegmentationNet(Architecture("resnet18", 2, (0.5,) * 3, (0.5,) * 3, 16))
+    net = SegmentationNet(Architecture("tu-test_resnet", 2, (0.5,) * 3, (0.5,) * 3, 16))
     about: dict[str, Any] = {"classes": COARSE.classes, "provenance": {}, "metrics": {}}
     save_bundle(tmp_path / "first", net, name="islands", usage=COARSE.usage, **about)
     save_bundle(tmp_path / "pair", net, name="dots", usage=FINE.usage, parent=tmp_path / "first", **about)

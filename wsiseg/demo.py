@@ -28,24 +28,24 @@ from wsiseg.slides.open import open_slide
 from wsiseg.slides.slide import Slide
 from wsiseg.synthetic import CLASSES, SlideSpec, SyntheticSlide, generate, write_slide
 
-# A seed that the models' training slides do not use; of those from 90210 on the first with little tissue, ten glomeruli
-# and sclerotic ones among them. Without artefacts: the seed's own would put tissue out of focus, glomeruli in it.
+# The models' training slides use no seed so high. From 90210 on it is the first with little tissue and ten glomeruli,
+# some of them sclerotic. Its own artefacts would put glomeruli out of focus, so there are none.
 SPEC = SlideSpec(seed=90220, width_um=3600, height_um=2700, stain="pas", mpp=0.25, artefacts=())
-# A nucleus of 12 px loses a quarter of its IoU with every pixel at its border; whether it was found shows its centroid.
+# One pixel at its border costs a nucleus of 12 px a quarter of its IoU, so nuclei are matched by their centroids.
 MATCH_UM = 3.0
 TRUTH_COLOUR = (0, 0, 0)
 COLOURS = {"Glomerulus": (0, 200, 80), "Sclerotic glomerulus": (213, 94, 0), "Podocyte": (255, 220, 0)}
 
 
 def run_demo(out: Path, *, device: str, engine: str, say: Callable[[str], None], report: Report) -> None:
-    """Make a slide, predict it with the bundled models, write outlines and pictures, compare with the truth.
+    """Make a slide, predict it with the bundled models, write objects and pictures, and compare with the ground truth.
 
     Args:
         out: folder for slide.svs, truth.geojson, prediction.geojson and prediction.parent.geojson, overlay.png,
             glomerulus.png and evaluation.json
         device, engine: where the networks run, and what runs them
-        say: told each step's result, a line at a time
-        report: told how many tiles are done, by the coarse model and then by the fine one
+        say: is given the result of each step, a line at a time
+        report: is given the number of finished tiles, of the coarse model and then of the fine one
     """
     with translate_os_errors(out):
         out.mkdir(parents=True, exist_ok=True)
@@ -56,7 +56,7 @@ def run_demo(out: Path, *, device: str, engine: str, say: Callable[[str], None],
     say(f"Models: {coarse.name} and {fine.name}, for demonstration, trained on generated slides only.")
     made = generate(SPEC)
     write_slide(made, slide_path)
-    truth = looked_for(made)
+    truth = sought(made)
     write_annotations(truth_path, truth, classes=CLASSES, properties={"generated": True, "seed": SPEC.seed})
     say(f"{slide_path}: generated, {made.frame.width} × {made.frame.height} px at {made.frame.mpp:g} µm/px")
     with open_slide(slide_path) as slide:
@@ -64,23 +64,23 @@ def run_demo(out: Path, *, device: str, engine: str, say: Callable[[str], None],
         result = predict_cascade(slide, *pair, PredictOptions(prediction_path, overwrite=True), report=report)
         said = read_annotations(prediction_path).polygons
         found = evaluate_slide(slide.name, truth, said, CLASSES, slide.frame, slide.frame, match_um=MATCH_UM)
-        figures = summary([found], CLASSES, MATCH_UM)
+        metrics = summary([found], CLASSES, MATCH_UM)
         measured = measure_pair(
             slide, truth_path, prediction_path, MeasureOptions("kidney", thickness_um=SPEC.thickness_um)
         )
         draw(slide, truth, said, out)
-    figures["measurements"] = compare_measurements([measured])
+    metrics["measurements"] = compare_measurements([measured])
     with translate_os_errors(out):
-        (out / "evaluation.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
-    say(f"{prediction_path}: {result.objects} outlines; drop it onto {slide_path.name} in QuPath")
-    say(f"{out / 'overlay.png'}, {out / 'glomerulus.png'}: prediction in colours, truth in black")
+        (out / "evaluation.json").write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
+    say(f"{prediction_path}: {result.objects} objects; drop it onto {slide_path.name} in QuPath")
+    say(f"{out / 'overlay.png'}, {out / 'glomerulus.png'}: prediction in colours, ground truth in black")
     say("")
-    say(render(figures))
+    say(render(metrics))
     say("")
     say(counted(measured))
 
 
-def looked_for(made: SyntheticSlide) -> list[LabelledPolygon]:
+def sought(made: SyntheticSlide) -> list[LabelledPolygon]:
     """All glomeruli and the nuclei in them; the models do not look for other nuclei."""
     nuclei = list(made.nuclei())
     inside, _ = STRtree([g.polygon for g in made.truth]).query(
@@ -90,7 +90,7 @@ def looked_for(made: SyntheticSlide) -> list[LabelledPolygon]:
 
 
 def draw(slide: Slide, truth: Sequence[LabelledPolygon], said: Sequence[LabelledPolygon], out: Path) -> None:
-    """overlay.png: glomeruli on the whole slide. glomerulus.png: the podocytes in the largest that is not sclerotic."""
+    """Write overlay.png, the glomeruli of the slide, and glomerulus.png, the podocytes of the largest healthy one."""
     picture, plane = slide.thumbnail(2400)
     large = [r for r in truth if r.label in CLASSES.names[1:3]]
     layers = [(large, TRUTH_COLOUR), *((_named(said, name), COLOURS[name]) for name in CLASSES.names[1:3])]
@@ -111,7 +111,7 @@ def draw(slide: Slide, truth: Sequence[LabelledPolygon], said: Sequence[Labelled
 
 
 def counted(measured: MeasuredPair) -> str:
-    """Podocytes of each glomerulus against the truth, as a text table."""
+    """The podocytes of each glomerulus and those of the ground truth, as a text table."""
     sides: list[Any] = [measured.reference["glomeruli"], measured.prediction["glomeruli"]]
     lines = [f"{'podocyte profiles':<28}{'truth':>8}{'found':>8}"]
     for i, j, _ in measured.matches.found:

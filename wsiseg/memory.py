@@ -1,4 +1,4 @@
-"""Estimate the memory that a slide needs, before it is read.
+"""Estimate the memory that a slide needs before it is read, and wait until there is enough.
 
 A process that predicts needs `BASE` for its programs and its network, and for the current slide:
 
@@ -20,7 +20,10 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any
 
 from wsiseg.classes import ClassMap
@@ -109,6 +112,34 @@ def require(needed: int, limit: int, base: int = BASE) -> None:
         raise OutputError(
             f"It takes about {gib:.1f} GiB of memory: give --max-ram {math.ceil(gib * 10) / 10:.1f}GiB or more."
         )
+
+
+class Budget:
+    """Bytes of one process, shared by the slides that its threads work on."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit, self._free = limit, limit - BASE
+        self._change = threading.Condition()
+
+    @contextmanager
+    def share(self, needed: int) -> Iterator[None]:
+        """Wait until this much memory is free, and reserve it; OutputError if there is never that much."""
+        require(needed, self._limit)
+        with self._change:
+            self._change.wait_for(lambda: self._free >= needed)
+            self._free -= needed
+        try:
+            yield
+        finally:
+            with self._change:
+                self._free += needed
+                self._change.notify_all()
+
+
+@lru_cache(maxsize=1)
+def budget(limit: int) -> Budget:
+    """The budget of this process."""
+    return Budget(limit)
 
 
 def parse_size(text: str) -> int:

@@ -27,11 +27,11 @@ def paint(image: np.ndarray, labels: np.ndarray, classes: ClassMap, strength: fl
 
 
 def picture_grid(rows: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]], classes: ClassMap) -> np.ndarray:
-    """(rows · h, 3 · w, 3) uint8 from (image (h, w, 3), truth (h, w), prediction (h, w)) of equal size."""
+    """(rows · h, 3 · w, 3) uint8 from (image (h, w, 3), reference (h, w), prediction (h, w)) of equal size."""
     gap = 4
     lines = []
-    for image, truth, prediction in rows:
-        parts = [image, paint(image, truth, classes), paint(image, prediction, classes)]
+    for image, reference, prediction in rows:
+        parts = [image, paint(image, reference, classes), paint(image, prediction, classes)]
         lines.append(np.concatenate([np.pad(p, ((0, gap), (0, gap), (0, 0)), constant_values=255) for p in parts], 1))
     return np.concatenate(lines)
 
@@ -40,22 +40,22 @@ def draw_outlines(
     image: np.ndarray, frame: Frame, layers: Iterable[tuple[Iterable[LabelledPolygon], Colour]], level0: Frame, width: int = 2,
     corner: tuple[int, int] = (0, 0),
 ) -> np.ndarray:  # fmt: skip
-    """(h, w, 3) uint8: outlines in level-0 pixels drawn over a picture of the slide, or of a part of it.
+    """(h, w, 3) uint8: a picture of the slide, or of a part of it, with the outlines of polygons over it.
 
     Args:
         image: (h, w, 3) uint8, the pixels of `frame`
         frame: plane of the picture
-        layers: outlines with the colour to draw them in; later ones on top
-        level0: plane of the outlines
+        layers: polygons in level-0 pixels with the colour of their outlines; later ones on top
+        level0: plane of the polygons
         width: px of the line
         corner: (x, y) of the picture's first pixel in its frame
     """
     picture = Image.fromarray(image)
     draw = ImageDraw.Draw(picture)
     (sx, sy), (left, top) = level0.scale_to(frame), corner
-    for regions, colour in layers:
-        for region in regions:
-            for polygon in getattr(region.polygon, "geoms", [region.polygon]):
+    for polygons, colour in layers:
+        for item in polygons:
+            for polygon in getattr(item.polygon, "geoms", [item.polygon]):
                 for ring in (polygon.exterior, *polygon.interiors):
                     draw.line(
                         [(x * sx - left, y * sy - top) for x, y in ring.coords], fill=colour, width=width, joint="curve"

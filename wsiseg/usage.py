@@ -35,7 +35,7 @@ class Postprocessing:
     Attributes:
         min_object_um2: smaller objects are left out
         min_hole_um2: smaller holes are filled
-        simplify_um: outlines lose detail of less than about the square of this; 0 keeps the exact edges of the pixels
+        simplify_um: objects lose detail of less than about the square of this; 0 keeps the exact edges of the pixels
         whole_objects: touching pixels of several classes are one object, of the class that most of them have; right
             where the classes are kinds of one thing
         split_distance_um: touching objects whose middles are farther apart than this are split; 0 splits nothing

@@ -9,9 +9,9 @@ writes one folder per source into --out:
     label.npy    (h, w) uint8: 0 background, 1 glomerulus, 2 sclerotic glomerulus, 255 no statement
     source.json  kind, stains and white of the source
 
-The section (HuBMAP, MIT; its outlines lie beside it under the same name) is split by place: the network learns from
+The section (HuBMAP, MIT; its annotations lie beside it under the same name) is split by place: the network learns from
 what lies left of SPLIT_PX, a strip of GAP_PX is used for nothing, and what lies right of both is kept out for the
-evaluation: `kept-out.geojson` has its outlines and `kept-out-roi.geojson` where to predict and to compare.
+evaluation: `kept-out.geojson` has its annotations and `kept-out-roi.geojson` where to predict and to compare.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def main() -> None:
 
 
 def section(path: Path, out: Path) -> None:
-    """The left part of the section to learn from, the outlines of the right part to judge by."""
+    """The left part of the section to learn from, the annotations of the right part to judge by."""
     regions = [r for r in read_annotations(path.with_suffix(".geojson")).polygons if r.label]
     covered = read_annotations(path.with_name(f"{path.stem}.covered.geojson")).polygons
     with open_slide(path) as slide:

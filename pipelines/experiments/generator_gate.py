@@ -7,7 +7,7 @@ stain) and from 12 (the 2 among them), with the same number of updates and the s
 few were as good as many, the generator would draw the same kidney again and again. Per seed others are the few; the one
 is of H&E and PAS in turns.
 
-OUT/slides/           the slides and their outlines, drawn once
+OUT/slides/           the slides and their annotations, drawn once
 OUT/COUNT-SEED/       a run of `wsiseg train`; gone on with from its last checkpoint when it was stopped
 OUT/COUNT-SEED.json   what came of it; a run that has one is not done again
 
@@ -44,7 +44,7 @@ WELL_BELOW = 0.1  # of F1 of objects and of Dice: what the few have to lack in t
 
 
 def draw(folder: Path, count: int, size_um: tuple[float, float]) -> list[SlideEntry]:
-    """Generated slides with their outlines, drawn once; H&E and PAS in turns."""
+    """Generated slides with their annotations, drawn once; H&E and PAS in turns."""
     folder.mkdir(parents=True, exist_ok=True)
     rows = []
     for i in range(count):

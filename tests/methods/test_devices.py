@@ -102,7 +102,7 @@ def update_on(name: str, batch_on: str) -> dict[str, float]:
             "training": {"steps": 6, "batch": 2, "crop": 64},
         }
     )
-    architecture = Architecture("resnet18", 3, (0.5, 0.5, 0.5), (0.2, 0.2, 0.2), 16)
+    architecture = Architecture("tu-test_resnet", 3, (0.5, 0.5, 0.5), (0.2, 0.2, 0.2), 16)
     images = torch.zeros(2, 96, 96, 3, dtype=torch.uint8, device=batch_on)
     labels, place = torch.zeros(2, 96, 96, dtype=torch.uint8, device=batch_on), torch.zeros(2, 2, device=batch_on)
     crops = Batch(images, labels, labels == 0, place[:, 0], place, ((), ()))

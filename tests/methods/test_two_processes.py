@@ -10,21 +10,19 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.methods.two_processes import gradients
+
 SCRIPT = Path(__file__).with_name("two_processes.py")
 ROOT = SCRIPT.parents[2]
 
 
 @pytest.mark.parametrize("name", ["supervised", "adversarial"])
 def test_two_processes_have_the_gradients_of_one_with_the_whole_batch(name: str, tmp_path: Path) -> None:
-    found = []
-    for processes in (1, 2):
-        out = tmp_path / f"{processes}.pt"
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-        command = [sys.executable, str(SCRIPT), name, str(processes), str(out)]
-        run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240, check=False)
-        assert run.returncode == 0, run.stderr[-2000:]
-        found.append(torch.load(out, weights_only=True))
-    one, two = found
+    out, environment = tmp_path / "two.pt", {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, str(SCRIPT), name, str(out)]
+    run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240, check=False)
+    assert run.returncode == 0, run.stderr[-2000:]
+    one, two = gradients(name, 1), torch.load(out, weights_only=True)
     assert one.keys() == two.keys()
     assert len(one) > 60
     for key, gradient in one.items():

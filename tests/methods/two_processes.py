@@ -1,13 +1,13 @@
-"""One step of a method in one process or in two, with the same crops in all: `two_processes.py METHOD PROCESSES OUT`.
+"""One step of a method in one process or in two, with the same crops in all: `two_processes.py METHOD OUT` is in two.
 
 Batch statistics and dropout differ between processes by nature, so they stand still here, and so does augmentation.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -38,8 +38,8 @@ def still(net: nn.Module) -> None:
             module.train = lambda mode=True, module=module: module  # type: ignore[method-assign]
 
 
-def main() -> None:
-    name, processes, out = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3])
+def gradients(name: str, processes: int) -> dict[str, Tensor]:
+    """The gradients of a method's networks after one step, in this process and the others that Fabric starts."""
     torch.set_num_threads(1)
     fabric = make_fabric(torch.device("cpu"), processes, "32-true")
     recipe = Recipe.model_validate(
@@ -53,7 +53,7 @@ def main() -> None:
         }
     )
     torch.manual_seed(0)
-    net = SegmentationNet(Architecture("resnet18", 3, (0.5, 0.5, 0.5), (0.2, 0.2, 0.2), 16))
+    net = SegmentationNet(Architecture("tu-test_resnet", 3, (0.5, 0.5, 0.5), (0.2, 0.2, 0.2), 16))
     still(net)
     context = Context(
         recipe.method, recipe.classes.class_map(), 2.0, 64, recipe.augment, fabric, lambda encoder=None: net,
@@ -69,14 +69,14 @@ def main() -> None:
     whole = Batch(images, labels.to(torch.uint8), labels >= 0, place[:, 0], place, ((),) * 4)
     mine = slice(None) if processes == 1 else slice(2 * fabric.global_rank, 2 * fabric.global_rank + 2)
     metrics = method.update(Batches(whole.part(mine), replace(whole, images=images.flip(0)).part(mine)), 0.9)
-    if fabric.is_global_zero:
-        found = {f"net/{k}": p.grad for k, p in method.student.net.module.named_parameters() if p.grad is not None}
-        if name == "adversarial":
-            assert "adversarial_unlabelled" in metrics
-            found |= {f"discriminator/{k}": p.grad for k, p in method.critic.net.module.named_parameters()}
-        result: dict[str, Tensor] = {k: v.clone() for k, v in found.items()}
-        torch.save(result, out)
+    found = {f"net/{k}": p.grad for k, p in method.student.net.module.named_parameters() if p.grad is not None}
+    if name == "adversarial":
+        assert "adversarial_unlabelled" in metrics
+        found |= {f"discriminator/{k}": p.grad for k, p in method.critic.net.module.named_parameters()}
+    return {k: v.clone() for k, v in found.items()}
 
 
 if __name__ == "__main__":
-    main()
+    found = gradients(sys.argv[1], 2)
+    if int(os.environ.get("LOCAL_RANK", "0")) == 0:
+        torch.save(found, sys.argv[2])

@@ -33,7 +33,7 @@ from wsiseg.report.results import results_report
 from wsiseg.report.slide import Sources, slide_report
 from wsiseg.report.tables import declared, explained, read_measurements
 from wsiseg.report.training import read_log, training_report
-from wsiseg.report.write import Wanted, write_report
+from wsiseg.report.write import write_report
 
 HOSTILE = "<img src=x onerror=alert(1)>&\"'</style><script>alert(2)</script>"
 PROGRAM = next((p for n in ("chromium", "chromium-browser", "google-chrome") if (p := shutil.which(n))), None)
@@ -201,7 +201,7 @@ def test_a_training_run(tmp_path: Path) -> None:
     curves = read_log(tmp_path / "run" / "log.csv")
     assert curves["loss"][0].tolist() == list(range(20, 220, 20)), "a line that is being written is left out"
     out = tmp_path / "run.html"
-    write_report(out, Wanted(tmp_path / "run"))
+    write_report(out, tmp_path / "run")
     page = check(out.read_bytes())
     assert "Training run kidney" in page.text
     assert "Probe of the discriminator" in page.text
@@ -209,7 +209,7 @@ def test_a_training_run(tmp_path: Path) -> None:
     assert [w for w in page.words if re.fullmatch(r"Step \d+", w)] == [f"Step {s}" for s in (20, 60, 100, 160, 200)]
     (tmp_path / "run" / "log.csv").write_text("step,name,value\n1,loss\n2,loss,0.1\n")
     with pytest.raises(StoreError, match="line 2"):
-        write_report(out, Wanted(tmp_path / "run"))
+        write_report(out, tmp_path / "run")
 
 
 def make_results(folder: Path, name: str) -> None:

@@ -17,12 +17,11 @@ from tests.run.conftest import Lab
 from wsiseg.cli.run_screen import render
 from wsiseg.data.slides import SlideEntry
 from wsiseg.errors import OutputError, RecipeError, SchedulerError
-from wsiseg.memory import BASE, estimate
+from wsiseg.memory import BASE, Budget, estimate
 from wsiseg.recipe.schema import Stage
-from wsiseg.report.write import Wanted, write_report
+from wsiseg.report.write import write_report
 from wsiseg.run import one_slide
 from wsiseg.run.listed import list_slides
-from wsiseg.run.memory import Budget
 from wsiseg.run.one_slide import process
 from wsiseg.run.plan import Facts, Plan
 from wsiseg.run.runner import Summary, executor, one_by_one
@@ -238,9 +237,9 @@ def test_a_report_of_what_there_is(lab: Lab, tmp_path: Path, results_of: Results
     assert "Quality" in page
     assert "Measurements" in page
     assert str(tmp_path) not in page
-    write_report(tmp_path / "all.html", Wanted(tmp_path / "a"))
+    write_report(tmp_path / "all.html", tmp_path / "a")
     assert "s1" in (tmp_path / "all.html").read_text()
-    with pytest.raises(RecipeError, match="report needs the outlines of predict"):
+    with pytest.raises(RecipeError, match="report needs the objects of predict"):
         lab.plan(tmp_path, "run.stages=['report', 'predict']")
 
 

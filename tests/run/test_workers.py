@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import signal
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -21,59 +18,48 @@ import psutil
 import pytest
 import tifffile
 
+from tests.command import LONG, Command
 from tests.run.conftest import Lab
 from wsiseg.slides.open import open_slide
 
 pytest.importorskip("distributed")
 
-ROOT = Path(__file__).resolve().parents[2]
 Results = Callable[[Path], dict[str, bytes]]
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
-LONG = 280  # s: for anything that would otherwise be waited for in vain
 pytestmark = pytest.mark.timeout(600)
 
 
-class Run:
+class Run(Command):
     """`wsiseg run` in a process of its own."""
 
     def __init__(self, lab: Lab, out: Path, *words: object, slides: str | None = None) -> None:
         self.out, self.log = out, out.with_suffix(".jsonl")
-        command = [sys.executable, "-c", "from wsiseg.cli import main; main()", "run", lab.recipe, "--out", out]
-        command += ["--slides", slides or lab.pattern, "--model", lab.model, "--log-json", self.log]
-        command += ["--device", "cpu", "--engine", "torch"]
-        self.process = subprocess.Popen(
-            [*map(str, command), *map(str, words)], env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            text=True,
+        super().__init__(
+            "run", lab.recipe, "--out", out, "--slides", slides or lab.pattern, "--model", lab.model,
+            "--log-json", self.log, "--device", "cpu", "--engine", "torch", *words, env={"COLUMNS": "200"},
         )  # fmt: skip
 
     def in_the_middle(self) -> str:
         """Wait until a slide is half done, and name it."""
         until = time.monotonic() + LONG
-        while time.monotonic() < until and self.process.poll() is None:
+        while time.monotonic() < until and self.runs(0.005):
             for path in self.out.glob("slides/*.partial/*.partial/progress.json"):
                 try:
                     if json.loads(path.read_text())["rows"] > 0:
                         return path.relative_to(self.out).parts[1].removesuffix(".partial")
                 except (OSError, ValueError):
                     continue
-            time.sleep(0.005)
         raise AssertionError(f"no slide was ever half done: {self.end()}")
 
     def worker_of(self, name: str) -> psutil.Process:
         """The process that has a slide's folder locked."""
         claim = str(self.out / "slides" / f"{name}.partial" / "claim.json")
-        for child in psutil.Process(self.process.pid).children(recursive=True):
+        for child in psutil.Process(self.pid).children(recursive=True):
             try:
                 if any(file.path == claim for file in child.open_files()):
                     return child
             except psutil.Error:
                 continue
         raise AssertionError(f"nobody works on {name}")
-
-    def end(self) -> tuple[int, str, str]:
-        """(exit code, standard output, error stream)."""
-        out, err = self.process.communicate(timeout=LONG)
-        return self.process.returncode, out, err
 
     def events(self, kind: str) -> list[dict[str, Any]]:
         """What was told."""
@@ -93,20 +79,19 @@ def kill_one(run: Run) -> str:
         return name
 
 
-@pytest.mark.parametrize("workers", [2, 4])
 def test_a_killed_worker_of_dask_loses_nothing(
-    lab: Lab, tmp_path: Path, results_of: Results, serial: dict[str, bytes], workers: int
+    lab: Lab, tmp_path: Path, results_of: Results, serial: dict[str, bytes]
 ) -> None:
-    run = Run(lab, tmp_path / "out", "--scheduler", "local", "--workers", workers)
+    run = Run(lab, tmp_path / "out", "--scheduler", "local", "--workers", 2)
     kill_one(run)
-    code, out, err = run.end()
-    assert code == 0, err
-    assert "Traceback" not in err
+    done = run.end()
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
     assert results_of(tmp_path / "out") == serial
-    assert re.search(r"^4 +done in", out)
+    assert re.search(r"^4 +done in", done.stdout)
     assert sorted(e["name"] for e in run.events("slide")) == ["s1", "s2", "s3", "s4"], "each once"
     assert "/status" in run.events("dashboard")[0]["url"]
-    assert "dashboard" in err
+    assert "dashboard" in done.stderr
 
 
 def test_a_killed_run_and_a_killed_worker_lose_nothing(
@@ -115,14 +100,14 @@ def test_a_killed_run_and_a_killed_worker_lose_nothing(
     """The workers of the killed run finish their slides, and those of the next one wait for them."""
     first = Run(lab, tmp_path / "out", "--workers", 2)
     first.in_the_middle()
-    first.process.send_signal(signal.SIGKILL)
-    first.process.communicate()
+    first.signal(signal.SIGKILL)
+    first.end()
     assert not (tmp_path / "out" / "run.json").exists()
     second = Run(lab, tmp_path / "out", "--workers", 2)
     name = kill_one(second)
-    code, _, err = second.end()
-    assert code == 0, err
-    assert "Traceback" not in err
+    done = second.end()
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
     assert results_of(tmp_path / "out") == serial
     assert [(e["name"], e["attempt"], e["why"]) for e in second.events("lost")] == [(name, 1, "SIGKILL")]
     assert sorted(e["name"] for e in second.events("slide")) == ["s1", "s2", "s3", "s4"], "each once"
@@ -133,9 +118,9 @@ def test_a_slide_that_kills_every_worker_is_given_up(lab: Lab, tmp_path: Path) -
     run = Run(lab, tmp_path / "out", "--executor", "processes", "--workers", 1, slides=str(lab.slides[0]))
     for _ in range(3):
         kill_one(run)
-    code, out, _ = run.end()
-    assert code == 1
-    assert "tried 3 times and its worker was lost each time (SIGKILL)" in " ".join(out.split())
+    done = run.end()
+    assert done.returncode == 1
+    assert "tried 3 times and its worker was lost each time (SIGKILL)" in " ".join(done.stdout.split())
 
 
 def free_port() -> int:
@@ -144,14 +129,13 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def dask(program: str, *words: object, **settings: str) -> subprocess.Popen[bytes]:
+def dask(program: str, *words: object, **settings: str) -> Command:
     """A scheduler or a worker as on a cluster: a program of its own, with settings of Dask."""
-    command = [sys.executable, "-m", f"distributed.cli.dask_{program}", "--no-dashboard", *map(str, words)]
-    environment = {**ENVIRONMENT, **{f"DASK_DISTRIBUTED__{key}": value for key, value in settings.items()}}
-    return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    environment = {f"DASK_DISTRIBUTED__{key}": value for key, value in settings.items()}
+    return Command("--no-dashboard", *words, env=environment, main=f"distributed.cli.dask_{program}:main")
 
 
-def scheduler_at(port: int, **settings: str) -> subprocess.Popen[bytes]:
+def scheduler_at(port: int, **settings: str) -> Command:
     """A scheduler that answers."""
     process = dask("scheduler", "--host", "127.0.0.1", "--port", port, **settings)
     until = time.monotonic() + LONG
@@ -163,18 +147,18 @@ def scheduler_at(port: int, **settings: str) -> subprocess.Popen[bytes]:
     raise AssertionError("the scheduler does not answer")
 
 
-def stop(team: Iterable[subprocess.Popen[bytes]]) -> None:
+def stop(team: Iterable[Command]) -> None:
     """Kill programs and whatever they have started."""
-    for process in team:
+    for program in team:
         with suppress(psutil.NoSuchProcess):  # it has ended by itself
-            for child in psutil.Process(process.pid).children(recursive=True):
-                child.kill()
-        process.kill()
-        process.wait()
+            process = psutil.Process(program.pid)
+            for each in (*process.children(recursive=True), process):
+                each.kill()
+        program.end()
 
 
 @contextmanager
-def cluster(port: int, *, workers: int) -> Iterator[list[subprocess.Popen[bytes]]]:
+def cluster(port: int, *, workers: int) -> Iterator[list[Command]]:
     """A Dask scheduler and its workers."""
     where = f"tcp://127.0.0.1:{port}"
     team = [scheduler_at(port), *(dask("worker", where, "--nthreads", 1, "--no-nanny") for _ in range(workers))]
@@ -191,12 +175,10 @@ def test_a_scheduler_that_is_lost_is_waited_for(
     with cluster(port, workers=1) as team:
         run = Run(lab, tmp_path / "out", "--scheduler", f"tcp://127.0.0.1:{port}")
         run.in_the_middle()
-        for process in team:
-            process.kill()
-            process.wait()
+        stop(team)
     with cluster(port, workers=1):
-        code, _, err = run.end()
-        assert code == 0, err
+        done = run.end()
+        assert done.returncode == 0, done.stderr
     assert results_of(tmp_path / "out") == serial
     assert sorted(e["name"] for e in run.events("slide")) == ["s1", "s2", "s3", "s4"], "each once"
 
@@ -209,17 +191,16 @@ def test_a_run_whose_scheduler_was_killed_is_run_again(
     with cluster(port, workers=1) as team:
         first = Run(lab, tmp_path / "out", "--scheduler", f"tcp://127.0.0.1:{port}", slides=slides)
         first.in_the_middle()
-        team[0].kill()
-        team[0].wait()
-        first.process.send_signal(signal.SIGINT)
-        code, _, err = first.end()
-    assert code == 130, err
-    assert "the same command goes on from there" in err
-    assert "Traceback" not in err
+        stop(team[:1])
+        first.signal(signal.SIGINT)
+        stopped = first.end()
+    assert stopped.returncode == 130, stopped.stderr
+    assert "the same command goes on from there" in stopped.stderr
+    assert "Traceback" not in stopped.stderr
     port = free_port()
     with cluster(port, workers=1):
-        code, _, err = Run(lab, tmp_path / "out", "--scheduler", f"tcp://127.0.0.1:{port}", slides=slides).end()
-    assert code == 0, err
+        done = Run(lab, tmp_path / "out", "--scheduler", f"tcp://127.0.0.1:{port}", slides=slides).end()
+    assert done.returncode == 0, done.stderr
     assert results_of(tmp_path / "out") == {name: serial[name] for name in serial if "/s1/" in name or "/s2/" in name}
 
 
@@ -316,11 +297,11 @@ def test_a_network_that_is_cut_loses_nothing(
         team.append(dask("worker", where, "--nthreads", 1, "--no-nanny"))  # it knocks until somebody opens
         time.sleep(2)
         wire.mend()
-        code, _, err = run.end()
+        done = run.end()
     finally:
         stop(team)
-    assert code == 0, err
-    assert "Traceback" not in err
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
     assert results_of(tmp_path / "out") == {name: serial[name] for name in serial if "/s1/" in name or "/s2/" in name}
     assert sorted(e["name"] for e in run.events("slide")) == ["s1", "s2"], "each once"
     assert "the connection to the scheduler was cut" in {e["why"] for e in run.events("lost")}
@@ -347,11 +328,11 @@ def test_a_worker_that_takes_more_memory_than_it_has_costs_its_slide_alone(
     team.append(dask("worker", where, "--nthreads", 1, "--memory-limit", "1100MB"))
     try:
         run = Run(lab, tmp_path / "out", "--scheduler", where, slides=pattern)
-        code, out, err = run.end()
+        done = run.end()
     finally:
         stop(reversed(team))
-    assert code == 1, err
+    assert done.returncode == 1, done.stderr
     assert [e["name"] for e in run.events("lost")] == ["large", "large"], "no other is blamed"
-    assert "its worker was lost each time (KilledWorker" in " ".join(out.split())
+    assert "its worker was lost each time (KilledWorker" in " ".join(done.stdout.split())
     expected = {name: data for name, data in serial.items() if "/s1/" in name or "/s2/" in name}
     assert {name: data for name, data in results_of(tmp_path / "out").items() if "large" not in name} == expected

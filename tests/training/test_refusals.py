@@ -20,7 +20,7 @@ slides = "slides.csv"
 mpp = 1.0
 tile = 64
 [model]
-encoder = "resnet18"
+encoder = "tu-test_resnet"
 weights = "none"
 decoder_channels = 16
 [training]

@@ -31,7 +31,7 @@ def recipe(**tables: Any) -> Recipe:
             "name": "test",
             "classes": {"names": ["Background", "A", "B"]},
             "data": {"slides": "none.csv", "mpp": 2.0},
-            "model": {"encoder": "resnet18", "weights": "none", "decoder_channels": 16},
+            "model": {"encoder": "tu-test_resnet", "weights": "none", "decoder_channels": 16},
             "predict": {"tile": 128, "overlap": 32, "batch": 2},
             **tables,
             "training": training | tables.get("training", {}),

@@ -272,7 +272,7 @@ slides = "slides.csv"
 mpp = 4.0
 tile = 64
 [model]
-encoder = "resnet18"
+encoder = "tu-test_resnet"
 weights = "none"
 decoder_channels = 16
 [training]

@@ -19,7 +19,7 @@ from wsiseg.evaluation.objects import match_objects
 from wsiseg.geometry import Frame
 from wsiseg.grid import Grid
 from wsiseg.measure.files import MeasureOptions, Profile, measure_files
-from wsiseg.models import default_models, find_model
+from wsiseg.models import find_model
 from wsiseg.progress import Report, silent
 from wsiseg.selection.select import Roi, Selection
 from wsiseg.selection.tiling import tile_slide
@@ -82,25 +82,18 @@ def predict(
     Raises:
         BundleError, SlideError, EngineError, OutputError
     """
-    from wsiseg.bundle import load_bundle
-    from wsiseg.inference.cascade import predict_cascade
+    from wsiseg.inference.cascade import models_for, predict_cascade
     from wsiseg.inference.engines import make_engine
-    from wsiseg.inference.predict import PredictOptions, predict_slide
+    from wsiseg.inference.predict import PredictOptions
 
     with tempfile.TemporaryDirectory(prefix="wsiseg-") as scratch, opened(slide) as source:
-        mpp = max(source.frame.mpp, source.frame.mpp_y)
-        fine, coarse = (find_model(model), None) if model is not None else default_models(mpp)
-        bundle = load_bundle(fine)
-        parent = load_bundle(coarse) if coarse is not None else bundle.parent
+        bundle, parent = models_for(source, None if model is None else find_model(model))
         target = Path(out) if out is not None else Path(scratch) / "objects.geojson"
         selection = Selection(tissue, exclude_artefacts, None if roi is None else Roi.read(Path(roi)))
         options = PredictOptions(target, selection=selection, overwrite=overwrite)
-        own = make_engine(bundle, engine, device)
-        if parent is None:
-            predict_slide(source, bundle, own, options, report=report)
-        else:
-            first = (parent, make_engine(parent, engine, device))
-            predict_cascade(source, first, (bundle, own), options, report=report)
+        fine = bundle, make_engine(bundle, engine, device)
+        coarse = None if parent is None else (parent, make_engine(parent, engine, device))
+        predict_cascade(source, coarse, fine, options, report=report)
         found = read_annotations(target, source)
     return Polygons(found.items, found.slide, found.level0, None if out is None else target, found.colours)
 

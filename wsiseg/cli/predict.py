@@ -58,9 +58,9 @@ def predict(
 ) -> None:  # fmt: skip
     """Find the objects of SLIDE, and write them for QuPath."""
     from wsiseg.bundle import load_bundle
-    from wsiseg.inference.cascade import parent_file, predict_cascade
+    from wsiseg.inference.cascade import models_for, parent_file, predict_cascade
     from wsiseg.inference.engines import make_engine
-    from wsiseg.inference.predict import PredictOptions, predict_slide
+    from wsiseg.inference.predict import PredictOptions
     from wsiseg.memory import fitting_batch
     from wsiseg.selection.select import Roi, Selection
     from wsiseg.slides.open import open_slide
@@ -71,15 +71,13 @@ def predict(
         selection=Selection(not no_tissue, exclude_artefacts, None if roi is None else Roi.read(roi)),
         overwrite=overwrite,
     )
-    bundle = None if model is None else load_bundle(model)
-    scaled = not full_decoding and (bundle is None or bundle.usage.scaled_decoding)
+    scaled = not full_decoding and (model is None or load_bundle(model).usage.scaled_decoding)
     opening = open_slide(slide, mpp=slide_mpp, scaled_decoding=scaled, series=series)
     with opening as opened, screen.progress_bar("Predicting", "tiles", quiet, log_json) as report:
         screen.say_cautions(opened)
-        if bundle is None:
-            model, bundled_parent = _bundled_models(opened)
-            bundle, parent_model = load_bundle(model), parent_model or bundled_parent
-        parent = bundle.parent if parent_model is None else load_bundle(parent_model)
+        bundle, parent = models_for(opened, model, parent_model)
+        if model is None:
+            _say_bundled(opened)
         if not quiet:
             names = f"{parent.name}, then {bundle.name} in its objects" if parent is not None else bundle.name
             kept = f", the label map to {labels}" if labels is not None else ""
@@ -90,11 +88,9 @@ def predict(
                 click.echo(f"Predicting {batch} tiles at a time, not {bundle.usage.batch}: --max-ram.", err=True)
             bundle, parent = bundle.with_batch(batch), parent and parent.with_batch(batch)
         fine = bundle, make_engine(bundle, engine, device)
-        if parent is None:
-            result = predict_slide(opened, *fine, options, report=report)
-        else:
-            coarse = parent, make_engine(parent, engine, device)
-            result = predict_cascade(opened, coarse, fine, options, report=report)
+        coarse = None if parent is None else (parent, make_engine(parent, engine, device))
+        result = predict_cascade(opened, coarse, fine, options, report=report)
+        if parent is not None:
             click.echo(f"{parent_file(options.out)}: the objects of {parent.name}", err=True)
     kept = f", label map in {labels}" if labels is not None else ""
     click.echo(f"{options.out}: {result.objects} objects{kept}" + (" (already there)" if result.already else ""))
@@ -103,8 +99,8 @@ def predict(
     say_next("predict", quiet=quiet, slide_mpp=slide_mpp, series=series, slide=slide, outlines=options.out)
 
 
-def _bundled_models(slide: Slide) -> tuple[Path, Path | None]:
-    """`wsiseg.models.default_models` for a slide; prints on the error stream which they are."""
+def _say_bundled(slide: Slide) -> None:
+    """Print on the error stream which the bundled models for a slide are."""
     from wsiseg.models import NUCLEI_MPP, default_models
 
     mpp = max(slide.frame.mpp, slide.frame.mpp_y)
@@ -114,7 +110,6 @@ def _bundled_models(slide: Slide) -> tuple[Path, Path | None]:
     else:
         found = f"glomeruli ({parent.name}), and nuclei in them ({model.name}: trained on generated slides only)"
     click.echo(f"No --model given: the bundled models find {found}. For research, not for diagnosis.", err=True)
-    return model, parent
 
 
 @click.command()

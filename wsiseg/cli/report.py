@@ -39,10 +39,10 @@ def report(
     series: int | None,
 ) -> None:  # fmt: skip
     """Make an HTML page about a slide and its objects, many slides, or a training run."""
-    from wsiseg.report.write import Wanted, write_report
+    from wsiseg.report.slide import Sources
+    from wsiseg.report.write import write_report
 
-    wanted = Wanted(
-        results, outlines, reference, measurements, quality, slide_mpp, class_of_rest, series, evaluation, alone
-    )
-    write_report(out, wanted, partial(click.echo, err=True))
+    sources = Sources(outlines, reference, measurements, quality, evaluation, class_of_rest)
+    say = partial(click.echo, err=True)
+    write_report(out, results, sources, alone=alone, mpp=slide_mpp, series=series, say=say)
     click.echo(f"{out}: {out.stat().st_size / 1e6:.1f} MB, opens in any browser")

@@ -31,7 +31,7 @@ def to_labels(scores: np.ndarray, foreground_threshold: float | None) -> np.ndar
         foreground_threshold: where the classes but background together have more than this fraction of the scores, the highest
             of them wins; None: the highest of all. 0.5 is right where the classes are kinds of one thing: a network
             that is sure of a glomerulus but not of which kind should not call it background. Less is right where it
-            learnt from outlines of only a part c of the objects: it then gives c times the probability, and the place
+            learnt from annotations of only a part c of the objects: it then gives c times the probability, and the place
             to cut is c / 2 (Elkan & Noto 2008).
     """
     return _decided(

@@ -14,8 +14,8 @@ from wsiseg.annotations.formats import FORMATS
 from wsiseg.annotations.intake import take_in
 from wsiseg.annotations.polygon import counted
 from wsiseg.classes import Colour, states_nothing
+from wsiseg.data.qupath import read_project
 from wsiseg.errors import ResolutionError, SlideError, WsisegError
-from wsiseg.project.qupath import ProjectSlide, read_project
 from wsiseg.slides.open import SUFFIXES, open_slide, suffix_of
 from wsiseg.slides.slide import Slide
 
@@ -98,25 +98,25 @@ def survey(place: Path, *, mpp: float | None = None) -> Survey:
         SlideError: there is no slide
     """
     if suffix_of(place) == ".qpproj":
-        found = read_project(place)
+        found = [(image.slide, image.mpp, image.drawn) for image in read_project(place) if image.slide is not None]
         files = list(_files(place.parent))
     else:
         if not place.is_dir():
             raise SlideError(f"{place} is no folder and no project of QuPath (.qpproj): check the path.")
         files = list(_files(place))
-        found = [ProjectSlide(path.name, path, None, False) for path in files if _is_slide(path, files)]
+        found = [(path, None, False) for path in files if _is_slide(path, files)]
     if not found:
         raise SlideError(f"There is no slide in {place}: give the folder in which your slides and annotations lie.")
-    owned, orphans = _owners([entry.slide for entry in found], [path for path in files if _is_annotation(path)])
+    owned, orphans = _owners([path for path, _, _ in found], [path for path in files if _is_annotation(path)])
     colours: dict[str, Colour] = {}
     slides = []
-    for entry in found:
-        beside = owned.get(entry.slide, [])
-        slide = _look(entry.slide, beside[0] if beside else None, entry.mpp or mpp, colours)
+    for path, known_mpp, drawn in found:
+        beside = owned.get(path, [])
+        slide = _look(path, beside[0] if beside else None, known_mpp or mpp, colours)
         problems = list(slide.problems)
         if len(beside) > 1:
             problems.append(f"it has several files of annotations, of which {beside[0].name} is taken")
-        if entry.drawn and not beside:
+        if drawn and not beside:
             problems.append("QuPath has data of it that is not exported")
         slides.append(replace(slide, problems=tuple(problems)))
     names = Counter(slide.path.stem for slide in slides)

@@ -232,7 +232,7 @@ class Run(Section):
             raise ValueError("run.stages must name one stage or more, each once")
         for later in ("measure", "export", "report"):
             if later in stages and "predict" not in stages[: stages.index(later)]:
-                raise ValueError(f"run.stages: {later} needs the outlines of predict, which must come before it")
+                raise ValueError(f"run.stages: {later} needs the objects of predict, which must come before it")
         return stages
 
 

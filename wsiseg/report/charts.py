@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
@@ -28,10 +30,14 @@ LOOK: Any = {
 Numbers = NDArray[np.float64]
 
 
-def _svg(figure: Figure) -> bytes:
-    encoded = io.BytesIO()
-    figure.savefig(encoded, format="svg", metadata={"Date": None}, bbox_inches="tight")
-    return encoded.getvalue()
+@contextmanager
+def _plot(width: float, height: float, **look: Any) -> Iterator[tuple[Axes, io.BytesIO]]:
+    """Axes of so many inches to draw on, and the SVG, which is there when the block has ended."""
+    svg = io.BytesIO()
+    with matplotlib.rc_context(LOOK | look):
+        figure = Figure(figsize=(width, height))
+        yield figure.add_subplot(), svg
+        figure.savefig(svg, format="svg", metadata={"Date": None}, bbox_inches="tight")
 
 
 def _plain(label: str) -> str:
@@ -54,9 +60,7 @@ def distribution(values: Numbers, quantity: str, colour: int = 0) -> tuple[str, 
     """
     own = COLOURS[colour % len(COLOURS)]
     few = len(values) < FEW
-    with matplotlib.rc_context(LOOK):
-        figure = Figure(figsize=(5, 1.3 if few else 3))
-        axes = figure.add_subplot()
+    with _plot(5, 1.3 if few else 3) as (axes, svg):
         if few:
             axes.scatter(values, np.zeros(len(values)), s=40, color=own, alpha=0.7, edgecolors="white", linewidths=0.5)
             axes.plot([np.median(values)] * 2, [-0.5, 0.5], color="#444444", linewidth=1.2)
@@ -69,7 +73,7 @@ def distribution(values: Numbers, quantity: str, colour: int = 0) -> tuple[str, 
             axes.yaxis.set_major_locator(MaxNLocator(integer=True))
         axes.xaxis.set_major_locator(MaxNLocator(6))
         axes.set_xlabel(_plain(quantity))
-        return ("One point for each object, and a line at the median" if few else "Histogram"), _svg(figure)
+    return ("One point for each object, and a line at the median" if few else "Histogram"), svg.getvalue()
 
 
 def _edges(values: Numbers) -> Numbers:
@@ -90,9 +94,7 @@ def curves(lines: Mapping[str, tuple[Numbers, Numbers]], quantity: str, *, fract
         quantity: what the values are
         fraction: they lie between 0 and 1
     """
-    with matplotlib.rc_context(LOOK):
-        figure = Figure(figsize=(5, 3))
-        axes = figure.add_subplot()
+    with _plot(5, 3) as (axes, svg):
         for i, (name, (steps, values)) in enumerate(lines.items()):
             mark = "o" if len(steps) <= 20 else ""
             axes.plot(
@@ -105,7 +107,7 @@ def curves(lines: Mapping[str, tuple[Numbers, Numbers]], quantity: str, *, fract
         axes.set_ylabel(_plain(quantity))
         if len(lines) > 1:
             axes.legend(frameon=False, fontsize=8)
-        return _svg(figure)
+    return svg.getvalue()
 
 
 def bland_altman(reference: Numbers, said: Numbers, found: Agreement, quantity: str) -> bytes:
@@ -119,9 +121,7 @@ def bland_altman(reference: Numbers, said: Numbers, found: Agreement, quantity: 
     assert found.bias is not None
     assert found.lower is not None
     assert found.upper is not None
-    with matplotlib.rc_context(LOOK):
-        figure = Figure(figsize=(5, 3.4))
-        axes = figure.add_subplot()
+    with _plot(5, 3.4) as (axes, svg):
         axes.scatter((reference + said) / 2, said - reference, s=14, color=COLOURS[0], alpha=0.8)
         for value, line, name in (
             (found.bias, "-", "bias"),
@@ -133,17 +133,15 @@ def bland_altman(reference: Numbers, said: Numbers, found: Agreement, quantity: 
         axes.set_xlabel(f"mean of both, {quantity}")
         axes.set_ylabel("prediction minus reference")
         axes.legend(frameon=False, fontsize=8)
-        return _svg(figure)
+    return svg.getvalue()
 
 
 def confusion(matrix: NDArray[np.int64], names: Sequence[str]) -> bytes:
     """A confusion matrix as SVG: fractions of the reference class in colour and as text, reference by rows."""
     total = matrix.sum(1, keepdims=True)
     fraction = np.divide(matrix, total, out=np.zeros(matrix.shape), where=total > 0)
-    with matplotlib.rc_context(LOOK | {"axes.grid": False}):
-        side = 1.6 + 0.8 * len(names)
-        figure = Figure(figsize=(side + 1, side))
-        axes = figure.add_subplot()
+    side = 1.6 + 0.8 * len(names)
+    with _plot(side + 1, side, **{"axes.grid": False}) as (axes, svg):
         axes.imshow(fraction, cmap="cividis", vmin=0, vmax=1)
         for r, c in np.ndindex(fraction.shape):
             value = f"{fraction[r, c]:.3f}" if total[r] else "–"
@@ -153,14 +151,12 @@ def confusion(matrix: NDArray[np.int64], names: Sequence[str]) -> bytes:
         axes.set_yticks(range(len(names)), labels)
         axes.set_xlabel("predicted")
         axes.set_ylabel("reference")
-        return _svg(figure)
+    return svg.getvalue()
 
 
 def by_slide(values: Mapping[str, Numbers], quantity: str) -> bytes:
     """Every number as a dot in the line of its slide, and the median as a bar, as SVG."""
-    with matplotlib.rc_context(LOOK):
-        figure = Figure(figsize=(6, 1 + 0.22 * len(values)))
-        axes = figure.add_subplot()
+    with _plot(6, 1 + 0.22 * len(values)) as (axes, svg):
         for line, numbers in enumerate(values.values()):
             axes.scatter(numbers, np.full(len(numbers), line), s=10, color=COLOURS[0], alpha=0.6)
             if len(numbers):
@@ -168,4 +164,4 @@ def by_slide(values: Mapping[str, Numbers], quantity: str) -> bytes:
         axes.set_yticks(range(len(values)), [_plain(name) for name in values], fontsize=7)
         axes.invert_yaxis()
         axes.set_xlabel(quantity)
-        return _svg(figure)
+    return svg.getvalue()

@@ -26,7 +26,7 @@ class Item:
     Attributes:
         region: what it shows
         says: its caption
-        beside: other outlines to draw, in another colour, below its own
+        beside: other polygons to draw, in another colour, below its own
     """
 
     region: LabelledPolygon

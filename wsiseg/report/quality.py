@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from PIL import Image
 
 from wsiseg.errors import MismatchError, StoreError
 from wsiseg.geometry import Frame
+from wsiseg.json_text import read_json
 from wsiseg.qc.files import FLAGS, PICTURE
 from wsiseg.report.images import jpeg, with_legend, with_scale_bar
 from wsiseg.report.page import Html, paragraph, picture, section, table
@@ -36,7 +36,7 @@ def read_flags(folder: Path, slide: Slide | None = None) -> Flags:
     """
     path = folder / FLAGS
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = read_json(path)
         flags: Flags = [
             {"name": str(f["name"]), "raised": bool(f["raised"]), "unit": str(f["unit"]), "limits": str(f["limits"]),
              "says": str(f["says"]), "value": None if f["value"] is None else float(f["value"])}

@@ -13,9 +13,9 @@ from wsiseg.errors import StoreError
 from wsiseg.evaluation.agreement import agreement
 from wsiseg.evaluation.evaluate import SlideEvaluation, evaluate_slide, summary
 from wsiseg.evaluation.objects import MATCH_IOU
+from wsiseg.json_text import read_json
 from wsiseg.measure.files import Read
 from wsiseg.report import charts
-from wsiseg.report.beside import read_evaluation
 from wsiseg.report.gallery import Item, gallery
 from wsiseg.report.page import Html, paragraph, picture, row, section, table
 from wsiseg.report.tables import shown
@@ -32,8 +32,8 @@ def reference_section(slide: Slide, said: Read, reference: Read, areas: np.ndarr
 
     Args:
         slide: for its µm/px and its pixels
-        said, reference: outlines; those without a class take no part
-        areas: (n,) of the predicted outlines in µm²
+        said, reference: objects and annotations; those without a class take no part
+        areas: (n,) of the predicted objects in µm²
         most: objects in a gallery
     """
     names = tuple(dict.fromkeys([*said.classes.names[1:], *sorted(reference.known)]))
@@ -60,6 +60,22 @@ def reference_section(slide: Slide, said: Read, reference: Read, areas: np.ndarr
         row([matrix, _agreement(slide, found, true, areas[places])]),
         *_worst(slide, found, true, predicted, most),
     )
+
+
+def read_evaluation(path: Path) -> dict[str, Any]:
+    """What `wsiseg evaluate --json` printed into a file.
+
+    Raises:
+        StoreError: it is no such file
+    """
+    try:
+        value = read_json(path)
+    except (OSError, ValueError) as error:
+        raise StoreError(f"{path} cannot be read: name a file that `wsiseg evaluate --json` made.") from error
+    pooled = value.get("pooled") if isinstance(value, dict) else None
+    if not isinstance(pooled, dict) or not isinstance(value.get("slides"), dict):
+        raise StoreError(f"{path} is no evaluation: name a file that `wsiseg evaluate --json` made.")
+    return value
 
 
 def evaluation_section(path: Path, slide: Slide) -> Html:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 
 from wsiseg import __version__
 from wsiseg.errors import StoreError, WsisegError
+from wsiseg.json_text import read_json
 from wsiseg.measure.files import read_all
 from wsiseg.pictures import draw_outlines
 from wsiseg.qc.files import FLAGS
@@ -91,7 +91,7 @@ def _files(run: dict[str, Any]) -> dict[str, tuple[Path, float | None]]:
 
 
 def _thumbnail(folder: Path, file: tuple[Path, float | None] | None) -> Picture | None:
-    """The slide with its outlines, small; None where the slide is no longer where the run found it."""
+    """The slide with its objects, small; None where the slide is no longer where the run found it."""
     if file is None or not file[0].exists():
         return None
     try:
@@ -120,7 +120,7 @@ def _run(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = read_json(path)
     except (OSError, ValueError) as error:
         raise StoreError(f"{path} cannot be read: run the slides again, or move it away.") from error
     return value if isinstance(value, dict) else {}

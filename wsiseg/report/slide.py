@@ -40,7 +40,7 @@ class Sources:
     """The files that a report of a slide is made of.
 
     Attributes:
-        outlines: one or more files
+        outlines: files of objects, at least one
         reference: annotations to compare with
         measurements: folder of `wsiseg measure`
         quality: folder of `wsiseg qc`
@@ -48,19 +48,25 @@ class Sources:
         class_of_rest: the class of all annotations that have none
     """
 
-    outlines: tuple[Path, ...]
+    outlines: tuple[Path, ...] = ()
     reference: Path | None = None
     measurements: Path | None = None
     quality: Path | None = None
     evaluation: Path | None = None
     class_of_rest: str | None = None
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All of them."""
+        named = (self.reference, self.measurements, self.quality, self.evaluation)
+        return (*self.outlines, *(path for path in named if path is not None))
+
 
 def slide_report(slide: Slide, sources: Sources, say: Callable[[str], None] = lambda line: None) -> bytes:
     """The report as HTML; `say` is told what became of the annotations of each file.
 
     Raises:
-        AnnotationError: an outline file cannot be read, or holds something other than areas
+        AnnotationError: a file cannot be read, or holds something other than areas
         MismatchError: a file was made from another slide
         StoreError: tables or flags are damaged
         SlideError: pixels cannot be read

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import numpy as np
 
 from wsiseg import __version__
 from wsiseg.errors import StoreError
+from wsiseg.json_text import read_json
 from wsiseg.report import charts
 from wsiseg.report.page import Html, document, paragraph, picture, row, section, subsection, table
 from wsiseg.report.slide import flattened
@@ -59,7 +59,7 @@ def training_report(folder: Path) -> bytes:
 
 def _recipe(path: Path) -> Mapping[str, Any]:
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = read_json(path)
     except (OSError, ValueError) as error:
         raise StoreError(f"{path} cannot be read: name the folder of a run of `wsiseg train`.") from error
     if not isinstance(value, dict):

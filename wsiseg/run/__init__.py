@@ -2,8 +2,7 @@
 
 listed     GLOB, CSV, QuPath project -> SlideEntry     plan       what is done with every slide
 stages     tile, qc, predict, measure, export, report  one_slide  SlideEntry -> all stages, record, facts
-check      what is checked before a run begins
-memory     when a slide waits for memory               results    where results go: a folder or any fsspec URL
+check      what is checked before a run begins         results    where results go: a folder or any fsspec URL
 processes  workers on this machine                     cluster    workers of Dask
 runner     entries -> an executor -> run.json, summary
 

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import glob
-import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
-from urllib.parse import unquote, urlsplit
-from urllib.request import url2pathname
 
+from wsiseg.data.qupath import ProjectSlide, read_project
 from wsiseg.data.slides import SlideEntry, read_slides
 from wsiseg.errors import RecipeError
 
@@ -38,48 +35,21 @@ def list_slides(slides: str) -> tuple[SlideEntry, ...]:
 
 
 def _from_project(path: Path) -> list[SlideEntry]:
-    """The images of a QuPath project, as QuPath 0.2 to 0.8 writes it: JSON with `images[].serverBuilder.uri`."""
-    try:
-        project = json.loads(path.read_text(encoding="utf-8"))
-        images, before = project["images"], project.get("uri")
-        entries = [_of_image(image, path, None if before is None else _path(before)) for image in images]
-    except OSError as error:
-        raise RecipeError(f"The QuPath project {path} cannot be read: {error.strerror or error}.") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise RecipeError(
-            f"{path} is not a QuPath project that wsiseg can read: save it in QuPath again, or give a CSV."
-        ) from error
+    entries = [_of_image(image) for image in read_project(path)]
     if not entries:
         raise RecipeError(f"The QuPath project {path} has no images: add some in QuPath, or give a CSV.")
     return list(dict.fromkeys(entries))  # several images of one file are one slide here
 
 
-def _of_image(image: Any, project: Path, before: Path | None) -> SlideEntry:
-    builder, name = image["serverBuilder"], str(image.get("imageName", "?"))
-    kind, uri = builder.get("builderType", "uri"), str(builder.get("uri", ""))
+def _of_image(image: ProjectSlide) -> SlideEntry:
     fault = ""
-    if kind != "uri" or not uri:
-        fault = f"In QuPath it is {kind!r} and no plain file: list the file itself."
-    elif urlsplit(uri).scheme != "file":
-        fault = f"It is at {uri}, and slides are read from files alone: list a file."
-    if fault:
-        return SlideEntry(Path(name), fault=fault)
-    path = _path(uri)
-    if before is not None and not path.exists() and path.is_relative_to(before.parent):
-        path = project.absolute().parent / path.relative_to(before.parent)  # the project was moved with its slides
-    return SlideEntry(path, mpp=_mpp(builder.get("metadata", {}).get("pixelCalibration", {})))
-
-
-def _path(uri: str) -> Path:
-    return Path(url2pathname(unquote(urlsplit(uri).path) if "%" in uri else urlsplit(uri).path))
-
-
-def _mpp(calibration: Any) -> float | None:
-    """µm/px as QuPath knows it, perhaps from a person; None where pixels are not square or not calibrated."""
-    sizes = [calibration.get(side, {}) for side in ("pixelWidth", "pixelHeight")]
-    if all(size.get("unit") in ("µm", "um") for size in sizes) and sizes[0]["value"] == sizes[1]["value"]:
-        return float(sizes[0]["value"])
-    return None
+    if image.changed or not image.uri:
+        fault = f"In QuPath it is {image.changed or 'uri'!r} and no plain file: list the file itself."
+    elif image.slide is None:
+        fault = f"It is at {image.uri}, and slides are read from files alone: list a file."
+    if fault or image.slide is None:
+        return SlideEntry(Path(image.name), fault=fault)
+    return SlideEntry(image.slide, mpp=image.mpp)
 
 
 def _check_names(entries: Iterable[SlideEntry]) -> None:

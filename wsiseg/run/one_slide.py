@@ -18,10 +18,9 @@ from wsiseg.annotations.formats import file_hash
 from wsiseg.atomic import atomic_write
 from wsiseg.data.slides import SlideEntry
 from wsiseg.errors import BusyError, MismatchError, OutputError, WsisegError
-from wsiseg.memory import estimate
+from wsiseg.memory import budget, estimate
 from wsiseg.process_memory import peak_mib
 from wsiseg.progress import Report
-from wsiseg.run.memory import budget
 from wsiseg.run.plan import FORMAT, Facts, Plan, Tell, made_from
 from wsiseg.run.results import RECORD, Results
 from wsiseg.run.stages import STAGES, Work, engines_of

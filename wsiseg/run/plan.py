@@ -72,7 +72,7 @@ def made_from(slide: Slide, entry: SlideEntry, plan: Plan) -> Facts:
     elsewhere than it began. It stands in the record.
 
     Raises:
-        AnnotationError: the outlines for the stage `tile` cannot be read
+        AnnotationError: the annotations for the stage `tile` cannot be read
     """
     recipe = plan.recipe
     made: Facts = {

@@ -18,8 +18,6 @@ from wsiseg.run.plan import FORMAT, Facts, Plan, Tell
 from wsiseg.run.processes import in_processes
 from wsiseg.run.results import Results
 
-EXECUTORS = ("serial", "processes", "dask")
-
 Executor = Callable[[Iterable[SlideEntry], Plan, Tell], Iterator[Facts]]
 
 
@@ -62,7 +60,7 @@ def executor(name: str, *, scheduler: str | None, workers: int) -> Executor:
     """The executor of a name.
 
     Args:
-        name: one of `EXECUTORS`
+        name: serial, processes or dask
         scheduler: for dask, see `wsiseg.run.cluster.on_dask`
         workers: processes on this machine
 

@@ -20,7 +20,7 @@ from wsiseg.export import export as write_format
 from wsiseg.inference.cascade import predict_cascade
 from wsiseg.inference.engines import make_engine
 from wsiseg.inference.engines.engine import Engine
-from wsiseg.inference.predict import PredictOptions, predict_slide
+from wsiseg.inference.predict import PredictOptions
 from wsiseg.measure.files import MeasureOptions, measure_files
 from wsiseg.measure.tables import write_tables
 from wsiseg.progress import Progress, Report
@@ -31,6 +31,7 @@ from wsiseg.run.plan import Facts, Plan, identity_of
 from wsiseg.slides.slide import Slide
 
 OUTLINES = "outlines.geojson"
+Runner = tuple[ModelBundle, Engine]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,17 +53,17 @@ class Work:
 
 
 @lru_cache(maxsize=1)
-def _loaded(
-    model: str, identity: str, engine: str, device: str, threads: int
-) -> tuple[tuple[ModelBundle, Engine], ...]:
+def _loaded(model: str, identity: str, engine: str, device: str, threads: int) -> tuple[Runner, Runner | None]:
     bundle = load_bundle(Path(model))
     if json.dumps(identity_of(bundle)) != identity:
         raise BundleError(f"The bundle {model} is not the one that this run began with: give all workers the same one.")
-    bundles = (bundle,) if bundle.parent is None else (bundle, bundle.parent)
-    return tuple((b, make_engine(b, engine, device, threads=threads)) for b in bundles)
+    fine = bundle, make_engine(bundle, engine, device, threads=threads)
+    if bundle.parent is None:
+        return fine, None
+    return fine, (bundle.parent, make_engine(bundle.parent, engine, device, threads=threads))
 
 
-def engines_of(plan: Plan) -> tuple[tuple[ModelBundle, Engine], ...]:
+def engines_of(plan: Plan) -> tuple[Runner, Runner | None]:
     """The model of a plan and its engine, and those of its parent model if there is one.
 
     They are loaded once in each process.
@@ -85,8 +86,8 @@ def tile(work: Work) -> Facts:
 
 
 def predict(work: Work) -> Facts:
-    """Outline the objects; outlines.geojson and, if asked for, labels.zarr."""
-    fine, *coarse = engines_of(work.plan)
+    """Predict the objects; outlines.geojson and, if asked for, labels.zarr."""
+    fine, parent = engines_of(work.plan)
     labels = work.folder / "labels.zarr" if work.plan.recipe.run.labels else None
     tiles, job = 0, PredictOptions(work.folder / OUTLINES, labels)
 
@@ -95,15 +96,12 @@ def predict(work: Work) -> Facts:
         tiles = progress.total
         work.report(progress)
 
-    if coarse:
-        result = predict_cascade(work.slide, coarse[0], fine, job, report=report)
-    else:
-        result = predict_slide(work.slide, *fine, job, report=report)
+    result = predict_cascade(work.slide, parent, fine, job, report=report)
     return {"objects": result.objects, "tiles": tiles}
 
 
 def measure(work: Work) -> Facts:
-    """Measure the outlines; measurements/slides.csv and the other tables of the recipe's profile."""
+    """Measure the objects; measurements/slides.csv and the other tables of the recipe's profile."""
     wanted = MeasureOptions(**work.plan.recipe.measure.model_dump())
     measured, _ = measure_files(work.slide, [work.folder / OUTLINES], wanted)
     write_tables(work.folder / "measurements", measured.tables, "csv", overwrite=True)
@@ -111,7 +109,7 @@ def measure(work: Work) -> Facts:
 
 
 def export(work: Work) -> Facts:
-    """Write the outlines in the recipe's formats; outlines.ENDING."""
+    """Write the objects in the recipe's formats; outlines.ENDING."""
     outlines = work.folder / OUTLINES
     return {
         ending: write_format(outlines, outlines.with_name(f"outlines.{ending}")).objects

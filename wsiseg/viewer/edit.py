@@ -138,9 +138,9 @@ def _pieces(geometry: shapely.Geometry) -> list[Polygon]:
 def _made(
     layer: OutlineLayer, areas: Iterable[Area], of: int | None = None, *, label: str | None = None, least: float = LEAST
 ) -> list[LabelledPolygon]:
-    """New objects on the slide: of a class, or like another object whose outline a person corrected.
+    """New objects on the slide: of a class, or like another object that a person corrected.
 
-    Score and measurements are those of the old outline and are left out.
+    Score and measurements are those of the old object and are left out.
     """
     plane = shapely.box(0, 0, layer.shapes.level0.width, layer.shapes.level0.height)
     if of is None:

@@ -49,7 +49,7 @@ ADVICE = "move it away, or view it instead"
 
 
 def reviewed_path(source: Path) -> Path:
-    """`NAME.reviewed.geojson` beside an outline file NAME.geojson, .json, .xml, packed or not."""
+    """`NAME.reviewed.geojson` beside a file NAME.geojson, .json or .xml, packed or not."""
     name = source.name
     for ending in ENDINGS:
         if name.lower().endswith(ending):
@@ -61,10 +61,10 @@ class Review:
     """The review of one file. Several threads may use it.
 
     Args:
-        layer: its outlines, which follow the decisions
-        source: the outline file
+        layer: its objects, which follow the decisions
+        source: the file of objects
         slide: identity of the slide, written into the reviewed file
-        level0: plane of the outlines
+        level0: plane of the objects
 
     Raises:
         MismatchError: there is a reviewed file already that was made from something else

@@ -95,8 +95,8 @@ def open_scene(
 
     Args:
         slide: open; the scene closes it
-        paths: outline files and label maps (.zarr), the later ones on top
-        reference: annotations to compare the first outline file with
+        paths: files of polygons and label maps (.zarr), the later ones on top
+        reference: annotations to compare the first file of polygons with
         classes: more classes to choose from in a review
         class_of_rest: the class of all annotations that have none
         say: told what was found, a line at a time
@@ -122,7 +122,7 @@ def open_scene(
             _fits(labels.level0, slide, path)
             layers += [LabelLayer(path.name, labels), ScoreLayer(f"{path.name}, confidence", labels)]
             grid = labels.grid
-            if all(map(is_label_map, paths)):  # outlines say the same, and more exactly
+            if all(map(is_label_map, paths)):  # polygons say the same, and more exactly
                 shown.add(len(layers) - 2)
         else:
             layer = _outline_layer(path, slide, seen, classes, class_of_rest, say)
@@ -146,7 +146,7 @@ def open_scene(
 def _outline_layer(
     path: Path, slide: Slide, seen: dict[str, Colour], more: Sequence[str], class_of_rest: str | None, say: Say
 ) -> OutlineLayer:
-    """The layer of an outline file; `seen` are the colours of all classes so far, and its own are added to them.
+    """The layer of a file of polygons; `seen` are the colours of all classes so far, and its own are added to them.
 
     Everything in the file is shown, also what other commands leave out, in the file's order.
     """

@@ -2,7 +2,7 @@
 
 Corners lie in flat arrays. Polygons are sorted along a curve that fills the plane (Morton order), and every `BLOCK` of
 them share one bounding box: a tile looks at the boxes of the blocks, then at those of the polygons in the blocks it
-meets. One million outlines are 4,000 blocks, and a linear search through them takes microseconds.
+meets. One million objects are 4,000 blocks, and a linear search through them takes microseconds.
 
 What is painted are numbers of objects, larger objects below smaller ones, so that an object that lies in another one
 is seen. A pixel belongs to an object when its centre does, exactly as in `wsiseg.annotations.rasterise`; an object that is
