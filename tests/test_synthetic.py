@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import os
-import subprocess
-import sys
 from collections import Counter
 from functools import cache
 from pathlib import Path
@@ -22,6 +19,7 @@ from numpy.typing import NDArray
 from shapely import STRtree, line_interpolate_point, union_all
 from tifffile import TiffFile, xml2dict
 
+from tests.command import python
 from wsiseg.annotations.formats import read_annotations
 from wsiseg.annotations.rasterise import Rasteriser
 from wsiseg.classes import ClassMap
@@ -201,6 +199,7 @@ def test_blocks_change_no_nucleus(monkeypatch: pytest.MonkeyPatch) -> None:
     assert set(parts) == whole
 
 
+@cache
 def profiles_and_centres(thickness_um: float) -> tuple[int, int, NDArray[np.float64]]:
     """Podocyte profiles and centres in the section of three slides, and the diameters of the profiles in µm."""
     profiles, centres, diameters = 0, 0, []
@@ -489,11 +488,7 @@ def test_a_frame_of_another_slide_is_refused() -> None:
 
 def test_the_script_makes_slides_for_training(tmp_path: Path) -> None:
     script = ROOT / "pipelines" / "make_demo_slides.py"
-    command = [sys.executable, str(script), "--out", str(tmp_path), "--slides", "3", "--first-seed", "7"]
-    done = subprocess.run(
-        [*command, "--size-mm", "1.6x1.2"],
-        env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    done = python(script, "--out", tmp_path, "--slides", 3, "--first-seed", 7, "--size-mm", "1.6x1.2")
     assert done.returncode == 0, done.stderr
     with open(tmp_path / "slides.csv", newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
