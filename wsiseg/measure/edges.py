@@ -39,8 +39,8 @@ def on_slide(shape: Area, level0: Frame, bounds: Box) -> Area:
     return shapely.intersection(shape, shapely.box(seen.x, seen.y, seen.right, seen.bottom))
 
 
-def edge_fraction(shapes: Shapes, tissue: Area, reach_um: float = REACH_UM) -> Numbers:
-    """Which fraction of each outer outline lies outside the tissue or less than `reach_um` inside it.
+def edge_fraction(shapes: Shapes, tissue: Area) -> Numbers:
+    """Which fraction of each outer outline lies outside the tissue or less than `REACH_UM` inside it.
 
     Args:
         shapes: (n,) in µm
@@ -49,7 +49,7 @@ def edge_fraction(shapes: Shapes, tissue: Area, reach_um: float = REACH_UM) -> N
     Returns:
         (n,) 0 to 1
     """
-    deep = shapely.buffer(tissue, -reach_um)
+    deep = shapely.buffer(tissue, -REACH_UM)
     shapely.prepare(deep)
     fraction = np.zeros(len(shapes))
     for i in np.flatnonzero(~shapely.covers(deep, shapes)):

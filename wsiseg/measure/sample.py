@@ -105,11 +105,11 @@ def estimates(
     return found
 
 
-def draws(rng: np.random.Generator, n: int, resamples: int = RESAMPLES) -> Iterator[Numbers]:
+def draws(rng: np.random.Generator, n: int) -> Iterator[Numbers]:
     """How often each of n units was drawn, (some, n) at a time."""
     step = max(1, AT_ONCE // n)
-    for done in range(0, resamples, step):
-        yield rng.multinomial(n, np.full(n, 1 / n), size=min(step, resamples - done)).astype(np.float64)
+    for done in range(0, RESAMPLES, step):
+        yield rng.multinomial(n, np.full(n, 1 / n), size=min(step, RESAMPLES - done)).astype(np.float64)
 
 
 def interval(values: Numbers, level: float = LEVEL) -> tuple[float, float]:

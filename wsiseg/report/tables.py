@@ -85,13 +85,11 @@ def declared(profile: str, table: str, classes: Iterable[str] = ()) -> dict[str,
     return {column.name: column for column in expanded(PROFILES[profile][table], classes)}
 
 
-def explained(
-    table: Columns, columns: Mapping[str, Column], row: int = 0, leave_out: Iterable[str] = ("slide", "class")
-) -> list[tuple[str, str, str, str]]:
+def explained(table: Columns, columns: Mapping[str, Column], row: int = 0) -> list[tuple[str, str, str, str]]:
     """Name, value with its unit, 95 % interval, meaning of each field of a row, in the order of the columns."""
     rows = []
     for column in columns.values():
-        if column.name in leave_out or column.name not in table:
+        if column.name in ("slide", "class") or column.name not in table:
             continue
         value = number(table[column.name][row])
         unit = "" if column.unit == "0 to 1" else f" {column.unit}"
