@@ -49,9 +49,11 @@ def program() -> frozenset[str]:
 
 def is_said(message: str, said: frozenset[str]) -> bool:
     """Whether a message is one of the program's; its gaps may swallow words, never all of them."""
-    pattern = re.compile(".*".join(re.escape(part) for part in message.split(GAP)), re.DOTALL)
+    parts = message.split(GAP)
+    pattern = re.compile(".*".join(map(re.escape, parts)), re.DOTALL)
     kept = len(message.replace(GAP, "").strip(" .,:()"))
-    return any(pattern.fullmatch(t) and kept >= 0.5 * len(t.replace(GAP, "")) for t in said)
+    likely = (t for t in said if all(part in t for part in parts))  # which is quicker to see
+    return any(pattern.fullmatch(t) and kept >= 0.5 * len(t.replace(GAP, "")) for t in likely)
 
 
 @pytest.mark.parametrize("message", quoted())
