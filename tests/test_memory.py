@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.command import wsiseg
 from wsiseg.bundle import load_bundle
 from wsiseg.errors import OutputError
 from wsiseg.grid import Grid
@@ -43,7 +44,8 @@ def slide(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def wsiseg(*words: object) -> subprocess.CompletedProcess[str]:
+def fresh(*words: object) -> subprocess.CompletedProcess[str]:
+    """A command in an interpreter that has loaded nothing yet, whose memory is its own."""
     code = "from wsiseg.cli import main; main()"
     return subprocess.run(
         [sys.executable, "-c", code, *map(str, words), "-q"], capture_output=True, text=True, check=False
@@ -58,13 +60,13 @@ def told(log: Path) -> list[dict[str, Any]]:
 def test_prediction_keeps_the_promise_or_refuses(slide: Path, tmp_path: Path, engine: str) -> None:
     log = tmp_path / "log.jsonl"
 
-    def predict(limit: str, out: str) -> subprocess.CompletedProcess[str]:
-        return wsiseg(
+    def words(limit: str, out: str) -> list[object]:
+        return [
             "predict", "--slide", slide, "--model", GLOMERULI, "--engine", engine, "--max-ram", limit,
             "--out", tmp_path / out, "--labels", tmp_path / f"{out}.zarr", "--log-json", log,
-        )  # fmt: skip
+        ]  # fmt: skip
 
-    refused = predict("500MB", "none.geojson")
+    refused = wsiseg(*words("500MB", "none.geojson"), "-q")
     assert refused.returncode == 2
     assert "GiB of memory: give --max-ram" in refused.stderr.splitlines()[-1]
     assert not (tmp_path / "none.geojson").exists()
@@ -77,7 +79,7 @@ def test_prediction_keeps_the_promise_or_refuses(slide: Path, tmp_path: Path, en
     ballast = np.ones(2**27)  # 1 GiB: what this process holds is not what its child takes
     for needed, out in ((both, "both.geojson"), (both - 1, "one.geojson")):
         log.unlink()
-        done = predict(str(needed), out)
+        done = fresh(*words(str(needed), out))
         assert done.returncode == 0, done.stderr
         lines = told(log)
         assert [line["event"] for line in lines][:: len(lines) - 1] == ["start", "end"]
@@ -96,7 +98,7 @@ def test_prediction_keeps_the_promise_or_refuses(slide: Path, tmp_path: Path, en
 def test_tiling_keeps_the_promise_or_refuses(slide: Path, tmp_path: Path) -> None:
     log, store = tmp_path / "log.jsonl", tmp_path / "store.zarr"
     words = ["tile", slide, "--out", store, "--no-tissue", "--log-json", log, "--size", 256, "--overlap", 64]
-    refused = wsiseg(*words, "--max-ram", "300MB")
+    refused = wsiseg(*words, "--max-ram", "300MB", "-q")
     assert refused.returncode == 2
     assert len(refused.stderr.splitlines()) == 1
     assert "GiB of memory: give --max-ram" in refused.stderr
@@ -105,7 +107,7 @@ def test_tiling_keeps_the_promise_or_refuses(slide: Path, tmp_path: Path) -> Non
     with open_slide(slide) as opened:
         grid = Grid(opened.frame.at(1.0), 256, 64)
         needed = TILING_BASE + estimate_tiling(opened, grid, pixels="zstd", labelled=False, workers=2)
-    done = wsiseg(*words, "--max-ram", needed)
+    done = fresh(*words, "--max-ram", needed)
     assert done.returncode == 0, done.stderr
     assert 50 < told(log)[-1]["peak_mib"] < needed / 2**20
     assert store.exists()
