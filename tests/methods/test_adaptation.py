@@ -25,7 +25,7 @@ class TestAdaptation(MethodContract):
     def test_the_discriminator_tells_two_domains_apart(self, recipe: Recipe, stores: Any) -> None:
         method = self.make(recipe, self.pools(recipe, *stores))
         assert isinstance(method, Adaptation)
-        for step in range(120):
+        for step in range(240):
             torch.manual_seed(step)
             images, logits = torch.rand(4, 3, 32, 32), torch.randn(4, 3, 32, 32)
             logits[:2] = torch.nn.functional.avg_pool2d(3 * logits[:2], 9, 1, 4)  # smooth maps, and grainy ones
