@@ -56,6 +56,7 @@ class Command:
     ) -> None:
         self.words, self._folder = [*map(str, words)], tempfile.TemporaryDirectory()
         self._said = f"{self._folder.name}/out", f"{self._folder.name}/err"
+        self._done: subprocess.CompletedProcess[str] | None = None
         for name in self._said:  # a process that is killed at once writes none
             Path(name).touch()
         environment = {**os.environ, "OMP_NUM_THREADS": "1", **(env or {})}
@@ -81,7 +82,9 @@ class Command:
             os.kill(self.pid, number)
 
     def end(self, timeout: float = LONG) -> subprocess.CompletedProcess[str]:
-        """Wait for it: its exit code, standard output and error stream."""
+        """Wait for it: its exit code, standard output and error stream; the same when it is asked again."""
+        if self._done is not None:
+            return self._done
         self.process.join(timeout)
         code = self.process.exitcode
         if code is None:
@@ -89,7 +92,8 @@ class Command:
             raise subprocess.TimeoutExpired(self.words, timeout)
         out, err = (Path(name).read_text(encoding="utf-8") for name in self._said)
         self._folder.cleanup()
-        return subprocess.CompletedProcess(self.words, code, out, err)
+        self._done = subprocess.CompletedProcess(self.words, code, out, err)
+        return self._done
 
 
 def wsiseg(*words: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
