@@ -37,6 +37,14 @@ class TestSupervised(MethodContract):
         mean = torch.stack(seen).mean(0)
         assert torch.allclose(method.predictor().net.segmentation_head[0].weight, mean, atol=1e-6)
 
+    @pytest.mark.parametrize(("loss", "term"), [("lal+dice", "locally_adaptive"), ("focal+dice", "focal")])
+    def test_the_recipe_chooses_the_loss(self, stores: Any, loss: str, term: str) -> None:
+        recipe = self.recipe_with(loss=loss, dice=2.0)
+        pools = self.pools(recipe, *stores)
+        metrics = self.make(recipe, pools).update(self.crops(pools, 0), 0.0)
+        assert "cross_entropy" not in metrics
+        assert metrics["loss"] == pytest.approx(metrics[term] + 2 * metrics["dice_loss"], rel=1e-5)
+
 
 class TestNoisyLabels(MethodContract):
     table: ClassVar = {"name": "supervised", "noisy_label_threshold": 0.5, "noisy_label_warmup": 0.0}

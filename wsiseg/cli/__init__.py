@@ -11,6 +11,7 @@ import warnings
 import click
 
 from wsiseg import __version__
+from wsiseg.cli.annotate_next import annotate_next
 from wsiseg.cli.audit import audit
 from wsiseg.cli.consensus import consensus
 from wsiseg.cli.export import export
@@ -42,7 +43,7 @@ def wsiseg() -> None:
 
 
 wsiseg.add_section("Prepare slides", info, tissue, qc, tile)
-wsiseg.add_section("Learn", init, recipe, train, evaluate, audit, consensus)
+wsiseg.add_section("Learn", init, recipe, train, evaluate, audit, consensus, annotate_next)
 wsiseg.add_section("Apply", predict, measure, export, models)
 wsiseg.add_section("Look", view, report)
 wsiseg.add_section("Many slides", run)

@@ -19,6 +19,7 @@ NEXT: dict[str, tuple[tuple[str, str], ...]] = {
         ("wsiseg view {slide} {suggestions} --reference {annotations}", "look at the slide with the most suggestions"),
     ),
     "consensus": (("wsiseg view {slide} {out} --reference {first}", "look at the consensus beside the first file"),),
+    "next": (("wsiseg view {slide} {regions}", "look at the regions of the first slide"),),
     "predict": (
         ("wsiseg view {slide} {outlines}", "look at the objects and review them in the browser"),
         ("wsiseg measure {slide} {outlines}", "measure the objects"),

@@ -21,6 +21,10 @@ EXAMPLES: Mapping[str, Sequence[str]] = {
     "evaluate": ("wsiseg evaluate slide.svs --reference reference.geojson --prediction slide.geojson",),
     "audit": ("wsiseg audit slides.csv --model runs/mine/model --out audit",),
     "consensus": ("wsiseg consensus slide.svs anna.geojson ben.geojson chen.geojson --out consensus.geojson",),
+    "next": (
+        "wsiseg next slides.csv --model runs/mine/model --out next",
+        "wsiseg next slides.csv --model runs/mine/model --regions 20 --region-um 500 --out next",
+    ),
     "measure": ("wsiseg measure slide.svs slide.geojson --out slide.tables",),
     "export": ("wsiseg export slide.zarr --out slide.geojson",),
     "models list": ("wsiseg models list",),

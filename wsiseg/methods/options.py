@@ -22,7 +22,18 @@ class LearningOptions(Section):
         "cosine", description="how the learning rate falls; poly has the power 0.9"
     )
     warmup: float = Field(0.03, ge=0, lt=1, description="fraction of the steps in which the learning rate rises from 0")
-    dice: float = Field(1.0, ge=0, description="weight of the Dice loss beside the cross-entropy")
+    loss: Literal["ce+dice", "lal+dice", "focal+dice"] = Field(
+        "ce+dice",
+        description="loss on labelled crops: cross-entropy, the locally adaptive loss or the focal loss, and Dice beside it",
+    )
+    dice: float = Field(1.0, ge=0, description="weight of the Dice loss; 0 leaves it out")
+    lal_window: int = Field(5, ge=1, description="width of a window of the locally adaptive loss, px")
+    lal_power: float = Field(
+        5.0,
+        ge=1,
+        description="power of the Minkowski mean of the locally adaptive loss; high: the hardest windows count",
+    )
+    focal_gamma: float = Field(2.0, ge=0, description="how much less easy pixels count in the focal loss")
     ema: float = Field(
         0.99, ge=0, lt=1,
         description="decay of the exponential moving average (EMA) of the weights, which predicts; 0.99 remembers about "

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from wsiseg.losses.focal import focal
+from wsiseg.losses.locally_adaptive import locally_adaptive
 from wsiseg.losses.segmentation import cross_entropy, soft_dice
 from wsiseg.methods.context import Context
 from wsiseg.methods.parts.teachers import probabilities
@@ -88,7 +90,7 @@ def parameter_groups(network: SegmentationNet, options: Any) -> list[dict[str, A
 
 
 class LabelledLoss:
-    """Cross-entropy + dice · Dice on labelled crops, with pixels of probably missed objects left out.
+    """Cross-entropy, or what `loss` names, + dice · Dice on labelled crops, with pixels of probably missed objects left out.
 
     Annotations made for other purposes are often incomplete. With `noisy_label_threshold`, background pixels away from
     any annotation on which the EMA gives all objects together a higher probability than that have weight 0 (in the
@@ -111,11 +113,24 @@ class LabelledLoss:
             progress: of the run
         """
         weight = self._weight(images, labels, progress)
-        ce, dice = cross_entropy(logits, labels, weight), soft_dice(logits, labels, weight)
-        metrics = {"cross_entropy": ce.item(), "dice_loss": dice.item()}
+        name, per_pixel = self._per_pixel(logits, labels, weight)
+        dice = soft_dice(logits, labels, weight)
+        metrics = {name: per_pixel.item(), "dice_loss": dice.item()}
         if weight is not None:
             metrics["noisy_labels"] = 1 - weight.mean().item()
-        return ce + self.options.dice * dice, metrics
+        return per_pixel + self.options.dice * dice, metrics
+
+    def _per_pixel(self, logits: Tensor, labels: Tensor, weight: Tensor | None) -> tuple[str, Tensor]:
+        """The loss beside Dice, and its name in the log."""
+        o = self.options
+        match o.loss:
+            case "lal+dice":
+                loss = locally_adaptive(logits, labels, weight, window=o.lal_window, power=o.lal_power)
+                return "locally_adaptive", loss
+            case "focal+dice":
+                return "focal", focal(logits, labels, weight, gamma=o.focal_gamma)
+            case _:
+                return "cross_entropy", cross_entropy(logits, labels, weight)
 
     @torch.no_grad()
     def _weight(self, images: Tensor, labels: Tensor, progress: float) -> Tensor | None:
