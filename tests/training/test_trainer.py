@@ -166,7 +166,7 @@ def test_only_some_methods_learn_without_annotations(
     def given(**tables: Any) -> TrainingSlides:
         return running.training_slides(recipe(data=data, **tables), tmp_path, print)
 
-    found = given(method={"name": "s4l"})
+    found = given(method={"name": "weak_labels"})
     assert found.labelled == found.unlabelled == unlabelled_stores
     assert found.tags[unlabelled_stores[0].path] == ("A",)
     for tables in ({}, {"stage": [{"name": "first", "method": {"name": "s4l"}}, {"name": "second"}]}):

@@ -24,6 +24,7 @@ from wsiseg.methods.options import LearningOptions
 from wsiseg.methods.s4l.options import S4LOptions
 from wsiseg.methods.self_training.options import SelfTrainingOptions
 from wsiseg.methods.supervised.options import SupervisedOptions
+from wsiseg.methods.weak_labels.options import WeakLabelsOptions
 
 if TYPE_CHECKING:
     from wsiseg.methods.context import Context, Method
@@ -40,6 +41,7 @@ MethodOptions = (
     | ContrastiveOptions
     | S4LOptions
     | MixAndMatchOptions
+    | WeakLabelsOptions
 )  # fmt: skip
 
 METHODS: dict[str, type[LearningOptions]] = {

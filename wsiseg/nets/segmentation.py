@@ -125,7 +125,8 @@ class SegmentationNet(nn.Module):
     result is (logits, {name: what that head makes of the decoder's features}).
 
     Heads are networks that a method adds for its own loss: (n, decoder_channels, h / 4, w / 4) -> anything (h / 2 with
-    DPT). They are no part of the architecture, and `without_heads` gives what goes into a bundle.
+    DPT). One with the attribute `of_encoder` gets the encoder's features of every depth instead. Heads are no part of the
+    architecture, and `without_heads` gives what goes into a bundle.
 
     With `peers` the plain forward gives logits whose softmax is the mean of the probabilities of all, so that whatever
     applies one network applies several. `encode`, `decode` and `classify` are of this one alone.
@@ -157,14 +158,18 @@ class SegmentationNet(nn.Module):
 
     def forward(self, image: Tensor, perturb: Perturbation | None = None, heads: Sequence[str] = ()) -> Any:
         features = self.encode(image)
-        decoded = self.decode(features if perturb is None else perturb(features))
+        features = features if perturb is None else perturb(features)
+        decoded = self.decode(features)
         logits = self.classify(decoded)
         if self.peers:
             each = [logits, *(peer(image) for peer in self.peers)]
             logits = torch.stack([one.float().log_softmax(1) for one in each]).logsumexp(
                 0
             )  # of the sum: softmax divides
-        return (logits, {name: self.heads[name](decoded) for name in heads}) if heads else logits
+        if not heads:
+            return logits
+        made = {name: self.heads[name] for name in heads}
+        return logits, {k: head(features if hasattr(head, "of_encoder") else decoded) for k, head in made.items()}
 
     def train(self, mode: bool = True) -> Self:
         """As of `nn.Module`; a frozen encoder keeps its batch statistics."""
@@ -195,6 +200,12 @@ class SegmentationNet(nn.Module):
             net.heads = nn.ModuleDict()
         merge(copy)
         return copy
+
+    @property
+    def encoder_channels(self) -> list[int]:
+        """Channels of the encoder's features, finest first."""
+        encoder = self.net.encoder
+        return list(encoder.channels if hasattr(encoder, "taken") else encoder.out_channels)
 
     @property
     def members(self) -> list[SegmentationNet]:

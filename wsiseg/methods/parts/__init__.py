@@ -9,5 +9,6 @@ bank       what is remembered of each class over the run
 prototypes the mean features of each class over the run
 chooser    where unlabelled crops are drawn, as a teacher sees it
 critic     a discriminator with its optimiser, and what it knows
+tags       what tags say of crops, and class activation maps
 settle     batch statistics measured again on plain crops
 """

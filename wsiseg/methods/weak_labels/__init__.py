@@ -1,0 +1,1 @@
+"""Weak labels: tags of slides become class activation maps, seeds and pseudo-labels."""
