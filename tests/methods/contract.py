@@ -27,7 +27,7 @@ class MethodContract:
     """Inherit and set `table`."""
 
     table: ClassVar[dict[str, Any]]
-    model: ClassVar[dict[str, Any]] = {"encoder": "resnet18", "weights": "none", "decoder_channels": 16}
+    model: ClassVar[dict[str, Any]] = {"encoder": "tu-test_resnet", "weights": "none", "decoder_channels": 16}
     recipe_type: ClassVar[type[Recipe]] = Recipe
     unlabelled: ClassVar[str | None] = None  # a metric that is there exactly when unlabelled crops teach
     moving: ClassVar[float] = 0.9  # fraction of the tensors that three updates change at least
