@@ -21,7 +21,13 @@ from wsiseg import __version__
 from wsiseg.extras import EXTRAS
 from wsiseg.process_memory import container_memory
 
-REINSTALL = "install wsiseg and its dependencies again, in one call: pip install -c constraints.txt -e '.[all]'"
+CHECKOUT = (Path(__file__).parents[1] / "constraints.txt").is_file()  # else it was installed from a wheel
+PIP, ALL = (
+    ("pip install -c constraints.txt", "-e '.[all]'")
+    if CHECKOUT
+    else ("pip install", "--force-reinstall 'wsiseg[all]'")
+)
+REINSTALL = f"install wsiseg and its dependencies again, in one call: {PIP} {ALL}"
 LOW_MEMORY_GB = 4
 LOW_DISK_GB = 5
 GB = 1e9
@@ -229,7 +235,7 @@ def _disk() -> Finding:
 
 
 def _install(extra: str) -> str:
-    return f"pip install -c constraints.txt 'wsiseg[{extra}]'"
+    return f"{PIP} 'wsiseg[{extra}]'"
 
 
 def _optional(module: str, use: str) -> Callable[[], Finding]:

@@ -27,8 +27,8 @@ from wsiseg.evaluation.agreement import agreement
 from wsiseg.qc.examine import examine
 from wsiseg.qc.files import write_quality
 from wsiseg.report import charts
-from wsiseg.report.images import bar_length, with_legend, with_scale_bar
-from wsiseg.report.page import document, paragraph, section, table
+from wsiseg.report.images import bar_length, with_scale_bar
+from wsiseg.report.page import document, legend, paragraph, section, table
 from wsiseg.report.results import results_report
 from wsiseg.report.slide import Sources, slide_report
 from wsiseg.report.tables import declared, explained, read_measurements
@@ -67,7 +67,7 @@ def check(page: bytes) -> Page:
     read = Page(page)
     assert {tag for tag, _ in read.tags} <= {
         "html", "head", "meta", "title", "style", "body", "main", "h1", "h2", "h3", "p", "section", "div", "table",
-        "caption", "thead", "tbody", "tr", "th", "td", "figure", "figcaption", "img", "script",
+        "caption", "thead", "tbody", "tr", "th", "td", "figure", "figcaption", "img", "script", "ul", "li", "svg", "rect",
     }  # fmt: skip
     assert read.all("script") == [{}], "one, and it is in the page"
     assert not any(name.startswith("on") or name == "style" for _, attributes in read.tags for name in attributes)
@@ -109,7 +109,7 @@ def test_a_slide_with_everything(files: dict[str, Path], tmp_path: Path) -> None
     page = check(out.read_bytes())
     for title in ("Overview", "Measurements", "Distributions", "Quality", "Compared with the reference", "Objects"):
         assert title in page.text
-    assert "12 outlines of said.geojson" in page.text
+    assert "12 objects of said.geojson" in page.text
     assert "Look at tissue" in page.text, "a slide of 0.4 mm² has little"
     assert "mean_area_um2" in page.text
     assert "lowest IoU" in page.text
@@ -266,14 +266,11 @@ def test_results_beside_the_outlines_are_taken_up(files: dict[str, Path], tmp_pa
     assert isinstance(done.exception, StoreError)
 
 
-def test_a_legend_is_below_the_picture_and_hides_nothing() -> None:
-    pixels = np.full((200, 300, 3), 128, np.uint8)
-    found = with_legend(pixels, {"Glomerulus": (0, 114, 178), "A very long name " * 20: (213, 94, 0)})
-    assert (found[:200] == 128).all()
-    assert found.shape[0] > 200
-    for colour in ((0, 114, 178), (213, 94, 0)):
-        assert (found[200:] == colour).all(-1).sum() > 50
-    assert with_legend(pixels, {}) is pixels
+def test_a_legend_has_each_colour_beside_its_name() -> None:
+    found = legend({"Glomerulus": (0, 114, 178), "<b>": (213, 94, 0)})
+    pairs = re.findall(r'fill="rgb\((.*?)\)"/></svg> (.*?)</li>', found)
+    assert pairs == [("0,114,178", "Glomerulus"), ("213,94,0", "&lt;b&gt;")]
+    assert legend({}) == ""
 
 
 def test_what_it_refuses(files: dict[str, Path], tmp_path: Path) -> None:

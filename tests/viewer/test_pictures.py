@@ -1,4 +1,4 @@
-"""The screenshots of the documentation, made from what `wsiseg demo` makes:
+"""The pictures of the documentation, made from what `wsiseg demo` makes:
 
     WSISEG_PICTURES=docs/pictures pytest tests/viewer/test_pictures.py
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
+import wsiseg as api
 from tests.viewer.screen import Screen, serving
 from wsiseg.cli import wsiseg
 from wsiseg.demo import SPEC, run_demo
@@ -27,6 +29,7 @@ from wsiseg.viewer.scene import open_scene
 ROOT = Path(__file__).resolve().parents[2]
 MOST_BYTES = 150_000
 WIDE, NARROW = {"width": 1100, "height": 690}, {"width": 360, "height": 700}
+PLOT_PX = 760
 WHERE = os.environ.get("WSISEG_PICTURES")
 
 PICTURES = {
@@ -36,9 +39,16 @@ PICTURES = {
     "viewer-swipe": "viewer",
     "viewer-confidence": "viewer",
     "viewer-narrow": "viewer",
+    "viewer-draw": "viewer",
+    "viewer-tiles": "gallery",
     "report": "report",
     "report-truth": "report",
     "report-objects": "report",
+    "report-run": "report",
+    "plot-tiles": "gallery",
+    "plot-objects": "gallery",
+    "plot-compared": "gallery",
+    "quality": "quality",
 }
 
 
@@ -47,7 +57,7 @@ def test_the_picture_is_there_and_shown(name: str) -> None:
     path = ROOT / "docs" / "pictures" / f"{name}.webp"
     assert path.stat().st_size < MOST_BYTES
     with Image.open(path) as picture:
-        assert picture.width in (WIDE["width"], NARROW["width"])
+        assert picture.width in (WIDE["width"], NARROW["width"], PLOT_PX)
     assert f"](pictures/{name}.webp)" in (ROOT / "docs" / f"{PICTURES[name]}.md").read_text(encoding="utf-8")
 
 
@@ -60,13 +70,23 @@ def prepare(folder: Path) -> None:
     """What a person has after `wsiseg demo`, with a label map of the glomeruli, measurements and flags besides."""
     run_demo(folder, device="cpu", engine="torch", say=print, report=lambda progress: None)
     slide, outlines, labels = (folder / name for name in ("slide.svs", "prediction.geojson", "labels.zarr"))
+    many = folder / "many"
+    many.mkdir()
+    shutil.copy(slide, many / "demo.svs")
     judged = ["--reference", folder / "truth.geojson", "--measurements", folder / "tables", "--qc", folder / "quality"]
     for words in (
         ["predict", "--slide", slide, "--model", GLOMERULI, "--out", folder / "same.geojson", "--labels", labels],
         ["measure", slide, outlines, "--thickness-um", SPEC.thickness_um, "--out", folder / "tables"],
         ["qc", slide, "--out", folder / "quality"],
         ["report", slide, outlines, *judged, "--out", folder / "report.html"],
-    ):
+        ["synth", "--out", many / "folded.svs", "--size-mm", "3x2.5", "--mpp", 1, "--seed", 5, "--artefact", "fold"],
+        ["synth", "--out", many / "pen.svs", "--size-mm", "3x2.5", "--mpp", 1, "--seed", 11, "--artefact", "pen",
+         "--artefact", "blur"],
+        ["qc", many / "pen.svs", "--out", folder / "pen"],
+        ["run", ROOT / "pipelines" / "demo.toml", "--slides", many / "*.svs", "--model", GLOMERULI, "--out",
+         folder / "run", "--stages", "qc,predict,measure"],
+        ["report", folder / "run", "--out", folder / "run.html"],
+    ):  # fmt: skip
         done = CliRunner().invoke(wsiseg, [str(word) for word in words])
         assert done.exit_code == 0, done.output
 
@@ -81,10 +101,12 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def keep(page: Any, name: str) -> None:
-    """Write what is on the page's screen."""
+def keep(png: bytes, name: str, width: int | None = None) -> None:
+    """Write a picture, with another width if there is one."""
     assert WHERE is not None
-    picture = Image.open(io.BytesIO(page.screenshot()))
+    picture = Image.open(io.BytesIO(png)).convert("RGB")
+    if width is not None:
+        picture = picture.resize((width, round(picture.height * width / picture.width)), Image.Resampling.LANCZOS)
     picture.save(Path(WHERE) / f"{name}.webp", quality=60, method=6)
 
 
@@ -129,6 +151,22 @@ def swipe(screen: Screen) -> None:
     screen.page.check("#swipe-on")
 
 
+def tools(screen: Screen) -> None:
+    """A polygon in the middle of being drawn."""
+    objects(screen)
+    screen.page.keyboard.press("d")
+    size = screen.page.locator("#stage").bounding_box()
+    for x, y in ((0.62, 0.30), (0.75, 0.34), (0.78, 0.55), (0.66, 0.62)):
+        screen.page.mouse.click(size["x"] + x * size["width"], size["y"] + y * size["height"])
+
+
+def tiles(screen: Screen) -> None:
+    """The borders of the tiles over the whole slide, and the tissue."""
+    screen.layer(1).locator("legend input").uncheck()
+    for name in ("Tissue", "Tiles"):
+        screen.page.locator("fieldset", has_text=name).first.locator("legend input").check()
+
+
 def confidence(screen: Screen) -> None:
     """The confidence of a label map over the whole slide."""
     screen.layer(1).locator("legend input").uncheck()
@@ -143,6 +181,8 @@ VIEWS: dict[str, tuple[list[str], str | None, dict[str, int], Callable[[Screen],
     "viewer-swipe": (["prediction.geojson"], "truth.geojson", WIDE, swipe),
     "viewer-confidence": (["labels.zarr"], None, WIDE, confidence),
     "viewer-narrow": (["prediction.geojson"], None, NARROW, review),
+    "viewer-draw": (["prediction.geojson"], None, WIDE, tools),
+    "viewer-tiles": (["labels.zarr"], None, WIDE, tiles),
 }
 
 
@@ -158,20 +198,47 @@ def test_the_viewer_is_drawn(name: str, browser: Any, made: Path) -> None:
             screen.open()
             act(screen)
             screen.settle()
-            keep(screen.page, name)
+            keep(screen.page.screenshot(), name)
             context.close()
     (made / "prediction.reviewed.geojson").unlink(missing_ok=True)
     assert screen.complaints == []
 
 
-REPORTS = {"report": "", "report-truth": "Compared with the reference", "report-objects": "Objects"}
+# Picture -> page and heading.
+REPORTS = {
+    "report": ("report.html", ""),
+    "report-truth": ("report.html", "Compared with the reference"),
+    "report-objects": ("report.html", "Objects"),
+    "report-run": ("run.html", ""),
+}
 
 
 @pytest.mark.parametrize("name", REPORTS)
 def test_the_report_is_drawn(name: str, browser: Any, made: Path) -> None:
     page = browser.new_page(viewport={"width": WIDE["width"], "height": 950})
-    page.goto((made / "report.html").as_uri())
-    if name != "report":
-        page.get_by_role("heading", name=REPORTS[name], exact=True).evaluate("(found) => found.scrollIntoView()")
-    keep(page, name)
+    file, heading = REPORTS[name]
+    page.goto((made / file).as_uri())
+    if heading:
+        page.get_by_role("heading", name=heading, exact=True).evaluate("(found) => found.scrollIntoView()")
+    keep(page.screenshot(), name)
     page.close()
+
+
+def drawn(figure: Any) -> bytes:
+    """A figure of matplotlib as PNG."""
+    png = io.BytesIO()
+    figure.savefig(png, dpi=120)
+    return png.getvalue()
+
+
+def test_the_plots_are_drawn(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MPLBACKEND", "agg")
+    slide = str(made / "slide.svs")
+    tiles = api.tile(slide, out=tmp_path / "tiles.zarr", mpp=1.0, size=256)
+    objects = api.read_annotations(made / "prediction.geojson", slide=slide)
+    truth = api.read_annotations(made / "truth.geojson", slide=slide)
+    compared = api.evaluate(slide, reference=truth, prediction=objects)
+    keep(drawn(tiles.plot(8)), "plot-tiles", PLOT_PX)
+    keep(drawn(objects.plot().figure), "plot-objects", PLOT_PX)
+    keep(drawn(compared.plot().figure), "plot-compared", PLOT_PX)
+    keep((made / "pen" / "picture.png").read_bytes(), "quality", PLOT_PX)

@@ -16,7 +16,8 @@ from wsiseg.slides.open import open_slide
 from wsiseg.slides.slide import Slide
 
 PICTURE_PX = 1000  # longer side of what is drawn
-CASING = 2.0  # how much wider than the line its white border is: thin lines are seen on dark nuclei, too
+LINE, CASING = 1.2, 2.0  # points; how much wider the white border of a line is: thin lines are seen on dark nuclei, too
+SMALL, THIN = 16, 0.6  # px of the picture; points: so small an object would vanish below its own border
 
 
 @contextmanager
@@ -75,10 +76,13 @@ def plot(
                 colour = colours.get(label, PALETTE[names.index(label) % len(PALETTE)])
             else:
                 colour = colours[i] if colours else PALETTE[names.index(label) % len(PALETTE)]
+            left, top, right, bottom = polygon.polygon.bounds
+            small = max(right - left, bottom - top) < SMALL * coarser
             for shape in getattr(polygon.polygon, "geoms", [polygon.polygon]):
                 for ring in (shape.exterior, *shape.interiors):
-                    (line,) = ax.plot(*ring.xy, color=[c / 255 for c in colour], linewidth=1.2)
-                    line.set_path_effects([Stroke(linewidth=1.2 + CASING, foreground="white"), Normal()])
+                    (line,) = ax.plot(*ring.xy, color=[c / 255 for c in colour], linewidth=THIN if small else LINE)
+                    if not small:
+                        line.set_path_effects([Stroke(linewidth=LINE + CASING, foreground="white"), Normal()])
                     drawn.setdefault(label, line)
     ax.set_xlim(part.x, part.x + part.w)
     ax.set_ylim(part.y + part.h, part.y)

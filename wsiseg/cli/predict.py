@@ -79,7 +79,9 @@ def predict(
         if model is None:
             _say_bundled(opened)
         if not quiet:
-            names = f"{parent.name}, then {bundle.name} in its objects" if parent is not None else bundle.name
+            names = f"the model {bundle.name}"
+            if parent is not None:
+                names = f"the model {parent.name}, then {bundle.name} in its objects"
             kept = f", the label map to {labels}" if labels is not None else ""
             screen.say_plan(opened, f"{names} at {bundle.usage.mpp:g} µm/px; the objects go to {options.out}{kept}")
         if max_ram is not None:

@@ -48,7 +48,10 @@ def check(file: Path, no_estimate: bool, overrides: tuple[str, ...]) -> None:
     rows = read_slides(listed, Path(loaded.data.root) if loaded.data.root else None)
     counts = ", ".join(f"{sum(row.split == split for row in rows)} {split}" for split in SPLITS)
     click.echo(f"{listed}: {len(rows)} slides ({counts}), {sum(r.annotations is not None for r in rows)} outlined")
-    if no_estimate or find_spec("lightning_fabric") is None:
+    if no_estimate:
+        return
+    if find_spec("lightning_fabric") is None:
+        click.echo("Time and memory of training are not estimated: that takes the extra `train`.", err=True)
         return
     from wsiseg.training.cost import measure_cost
 

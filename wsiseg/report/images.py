@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import matplotlib
 import numpy as np
@@ -55,40 +53,3 @@ def with_scale_bar(pixels: NDArray[np.uint8], mpp: float) -> NDArray[np.uint8]:
     draw.rectangle((left, bottom - thick, left + long - 1, bottom - 1), fill=BLACK)
     draw.text((left, top + 2 - box[1]), label, fill=BLACK, font=font)
     return np.asarray(picture)
-
-
-def with_legend(pixels: NDArray[np.uint8], entries: Mapping[str, Colour]) -> NDArray[np.uint8]:
-    """uint8 (h + some, w, 3): a picture with a white strip below it that says which colour means what.
-
-    Args:
-        pixels: uint8 (h, w, 3)
-        entries: what -> colour; nothing is added where there are none
-    """
-    if not entries:
-        return pixels
-    height, width = pixels.shape[:2]
-    size = min(24, max(11, max(height, width) // 60))
-    font = ImageFont.truetype(FONT, size)
-    places: list[tuple[str, Colour, int, int]] = []
-    x, y = size // 2, size // 2
-    for name, colour in entries.items():
-        label = _fitting(name, font, width - 3 * size)
-        wide = round(font.getlength(label)) + 3 * size
-        if x + wide > width and x > size:
-            x, y = size // 2, y + 2 * size
-        places.append((label, colour, x, y))
-        x += wide
-    strip = Image.new("RGB", (width, y + 2 * size), WHITE)
-    draw = ImageDraw.Draw(strip)
-    for label, colour, left, top in places:
-        draw.rectangle((left, top, left + size, top + size), fill=colour, outline=BLACK)
-        draw.text((left + size * 3 // 2, top + size // 2), label, fill=BLACK, font=font, anchor="lm")
-    return np.concatenate([pixels, np.asarray(strip)])
-
-
-def _fitting(name: str, font: Any, width: int) -> str:
-    """A name on one line, shortened until it fits."""
-    label = " ".join(name.encode("utf-8", "replace").decode().split())
-    while len(label) > 1 and font.getlength(label) > width:
-        label = label[:-2] + "…"
-    return label

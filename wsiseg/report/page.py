@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from importlib.resources import files
 from typing import NewType
+
+from wsiseg.classes import Colour
 
 Html = NewType("Html", str)
 Cell = str | Html
@@ -113,6 +115,16 @@ def picture(media: str, data: bytes, alt: str, caption: str = "", kind: str = ""
     source = f"data:{media};base64,{base64.b64encode(data).decode()}"
     below = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
     return Html(f'<figure{_class(kind)}><img src="{source}" alt="{escape(alt)}">{below}</figure>\n')
+
+
+def legend(entries: Mapping[str, Colour]) -> Html:
+    """Which colour means what, below a picture; nothing where there are no entries."""
+    items = [
+        f'<li><svg width="14" height="14" aria-hidden="true"><rect width="14" height="14" fill="rgb({r},{g},{b})"/></svg> '
+        f"{escape(name)}</li>"
+        for name, (r, g, b) in entries.items()
+    ]
+    return Html(f'<ul class="legend">{"".join(items)}</ul>\n' if items else "")
 
 
 def row(parts: Iterable[Html]) -> Html:

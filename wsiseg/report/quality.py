@@ -12,8 +12,8 @@ from wsiseg.errors import MismatchError, StoreError
 from wsiseg.geometry import Frame
 from wsiseg.json_text import read_json
 from wsiseg.qc.files import FLAGS, PICTURE
-from wsiseg.report.images import jpeg, with_legend, with_scale_bar
-from wsiseg.report.page import Html, paragraph, picture, section, table
+from wsiseg.report.images import jpeg, with_scale_bar
+from wsiseg.report.page import Html, legend, paragraph, picture, section, table
 from wsiseg.report.tables import shown
 from wsiseg.selection.artefacts import CLASSES
 from wsiseg.slides.slide import Slide
@@ -77,11 +77,12 @@ def quality_section(flags: Flags | None, folder: Path | None, level0: Frame) -> 
     image = folder / PICTURE
     if image.is_file():
         parts.append(picture("image/jpeg", _marked(image, level0), "The slide with its artefacts marked"))
+        parts.append(legend(dict(zip(CLASSES.names[1:], CLASSES.colours[1:], strict=True))))
     return section("Quality", *parts)
 
 
 def _marked(path: Path, level0: Frame) -> bytes:
-    """The picture of `wsiseg qc` as JPEG, with a scale bar and a legend.
+    """The picture of `wsiseg qc` as JPEG, with a scale bar.
 
     Raises:
         StoreError: it is damaged
@@ -92,6 +93,5 @@ def _marked(path: Path, level0: Frame) -> bytes:
             pixels = np.asarray(image.convert("RGB"))
     except (OSError, ValueError, Image.DecompressionBombError) as error:
         raise StoreError(f"{path} cannot be read: run `wsiseg qc` again.") from error
-    legend = dict(zip(CLASSES.names[1:], CLASSES.colours[1:], strict=True))
     mpp = level0.width * level0.mpp / pixels.shape[1]  # it shows the whole slide
-    return jpeg(with_legend(with_scale_bar(pixels, mpp), legend))
+    return jpeg(with_scale_bar(pixels, mpp))

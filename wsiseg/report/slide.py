@@ -18,8 +18,8 @@ from wsiseg.measure.files import Read, read_all
 from wsiseg.pictures import draw_outlines
 from wsiseg.report import charts
 from wsiseg.report.gallery import Item, gallery
-from wsiseg.report.images import jpeg, with_legend, with_scale_bar
-from wsiseg.report.page import Html, document, join, paragraph, picture, row, section, subsection, table
+from wsiseg.report.images import jpeg, with_scale_bar
+from wsiseg.report.page import Html, document, join, legend, paragraph, picture, row, section, subsection, table
 from wsiseg.report.quality import quality_section, read_flags
 from wsiseg.report.reference import evaluation_section, reference_section
 from wsiseg.report.tables import Measurements, declared, explained, numbers, read_measurements, shown
@@ -86,7 +86,7 @@ def slide_report(slide: Slide, sources: Sources, say: Callable[[str], None] = la
     made_of = ", ".join(path.name for path in sources.outlines)
     return document(
         f"Report of {slide.name}",
-        f"{len(read.polygons)} outlines of {made_of}; the slide has {f.width} × {f.height} px at {f.mpp:.4g} µm/px. "
+        f"{len(read.polygons)} objects of {made_of}; the slide has {f.width} × {f.height} px at {f.mpp:.4g} µm/px. "
         f"Made by wsiseg {__version__}. " + "; ".join(map(str, read.summaries)) + ".",
         _overview(slide, read, reference),
         _measurements(read, areas, measured),
@@ -141,12 +141,12 @@ def _overview(slide: Slide, read: Read, reference: Read | None) -> Html:
         for name in dict.fromkeys(map(name_of, read.polygons))
     ]
     drawn = with_scale_bar(draw_outlines(pixels, frame, layers, slide.frame), frame.mpp)
-    legend = {name: colours.get(name, BESIDE) for name in by_class(read, np.zeros(len(read.polygons)))}
+    meanings = {name: colours.get(name, BESIDE) for name in by_class(read, np.zeros(len(read.polygons)))}
     if reference is not None:
-        legend["Reference"] = BESIDE
-    alt = f"The whole slide with {len(read.polygons)} outlines"
+        meanings["Reference"] = BESIDE
+    alt = f"The whole slide with {len(read.polygons)} objects"
     return section(
-        "Overview", picture("image/jpeg", jpeg(with_legend(drawn, legend)), alt, "" if legend else "No outlines.")
+        "Overview", picture("image/jpeg", jpeg(drawn), alt, "" if meanings else "No objects."), legend(meanings)
     )
 
 
@@ -158,7 +158,7 @@ def _measurements(read: Read, areas: np.ndarray, measured: Measurements | None) 
             [name, str(len(values)), shown(middle), f"{shown(low)} to {shown(high)}", f"{values.sum() / 1e6:.4g}"]
         )
     parts = [
-        table("Annotations by class", ["class", "number", "median area, µm²", "middle half, µm²", "in all, mm²"], rows)
+        table("Objects by class", ["class", "number", "median area, µm²", "middle half, µm²", "in all, mm²"], rows)
     ]
     if measured is None:
         says = "No measurements were given: make them with wsiseg measure, and name them with --measurements."
@@ -239,9 +239,9 @@ def _provenance(slide: Slide, read: Read) -> Html:
     parts = [subsection("Slide", table("What was read", ["", ""], rows))]
     for number, origin in enumerate(read.origins, 1):
         facts = list(flattened(origin))
-        parts.append(subsection(f"Annotations {number}", table("What they were made from", ["", ""], facts)))
+        parts.append(subsection(f"Objects {number}", table("What they were made from", ["", ""], facts)))
     if not read.origins:
-        parts.append(paragraph("The outlines do not say how they were made."))
+        parts.append(paragraph("The files of the objects do not say how they were made."))
     return section("Where it comes from", *parts)
 
 
@@ -253,5 +253,5 @@ def flattened(value: Any, name: str = "") -> list[list[str]]:
             line for key, inner in value.items() if key not in skipped
             for line in flattened(inner, f"{name}.{key}" if name else str(key))
         ]  # fmt: skip
-    shown_value = str(value)
+    shown_value = "–" if value is None else ", ".join(map(str, value)) if isinstance(value, list) else str(value)
     return [[name, shown_value if len(shown_value) <= LONGEST_VALUE else shown_value[: LONGEST_VALUE - 1] + "…"]]

@@ -12,7 +12,7 @@ import { offerSwipe } from "./swipe.js";
 
 const find = (id) => document.getElementById(id);
 
-// There the panel would leave no room for the slide: it is folded away, and lies over the slide when it is asked for.
+// There the panel would leave no room for the slide: it is folded away, and lies below the slide when it is asked for.
 const NARROW = matchMedia("(max-width: 700px)");
 
 function foldPanel(open) {

@@ -26,7 +26,7 @@ export function showRuler(stage) {
   const move = (event) => {
     const box = stage.viewer.element.getBoundingClientRect();
     const { x, y } = stage.place({ x: event.clientX - box.left, y: event.clientY - box.top });
-    place.textContent = `${Math.floor(x)}, ${Math.floor(y)} px   ${(x * mpp).toFixed(0)}, ${(y * mppY).toFixed(0)} µm`;
+    place.textContent = `${Math.floor(x)}, ${Math.floor(y)} px · ${(x * mpp).toFixed(0)}, ${(y * mppY).toFixed(0)} µm`;
   };
   stage.viewer.element.addEventListener("pointermove", move);
 }
