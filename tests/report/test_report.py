@@ -174,7 +174,7 @@ def test_names_are_text_and_nothing_else(tmp_path: Path) -> None:
 def test_nothing_to_see_is_a_page_too(tmp_path: Path) -> None:
     empty = write(tmp_path / "empty.geojson", [])
     page = check(slide_report(small_slide(), Sources((empty,))))
-    assert "0 outlines" in page.text
+    assert "0 objects" in page.text
     assert "--measurements" in page.text
     page = check(slide_report(small_slide(), Sources((empty,), empty)))
     assert "Matched objects: 0" in page.text
