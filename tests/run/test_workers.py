@@ -191,7 +191,7 @@ def test_a_run_whose_scheduler_was_killed_is_run_again(
     with cluster(port, workers=1) as team:
         first = Run(lab, tmp_path / "out", "--scheduler", f"tcp://127.0.0.1:{port}", slides=slides)
         first.in_the_middle()
-        stop(team[:1])
+        team[0].signal(signal.SIGKILL)
         first.signal(signal.SIGINT)
         stopped = first.end()
     assert stopped.returncode == 130, stopped.stderr
