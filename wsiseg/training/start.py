@@ -6,6 +6,9 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from wsiseg.annotations.formats import file_hash
 from wsiseg.bundle import ModelBundle, load_bundle
 from wsiseg.errors import BundleError
@@ -16,6 +19,7 @@ from wsiseg.nets.weights import load_imagenet, normalisation
 from wsiseg.recipe import Recipe
 
 HEAD = "net.segmentation_head."  # the one part of the network whose shape depends on the classes
+RARE_AT_FIRST = 4.0  # logits by which a class that is added starts below the background: a probability of 2 %
 PEERS = "peers."  # other networks of a bundle, which predict along with the first one
 
 
@@ -26,8 +30,9 @@ def build_network(recipe: Recipe, classes: int, encoder: str | None = None) -> t
     """The recipe's network with its starting weights, and where those come from.
 
     `model.weights` is "none", "imagenet", "hf-hub:…", a file with weights of the encoder, or a model bundle, which gives
-    everything that it has learnt; where the recipe has other classes, all but the last layer, which then starts again.
-    Whatever is random comes from torch's generator, so that two networks in a row differ.
+    everything that it has learnt. Where the recipe adds classes after those of the bundle, the last layer keeps what it has
+    learnt of the old ones; where it has other classes, the last layer starts again. Whatever is random comes from torch's
+    generator, so that two networks in a row differ.
 
     Args:
         recipe: with its tables [model] and [training]
@@ -83,14 +88,25 @@ def _continue(net: SegmentationNet, bundle: ModelBundle, recipe: Recipe) -> str:
             f"{bundle.path} cannot be trained further by this recipe ({told}): give the recipe the same values."
         )
     state = {k: v for k, v in bundle.network().state_dict().items() if not k.startswith(PEERS)}
-    same = bundle.classes.names == recipe.classes.names
-    if not same:
+    old, new = bundle.classes.names, recipe.classes.names
+    if new[: len(old)] == old:
+        rest = "" if new == old else f"; {', '.join(new[len(old) :])} added"
+        state = {key: _more_rows(value, net.state_dict()[key]) for key, value in state.items()}
+    else:
+        rest = "; its last layer starts again, because it had other classes"
         state = {key: value for key, value in state.items() if not key.startswith(HEAD)}
-    net.load_state_dict(state, strict=same)
+    net.load_state_dict(state, strict=new[: len(old)] == old)
     several = len(bundle.architecture.peers)
     first = f"the first of the {several + 1} networks of " if several else ""
-    rest = "" if same else "; its last layer starts again, because it had other classes"
     return f"{first}the model {bundle.name!r}, sha256 {bundle.weights_sha256[:12]}{rest}"
+
+
+def _more_rows(learnt: Tensor, wanted: Tensor) -> Tensor:
+    """A tensor of the last layer with rows for further classes, which start as a rare kind of background."""
+    if learnt.shape == wanted.shape:
+        return learnt
+    added = learnt[:1].expand(len(wanted) - len(learnt), *learnt.shape[1:])
+    return torch.cat([learnt, added - RARE_AT_FIRST if learnt.ndim == 1 else added])
 
 
 def start_identity(recipe: Recipe) -> dict[str, Any]:
