@@ -254,14 +254,18 @@ class Pools:
         self.drawing, self.tags = drawing, dict(tags or {})
         self.tiles: dict[Stream, Tensor] = {}
         self.weights: dict[Stream, Tensor] = {}
+        self.class_weights: tuple[float, ...] | None = None
         self.version = 0
 
     def dataset(self, stream: Stream) -> CropDataset | None:
         """The crops of a stream under the present decisions; None where it has no stores."""
         if stream not in self.stores:
             return None
+        drawing = self.drawing
+        if self.class_weights is not None:
+            drawing = replace(drawing, class_weights=self.class_weights)
         return CropDataset(
-            stream, self.stores[stream], self.drawing, tags=self.tags.get(stream, ()), tiles=self.tiles.get(stream),
+            stream, self.stores[stream], drawing, tags=self.tags.get(stream, ()), tiles=self.tiles.get(stream),
             weights=self.weights.get(stream),
         )  # fmt: skip
 
@@ -291,13 +295,20 @@ class Pools:
         self.weights[stream] = weights.float().cpu()
         self.version += 1
 
+    def favour(self, weights: Tensor) -> None:
+        """From the next step on, draw the class that a labelled crop is centred on by these, (classes - 1,)."""
+        self.class_weights = tuple(weights.tolist())
+        self.version += 1
+
     def state_dict(self) -> dict[str, Any]:
         """The decisions."""
-        return {"tiles": dict(self.tiles), "weights": dict(self.weights)}
+        return {"tiles": dict(self.tiles), "weights": dict(self.weights), "class_weights": self.class_weights}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """The inverse of `state_dict`."""
         self.tiles, self.weights = dict(state["tiles"]), dict(state["weights"])
+        favoured = state.get("class_weights")  # missing in checkpoints of earlier versions
+        self.class_weights = None if favoured is None else tuple(favoured)
         if "held_out" in self.tiles:
             self.stores["held_out"] = self.stores["labelled"]
             self.tags["held_out"] = self.tags.get("labelled", ())

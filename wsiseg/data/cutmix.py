@@ -11,14 +11,21 @@ LEAST, MOST = 0.02, 0.4  # fraction of the image that a rectangle covers
 NARROWEST = 0.3  # shorter side over longer side
 
 
-def rectangles(n: int, side: int, chance: float) -> Tensor:
-    """(n, side, side) bool: one rectangle in each image with this chance, none in the others; on the CPU."""
+def rectangles(n: int, side: int, chance: float, centre: tuple[Tensor, Tensor] | None = None) -> Tensor:
+    """(n, side, side) bool: one rectangle in each image with this chance, none in the others; on the CPU.
+
+    Anywhere, or around these rows and columns (n,) as far as the image reaches.
+    """
     rows = torch.arange(side)
     area = (LEAST + (MOST - LEAST) * torch.rand(n)) * side * side
     ratio = torch.exp((2 * torch.rand(n) - 1) * -math.log(NARROWEST))
     width = (area * ratio).sqrt().clamp(1, side)
     height = (area / ratio).sqrt().clamp(1, side)
-    left, top = torch.rand(n) * (side - width), torch.rand(n) * (side - height)
+    if centre is None:
+        left, top = torch.rand(n) * (side - width), torch.rand(n) * (side - height)
+    else:
+        top = (centre[0] - height / 2).clamp_min(0).minimum(side - height)
+        left = (centre[1] - width / 2).clamp_min(0).minimum(side - width)
     chosen = (torch.rand(n) < chance)[:, None]
     across = (rows >= left[:, None]) & (rows < (left + width)[:, None]) & chosen
     down = (rows >= top[:, None]) & (rows < (top + height)[:, None])

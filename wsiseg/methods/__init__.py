@@ -14,15 +14,18 @@ from typing import TYPE_CHECKING, get_args
 
 from wsiseg.methods.adaptation.options import AdaptationOptions
 from wsiseg.methods.adversarial.options import AdversarialOptions
+from wsiseg.methods.ael.options import AELOptions
 from wsiseg.methods.consistency.options import ConsistencyOptions
 from wsiseg.methods.contrastive.options import ContrastiveOptions
 from wsiseg.methods.copy_paste.options import CopyPasteOptions
+from wsiseg.methods.dtc.options import DTCOptions
 from wsiseg.methods.mean_teacher.options import MeanTeacherOptions
 from wsiseg.methods.mix_and_match.options import MixAndMatchOptions
 from wsiseg.methods.mutual_learning.options import MutualLearningOptions
 from wsiseg.methods.options import LearningOptions
 from wsiseg.methods.s4l.options import S4LOptions
 from wsiseg.methods.self_training.options import SelfTrainingOptions
+from wsiseg.methods.style_match.options import StyleMatchOptions
 from wsiseg.methods.supervised.options import SupervisedOptions
 from wsiseg.methods.weak_labels.options import WeakLabelsOptions
 
@@ -42,6 +45,9 @@ MethodOptions = (
     | S4LOptions
     | MixAndMatchOptions
     | WeakLabelsOptions
+    | AELOptions
+    | StyleMatchOptions
+    | DTCOptions
 )  # fmt: skip
 
 METHODS: dict[str, type[LearningOptions]] = {

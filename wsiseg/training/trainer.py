@@ -165,7 +165,8 @@ class Trainer:
                 self.evaluate(log)
             if self.pools.version != version:  # the method has chosen other crops: those read ahead are of no use
                 version = self.pools.version
-                self.pools.weights = self.fabric.broadcast(self.pools.weights)  # one choice for all processes
+                choice = self.fabric.broadcast((self.pools.weights, self.pools.class_weights))  # one for all processes
+                self.pools.weights, self.pools.class_weights = choice
                 crops = self._crops(self.step, t.steps)
             if self.step % t.checkpoint_every == 0 or self.finished:
                 self.checkpoint()

@@ -2,7 +2,7 @@
 
 semi       a step of one student on labelled and unlabelled crops; most methods only add its loss
 student    a segmentation network that learns: optimiser, learning rate, EMA, and the loss on labelled crops
-views      weak, strong and stain views, CutMix, dropped feature channels
+views      weak, strong and stain views, CutMix, dropped feature channels, drawing by weight
 teachers   who labels unlabelled crops: the EMA, an ensemble
 gate       which of these labels count: fixed, by class, adaptive, by quantile
 bank       what is remembered of each class over the run

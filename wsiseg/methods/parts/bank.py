@@ -7,17 +7,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from wsiseg.classes import IGNORE
+
 KEPT = ("pixels", "predicted", "confidence")
 
 
 class ClassBank:
-    """Pixels of each class in the labels so far, and the running mean of a teacher's probabilities.
+    """Pixels of each class in the labels so far, and running means of the probabilities that a network gives.
 
     Attributes:
         pixels: (classes,) float64, labelled pixels of each class
         predicted: (classes,) float64, running mean of the probabilities that a teacher gives; 0 before the first
-        confidence: (classes + 1,) float64, running mean of the highest probability, over the pixels in which it is that of a
-            class, and over all pixels in the last place; 1 / classes before the first (Wang et al. 2023)
+        confidence: (classes + 1,) float64, running mean of the probability of the class that a pixel has, over the pixels
+            of each class, and over all pixels in the last place; 1 / classes before the first. With `watch` a pixel has
+            the class that a teacher predicts (Wang et al. 2023), with `assess` that of its label (Hu et al. 2021)
     """
 
     def __init__(self, classes: int, memory: float = 0.99) -> None:
@@ -35,10 +38,17 @@ class ClassBank:
         now = probability.mean((0, 2, 3)).double().cpu()
         moved = self.memory * self.predicted + (1 - self.memory) * now
         self.predicted = torch.where((self.predicted == 0).all(), now, moved)
-        best, label = probability.max(1)
-        where = [label == c for c in range(len(now))] + [label >= 0]
+        self._remember(*probability.max(1))
+
+    def assess(self, probability: Tensor, labels: Tensor) -> None:
+        """Add what a student says of labelled crops: probabilities (n, classes, h, w) and labels (n, h, w)."""
+        known = torch.where(labels == IGNORE, -1, labels)
+        self._remember(probability.gather(1, known.clamp_min(0)[:, None])[:, 0], known)
+
+    def _remember(self, value: Tensor, label: Tensor) -> None:
+        where = [label == c for c in range(len(self.confidence) - 1)] + [label >= 0]
         pixels = torch.stack([w.sum() for w in where]).cpu()
-        mean = torch.stack([(best * w).sum() for w in where]).double().cpu() / pixels.clamp_min(1)
+        mean = torch.stack([(value * w).sum() for w in where]).double().cpu() / pixels.clamp_min(1)
         moved = self.memory * self.confidence + (1 - self.memory) * mean
         self.confidence = torch.where(pixels > 0, moved, self.confidence)
 
@@ -50,6 +60,15 @@ class ClassBank:
         """
         each, of_all = self.confidence[:-1], self.confidence[-1]
         return (each / each.max() * of_all).float()
+
+    def chances(self, power: float = 1.0) -> Tensor:
+        """(classes,) softmax of (1 - confidence)^power: the worse a class is learnt, the higher (Hu et al. 2021)."""
+        return ((1 - self.confidence[:-1]) ** power).softmax(0)
+
+    def needs(self, power: float) -> Tensor:
+        """(classes,) (1 - confidence)^power over that of the class which is learnt worst: 1 for this one (Hu et al. 2021)."""
+        missing = 1 - self.confidence[:-1]
+        return (missing / missing.max().clamp_min(1e-6)) ** power
 
     def frequency(self) -> Tensor:
         """(classes,) fraction of the labelled pixels."""

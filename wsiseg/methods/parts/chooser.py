@@ -21,10 +21,15 @@ class CropChooser:
 
     Of the tiles drawn this time, each of their parts is weighted by the probability of all objects in it, and evenly for
     the rest of the crops, so that a teacher that misses an object everywhere does not keep its tissue away for good.
+
+    Attributes:
+        favoured: (classes,) weight of each class in that choice, 0 of background, and then also of the classes that labelled
+            crops are centred on; None: objects of all classes alike, and labelled crops as the recipe has them
     """
 
     def __init__(self, ctx: Context) -> None:
         self.options, self.pools, self.device = ctx.options, ctx.pools, ctx.device
+        self.favoured: Tensor | None = None
         self.updates = 0
 
     def step(self, teacher: Callable[[Tensor], Tensor], ready: bool = True) -> dict[str, float]:
@@ -32,6 +37,8 @@ class CropChooser:
         o = self.options
         due = o.choose_every and self.updates % o.choose_every == 0 and ready
         self.updates += 1
+        if due and self.favoured is not None:
+            self.pools.favour(self.favoured[1:])
         return self._choose(teacher) if due else {}
 
     @torch.no_grad()
@@ -49,7 +56,10 @@ class CropChooser:
             h, w = (n // STRIDE * STRIDE for n in image.shape[:2])
             if not h or not w:
                 continue
-            objects = 1 - teacher(to_float(image[None, :h, :w].to(self.device)))[0, 0].cpu()
+            probability = teacher(to_float(image[None, :h, :w].to(self.device)))[0].cpu()
+            objects = 1 - probability[0]
+            if self.favoured is not None:
+                objects = (probability * self.favoured[:, None, None]).sum(0)
             inner = Box(0, 0, tile.keep.w, tile.keep.h)
             for row in range(CELLS):
                 for col in range(CELLS):

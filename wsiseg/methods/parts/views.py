@@ -59,17 +59,25 @@ class Views:
         return torch.cat([images, self.stain(self.plain(batches.unlabelled)[0])])
 
 
-def stain_view(images: Tensor, others: Tensor, chance: float) -> Tensor:
+def stain_view(images: Tensor, others: Tensor, chance: float, foreign: Tensor | None = None) -> Tensor:
     """With this chance each image in the stain of another one, drawn from the others (StyleMatch, Zhou et al. 2021).
 
     Args:
         images: (n, 3, h, w) from 0 to 1
         others: (m, 3, h, w)
         chance: of each image
+        foreign: (n, m) bool, which of the others an image may be shown in, any where there is none; None: in all
     """
-    drawn = others[torch.randint(len(others), (len(images),))]
+    giver = torch.randint(len(others), (len(images),)) if foreign is None else drawn(foreign.double() + 1e-9)
     chosen = (torch.rand(len(images)) < chance).to(images.device)
-    return torch.where(chosen[:, None, None, None], in_stain_of(images, drawn), images)
+    return torch.where(chosen[:, None, None, None], in_stain_of(images, others[giver]), images)
+
+
+def drawn(weights: Tensor) -> Tensor:
+    """(n,) int64: of each row of (n, m) weights a column, drawn by them."""
+    heights = weights.double().cumsum(1)
+    at = torch.rand(len(weights), 1).to(heights) * heights[:, -1:]  # on the CPU, as all randomness of a step
+    return torch.searchsorted(heights, at, right=True)[:, 0].clamp_max(weights.shape[1] - 1)
 
 
 def cutmix(images: Tensor, targets: Tensor, chance: float) -> tuple[Tensor, Tensor]:
