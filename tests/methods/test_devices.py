@@ -30,6 +30,7 @@ TABLES: dict[str, dict[str, Any]] = {
     "adaptation": {**NOW, "consistency_weight": 1.0},
     "self_training": {**NOW, "rounds": 2},
     "mix_and_match": {},
+    "dmpct": {**NOW, "rounds": 2},
 }  # of other methods: `NOW`
 
 

@@ -14,7 +14,7 @@ from wsiseg.errors import RecipeError
 from wsiseg.methods.consistency.method import Consistency
 from wsiseg.methods.copy_paste.method import CopyPaste, paste_both_ways
 from wsiseg.methods.parts.gate import UNSURE
-from wsiseg.methods.self_training.method import SelfTraining, balanced
+from wsiseg.methods.self_training.method import SelfTraining, balanced, whole_crops
 from wsiseg.recipe import Recipe
 
 NOW: dict[str, Any] = {"unlabelled_start": 0.0, "rampup": 0.0}
@@ -128,7 +128,7 @@ class TestSelfTraining(MethodContract):
 
     table: ClassVar = {
         "name": "self_training", "rounds": 6, "members": 2, "confidence_threshold": [0.34], "rampup": 0.0,
-        "restart": False, "alignment": 0.5,
+        "restart": False, "t_min": 0.5,
     }  # fmt: skip
     unlabelled = "self_training"
 
@@ -152,6 +152,9 @@ class TestSelfTraining(MethodContract):
         assert isinstance(method, SelfTraining)
         method.bank.pixels = torch.tensor([8000.0, 1000.0, 125.0], dtype=torch.float64)
         assert method.bank.keep_rates(1 / 3).tolist() == pytest.approx([0.25, 0.5, 1.0])
+        method.bank.pixels = torch.tensor([8000.0, 1.0, 0.0, 1000.0], dtype=torch.float64)
+        rates = method.bank.keep_rates(1 / 3).tolist()
+        assert rates == pytest.approx([0.05, 1.0, 1.0, 0.5]), "the second of three by its own rank, the unseen one whole"
 
     def test_the_alignment_falls_over_the_rounds(self, recipe: Recipe, stores: Any) -> None:
         method = self.make(recipe, self.pools(recipe, *stores))
@@ -165,7 +168,7 @@ class TestSelfTraining(MethodContract):
 class TestTaughtFromStart(MethodContract):
     table: ClassVar = {
         "name": "self_training", "rounds": 1, "taught_from_start": True, "confidence_threshold": [0.34], "rampup": 0.0,
-        "alignment": 0.5,
+        "t_min": 0.5,
     }  # fmt: skip
     unlabelled = "self_training"
 
@@ -200,6 +203,15 @@ class TestRestart(MethodContract):
 
     def test_it_learns_one_batch_by_heart(self, stores: Any) -> None:
         pytest.skip("it starts again twice within the run")
+
+
+def test_only_crops_that_are_confident_as_a_whole_count() -> None:
+    target = torch.tensor([[1, 1, 1, UNSURE], [1, 1, UNSURE, UNSURE], [1, 1, UNSURE, UNSURE]])[:, None]
+    covered = torch.ones_like(target, dtype=torch.bool)
+    covered[2, 0, 3] = False  # two of three pixels of tissue
+    assert torch.equal(whole_crops(target, covered, 0.0), target)
+    assert (whole_crops(target, covered, 0.6) >= 0).any(2)[:, 0].tolist() == [True, False, True]
+    assert (whole_crops(target, covered, 0.9) >= 0).any(2)[:, 0].tolist() == [False, False, False]
 
 
 def test_classes_are_left_out_of_whole_crops_at_their_rates() -> None:

@@ -39,6 +39,10 @@ PATH = click.Path(path_type=Path)
 @screen.device_option
 @screen.engine_option
 @click.option(
+    "--crf", is_flag=True, help="Smooth what the model says with a dense conditional random field, along edges of colour "
+    "(slow).",
+)  # fmt: skip
+@click.option(
     "--max-ram", type=screen.MEMORY, metavar="SIZE", callback=screen.within_container,
     help="Use at most this much memory, for example 4GB, with smaller batches if necessary. The command refuses if "
     "that is not enough.",
@@ -53,13 +57,14 @@ PATH = click.Path(path_type=Path)
 def predict(
     slide: Path, model: Path | None, out: Path | None, labels: Path | None, roi: Path | None,
     parent_model: Path | None, no_tissue: bool, exclude_artefacts: bool, device: str, engine: str,
-    max_ram: int | None, slide_mpp: float | None, series: int | None, full_decoding: bool, overwrite: bool, log_json: Path | None,
+    crf: bool, max_ram: int | None, slide_mpp: float | None, series: int | None, full_decoding: bool, overwrite: bool, log_json: Path | None,
     quiet: bool,
 ) -> None:  # fmt: skip
     """Find the objects of SLIDE, and write them for QuPath."""
     from wsiseg.bundle import load_bundle
     from wsiseg.inference.cascade import models_for, parent_file, predict_cascade
     from wsiseg.inference.engines import make_engine
+    from wsiseg.inference.engines.crf import CrfEngine
     from wsiseg.inference.predict import PredictOptions
     from wsiseg.memory import fitting_batch
     from wsiseg.selection.select import Roi, Selection
@@ -89,7 +94,8 @@ def predict(
             if batch < bundle.usage.batch:
                 click.echo(f"Predicting {batch} tiles at a time, not {bundle.usage.batch}: --max-ram.", err=True)
             bundle, parent = bundle.with_batch(batch), parent and parent.with_batch(batch)
-        fine = bundle, make_engine(bundle, engine, device)
+        runs = make_engine(bundle, engine, device)
+        fine = bundle, CrfEngine(runs, bundle.usage.mpp) if crf else runs
         coarse = None if parent is None else (parent, make_engine(parent, engine, device))
         result = predict_cascade(opened, coarse, fine, options, report=report)
         if parent is not None:

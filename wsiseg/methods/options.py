@@ -133,3 +133,20 @@ class DiscriminatorOptions:
     r1: float = Field(0.0, ge=0, description="weight of the gradient penalty on what should be judged high")
     r1_every: int = Field(16, ge=1, description="steps from one penalty to the next")
     pause_below: float = Field(0.1, ge=0, description="the discriminator is paused while its mean loss is below this")
+
+
+class RoundsOptions(Section):
+    """Methods that learn in rounds, taught by the networks of earlier ones."""
+
+    rounds: int = Field(4, ge=1, description="equal parts of the run; the first has no pseudo-labels")
+    taught_from_start: bool = Field(
+        False,
+        description="the network that training starts from labels the first round: for a start from a trained model",
+    )
+    restart: bool = Field(
+        True, description="each round starts from the first weights, and the learning rate rises and falls again"
+    )
+    unlabelled_start: float = Field(
+        0.0, ge=0, le=1, description="fraction of each round in which only labelled crops count"
+    )
+    rampup: float = Field(0.1, ge=0, le=1, description="fraction of each round in which their weight rises")

@@ -24,7 +24,7 @@ _OF_METHODS: dict[str, dict[str, str | None]] = {
     },
     "consistency": {**_STRONG, **_START, "channel_dropout": "channel_dropout"},
     "mean_teacher": {"weight": "unlabelled_weight", **_START},
-    "self_training": {**_STRONG, "rounds": "rounds", "members": "members", "alpha": "keep_exponent"},
+    "self_training": {**_STRONG, "rounds": "rounds", "members": "members", "alpha": "alpha"},
 }  # fmt: skip
 
 RENAMED: dict[str, str] = {

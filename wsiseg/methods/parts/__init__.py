@@ -1,6 +1,7 @@
 """What methods are made of; each part is for two methods or more.
 
 semi       a step of one student on labelled and unlabelled crops; most methods only add its loss
+rounds     the same with an ensemble of earlier rounds as the teacher
 student    a segmentation network that learns: optimiser, learning rate, EMA, and the loss on labelled crops
 views      weak, strong and stain views, CutMix, dropped feature channels, drawing by weight
 teachers   who labels unlabelled crops: the EMA, an ensemble

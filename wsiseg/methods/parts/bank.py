@@ -74,10 +74,15 @@ class ClassBank:
         """(classes,) fraction of the labelled pixels."""
         return self.pixels / self.pixels.sum().clamp_min(1)
 
-    def keep_rates(self, exponent: float) -> Tensor:
-        """(classes,) (N_min / N_c)^exponent over the classes seen so far: rare classes keep all (Wei et al. 2021)."""
-        least = self.pixels.where(self.pixels > 0, self.pixels.max()).min()
-        return ((least / self.pixels.clamp_min(1)) ** exponent).clamp_max(1.0)
+    def keep_rates(self, alpha: float) -> Tensor:
+        """(classes,) (N_{L+1-l} / N_1)^alpha for the l-th most frequent of the L classes seen so far (Wei et al. 2021).
+
+        The rarest class has 1, and so has a class that no labelled crop has held yet.
+        """
+        seen, order = int((self.pixels > 0).sum().item()), self.pixels.argsort(descending=True, stable=True)
+        rates = torch.ones_like(self.pixels)
+        rates[order[:seen]] = (self.pixels[order[:seen]].flip(0) / self.pixels.max().clamp_min(1)) ** alpha
+        return rates
 
     def aligned(self, probability: Tensor, power: float) -> Tensor:
         """Probabilities whose classes are as frequent as in the labels to this power (Berthelot et al. 2020)."""

@@ -5,19 +5,16 @@
                 unlabelled image ─► mean over the last networks, each on four flips ─► confident pixels, classes balanced
                                  └► strong view with CutMix ─► G ─► cross-entropy against them · weight
 
-At the end of each round the EMA joins the ensemble, the oldest member leaves it, and G starts again from its first
-weights with a learning rate that rises and falls again: a student that goes on would only keep what it has said itself.
-A crop keeps its pseudo-labels of class c with the chance (N_min / N_c)^α, and its background wherever it keeps an object:
-rare classes keep all of theirs, and no object is left without its surroundings (after CReST, which samples images). With `alignment`
-the ensemble's probabilities are brought to the class frequencies of the labelled crops (CReST+). With `taught_from_start`
-the network that training starts from, such as a model of other slides, labels the first round.
+A crop keeps its pseudo-labels of the l-th most frequent of L classes with the chance (N_{L+1-l} / N_1)^alpha, and its
+background wherever it keeps an object: the rarest class keeps all of its labels, and no object is left without its
+surroundings (CReST, which samples images by that chance). With `t_min` the ensemble's probabilities are brought to the class
+frequencies of the labelled crops (CReST+). With `confident_fraction` a crop counts only as a whole, where the ensemble is
+confident of nearly all of it (ETCI).
 
-Sources: noisy student (Xie et al. 2020), CReST and CReST+ (Wei et al. 2021).
+Sources: noisy student (Xie et al. 2020), CReST and CReST+ (Wei et al. 2021), flood segmentation at ETCI (Paul & Ganju 2021).
 """
 
 from __future__ import annotations
-
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -27,38 +24,23 @@ from wsiseg.losses.segmentation import trusted_cross_entropy
 from wsiseg.methods.context import Batches, Context
 from wsiseg.methods.parts.bank import ClassBank
 from wsiseg.methods.parts.gate import UNSURE, Confidence
-from wsiseg.methods.parts.semi import Loss, SemiSupervised, pseudo_metrics
-from wsiseg.methods.parts.teachers import Ensemble
+from wsiseg.methods.parts.rounds import Rounds
+from wsiseg.methods.parts.semi import Loss, pseudo_metrics
 from wsiseg.methods.parts.views import cutmix, without_padding
-from wsiseg.nets.segmentation import SegmentationNet
 
 
-class SelfTraining(SemiSupervised):
+class SelfTraining(Rounds):
     """See the module's docstring."""
 
     def __init__(self, ctx: Context) -> None:
         super().__init__(ctx)
-        self.first = {k: v.detach().clone() for k, v in self.student.net.module.state_dict().items()}
-        self.teacher = Ensemble(ctx.fabric, self.student.ema.net, ctx.options.members)
-        if ctx.options.taught_from_start:
-            self.ensemble.add(self.student.ema.net)
         self.gate = Confidence(ctx)
         self.bank = ClassBank(len(ctx.classes))
-        self.rounds_done = 0
-
-    @property
-    def ensemble(self) -> Ensemble:
-        """The teacher."""
-        assert isinstance(self.teacher, Ensemble)
-        return self.teacher
 
     def update(self, batches: Batches, progress: float) -> dict[str, float]:
-        """One step, after the end of a round where that is due. Returns all losses and the round."""
-        if int(progress * self.options.rounds) > self.rounds_done:
-            self._end_round(int(progress * self.options.rounds))
+        """One step, with the labelled pixels of each class counted. Returns all losses and the round."""
         self.bank.count(batches.labelled.labels)
-        metrics = super().update(batches, progress)
-        return metrics | {"round": self.rounds_done + 1.0}
+        return super().update(batches, progress)
 
     def loss(self, labelled: Batch, unlabelled: Batch, weight: float, progress: float) -> Loss:
         """Labelled loss, and the cross-entropy against the labels of the ensemble."""
@@ -69,54 +51,35 @@ class SelfTraining(SemiSupervised):
         taught = trusted_cross_entropy(logits[len(images) :], target)
         return loss + weight * taught, metrics | {"self_training": taught.item()} | pseudo_metrics(target)
 
-    def weight(self, progress: float) -> float:
-        """As in other methods, but of the progress of this round; 0 before there is an ensemble."""
-        return super().weight(self._within(progress)) if self.ensemble else 0.0
-
-    def lr_progress(self, progress: float) -> float:
-        """With `restart` the progress of this round."""
-        return self._within(progress) if self.options.restart else progress
-
-    def _within(self, progress: float) -> float:
-        return progress * self.options.rounds - self.rounds_done
-
-    def _end_round(self, rounds_done: int) -> None:
-        self.rounds_done = rounds_done
-        self.ensemble.add(self.student.ema.net)
-        if self.options.restart:
-            self.student.restart(self.first)
-
     @torch.no_grad()
     def _strong_view(self, unlabelled: Batch) -> tuple[Tensor, Tensor]:
         """A strong view (n, 3, h, w) and its pseudo-labels (n, h, w), below 0 where nothing is to be learnt."""
         image, covered = self.views.plain(unlabelled)
         probability = self.ensemble(image)
-        if self.options.alignment:
+        if self.options.t_min:
             self.bank.watch(probability)
             probability = self.bank.aligned(probability, self._alignment_power())
-        target = balanced(self.gate(probability), self.bank.keep_rates(self.options.keep_exponent))
+        target = whole_crops(self.gate(probability), covered, self.options.confident_fraction)
+        target = balanced(target, self.bank.keep_rates(self.options.alpha))
         return cutmix(self.views.strong(image), without_padding(target, covered), self.options.cutmix)
 
     def _alignment_power(self) -> float:
-        """From 1 in the first round with pseudo-labels down to `alignment` in the last (CReST+)."""
+        """From 1 in the first round with pseudo-labels down to `t_min` in the last (CReST+)."""
         last = max(1, self.options.rounds - 2)
         done = min(1.0, max(0, self.rounds_done - 1) / last)
-        return float(1 - (1 - self.options.alignment) * done)
+        return float(1 - (1 - self.options.t_min) * done)
 
-    def predictor(self) -> SegmentationNet:
-        """The EMA of this round; in the first steps of a round that starts again, that of the round before."""
-        early = self.options.restart and self.student.ema.updates < 1 and self.ensemble
-        return self.ensemble.members[-1] if early else self.student.ema.net
 
-    def state_dict(self) -> dict[str, Any]:
-        """That of all parts, the first weights and the round."""
-        return super().state_dict() | {"first": dict(self.first), "rounds_done": self.rounds_done}
+def whole_crops(target: Tensor, covered: Tensor, fraction: float) -> Tensor:
+    """Pseudo-labels (n, h, w) of the crops that have one on at least this fraction of their tissue; UNSURE in the others.
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """The inverse of `state_dict`."""
-        super().load_state_dict(state)
-        self.first = {k: v.to(self.first[k].device) for k, v in state["first"].items()}
-        self.rounds_done = state["rounds_done"]
+    Args:
+        target: (n, h, w) int64, below 0 where unsure
+        covered: (n, h, w) bool, where a stored tile lies
+        fraction: 0 keeps all
+    """
+    labelled = ((target >= 0) & covered).sum((1, 2)) >= fraction * covered.sum((1, 2))
+    return torch.where(labelled[:, None, None], target, torch.full_like(target, UNSURE))
 
 
 def balanced(target: Tensor, rates: Tensor) -> Tensor:

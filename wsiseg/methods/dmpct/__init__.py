@@ -1,0 +1,1 @@
+"""Multi-planar co-training, with magnifications and quarter turns as the planes."""
