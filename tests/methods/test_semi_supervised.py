@@ -154,7 +154,9 @@ class TestSelfTraining(MethodContract):
         assert method.bank.keep_rates(1 / 3).tolist() == pytest.approx([0.25, 0.5, 1.0])
         method.bank.pixels = torch.tensor([8000.0, 1.0, 0.0, 1000.0], dtype=torch.float64)
         rates = method.bank.keep_rates(1 / 3).tolist()
-        assert rates == pytest.approx([0.05, 1.0, 1.0, 0.5]), "the second of three by its own rank, the unseen one whole"
+        assert rates == pytest.approx([0.05, 1.0, 1.0, 0.5]), (
+            "the second of three by its own rank, the unseen one whole"
+        )
 
     def test_the_alignment_falls_over_the_rounds(self, recipe: Recipe, stores: Any) -> None:
         method = self.make(recipe, self.pools(recipe, *stores))

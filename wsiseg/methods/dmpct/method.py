@@ -126,5 +126,7 @@ def rescaled(images: Tensor, targets: Tensor, scale: float) -> tuple[Tensor, Ten
     h, w = images.shape[-2:]
     images = resized(images, scale)
     targets = F.interpolate(targets[:, None].float(), images.shape[-2:], mode="nearest")[:, 0].long()
-    top, left = (int(torch.randint(max(0, n - size) + 1, ()).item()) for n, size in zip(images.shape[-2:], (h, w), strict=True))
+    top, left = (
+        int(torch.randint(max(0, n - size) + 1, ()).item()) for n, size in zip(images.shape[-2:], (h, w), strict=True)
+    )
     return images[..., top : top + h, left : left + w], targets[..., top : top + h, left : left + w]

@@ -23,7 +23,8 @@ class DMPCTOptions(RoundsOptions, LearningOptions, PseudoLabelOptions):
     )
     members: int = Field(1, ge=1, description="networks that label crops, those of the newest rounds")
     confidence_threshold: tuple[float, ...] = Field(
-        (0.5,), description="least fraction of the planes that agree on a label: one number for all classes, or one for each"
+        (0.5,),
+        description="least fraction of the planes that agree on a label: one number for all classes, or one for each",
     )
 
     @field_validator("scales")
