@@ -18,8 +18,8 @@ from wsiseg.methods.ael.options import AELOptions
 from wsiseg.methods.consistency.options import ConsistencyOptions
 from wsiseg.methods.contrastive.options import ContrastiveOptions
 from wsiseg.methods.copy_paste.options import CopyPasteOptions
-from wsiseg.methods.dtc.options import DTCOptions
 from wsiseg.methods.dmpct.options import DMPCTOptions
+from wsiseg.methods.dtc.options import DTCOptions
 from wsiseg.methods.mean_teacher.options import MeanTeacherOptions
 from wsiseg.methods.mix_and_match.options import MixAndMatchOptions
 from wsiseg.methods.mutual_learning.options import MutualLearningOptions
