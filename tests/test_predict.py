@@ -24,6 +24,7 @@ from wsiseg.annotations.rasterise import rasterise
 from wsiseg.bundle import ModelBundle, Usage
 from wsiseg.classes import ClassMap
 from wsiseg.errors import BundleError, MismatchError, SlideError, TissueError
+from wsiseg.inference.engines.engine import readers_for
 from wsiseg.inference.predict import PredictOptions, predict_slide
 from wsiseg.nets.segmentation import Architecture
 from wsiseg.selection.select import Roi, Selection
@@ -205,6 +206,21 @@ def test_batches_that_overtake_each_other_give_the_same_bytes(slide: Slide, tmp_
         predict_slide(
             slide, BUNDLE, engine, PredictOptions(tmp_path / name / "out.geojson", tmp_path / name / "labels.zarr")
         )
+    assert files(tmp_path / "one") == files(tmp_path / "several")
+
+
+def test_several_threads_that_read_give_the_same_bytes(
+    slide: Slide, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    class OnGpu(ColourRule):
+        identity: dict[str, Any] = {**ColourRule.identity, "device": "a GPU"}  # noqa: RUF012
+
+    monkeypatch.setattr("wsiseg.inference.engines.engine.os.cpu_count", lambda: 4)
+    assert (readers_for(ColourRule()), readers_for(OnGpu())) == (1, 3)
+    for name, readers in (("one", 1), ("several", 3)):
+        monkeypatch.setattr("wsiseg.inference.predict.readers_for", lambda engine, n=readers: n)
+        (tmp_path / name).mkdir()
+        predict_slide(slide, BUNDLE, ColourRule(), PredictOptions(tmp_path / name / "out.geojson"))
     assert files(tmp_path / "one") == files(tmp_path / "several")
 
 

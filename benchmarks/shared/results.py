@@ -15,7 +15,7 @@ from pathlib import Path
 FOLDER = Path(__file__).resolve().parents[2] / "docs" / "results"
 
 
-def record(page: str, command: str, text: str, *, quick: bool) -> None:
+def record(page: str, command: str, text: str, *, quick: bool, measured: str | None = None) -> None:
     """Print figures and keep them.
 
     Args:
@@ -23,6 +23,7 @@ def record(page: str, command: str, text: str, *, quick: bool) -> None:
         command: that makes these figures, without options that change no result
         text: Markdown
         quick: a smoke run, whose figures are printed and not kept
+        measured: when and where, where that was not here and now
     """
     print(text, flush=True)
     if quick:
@@ -30,7 +31,7 @@ def record(page: str, command: str, text: str, *, quick: bool) -> None:
     path = FOLDER / page
     before = path.read_text(encoding="utf-8") if path.exists() else f"# {path.stem.capitalize()}\n"
     start, end = f"<!-- made by {command} -->", "<!-- end -->"
-    block = f"{start}\n\n{machine()}\n\n{text.strip()}\n\n{end}"
+    block = f"{start}\n\n{measured or machine()}\n\n{text.strip()}\n\n{end}"
     found = re.search(f"{re.escape(start)}.*?{re.escape(end)}", before, re.DOTALL)
     after = before.replace(found[0], block) if found else f"{before.rstrip()}\n\n## `{command}`\n\n{block}\n"
     path.write_text(after, encoding="utf-8")

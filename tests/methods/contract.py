@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -21,6 +22,9 @@ from wsiseg.training.checkpoint import load_checkpoint, same, save_checkpoint
 from wsiseg.training.start import build_network
 
 STEPS = 6
+DEVICE = os.environ.get("WSISEG_TEST_DEVICE", "cpu")  # benchmarks/gpu.py asks for cuda
+if DEVICE != "cpu":  # "bit for bit" holds where the kernels add in a fixed order
+    torch.use_deterministic_algorithms(True, warn_only=True)
 
 
 class MethodContract:
@@ -57,7 +61,7 @@ class MethodContract:
 
     def make(self, recipe: Recipe, pools: Pools) -> Method:
         torch.manual_seed(0)
-        fabric = lightning_fabric.Fabric(accelerator="cpu", devices=1)
+        fabric = lightning_fabric.Fabric(accelerator=DEVICE, devices=1)
         classes = recipe.classes.class_map()
 
         def new_network(encoder: str | None = None) -> SegmentationNet:
@@ -67,7 +71,8 @@ class MethodContract:
         return make_method(Context(recipe.method, classes, recipe.data.mpp, t.crop, a, fabric, new_network, pools))
 
     def crops(self, pools: Pools, step: int) -> Batches:
-        found = {name: dataset[step] for name in pools.stores if (dataset := pools.dataset(name)) is not None}
+        there = torch.device(DEVICE)
+        found = {name: data[step].to(there) for name in pools.stores if (data := pools.dataset(name)) is not None}
         return Batches(**found)
 
     def run(self, method: Method, pools: Pools, steps: range) -> list[dict[str, float]]:
@@ -122,7 +127,7 @@ class MethodContract:
         assert not any(module.training for module in net.modules())
         exported = net.without_heads()
         with torch.inference_mode():
-            assert exported(torch.rand(1, 3, 64, 96)).shape == (1, 3, 64, 96)
+            assert exported(torch.rand(1, 3, 64, 96, device=DEVICE)).shape == (1, 3, 64, 96)
         SegmentationNet(exported.architecture).load_state_dict(exported.state_dict())
 
     def test_it_learns_one_batch_by_heart(self, stores: Any) -> None:

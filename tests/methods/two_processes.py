@@ -1,5 +1,7 @@
 """One step of a method in one process or in two, with the same crops in all: `two_processes.py METHOD OUT` is in two.
 
+`NODE_RANK=n two_processes.py METHOD OUT PROCESSES DEVICE` is process n of several that share one device.
+
 Batch statistics and dropout differ between processes by nature, so they stand still here, and so does augmentation.
 """
 
@@ -10,7 +12,9 @@ import sys
 from dataclasses import replace
 from typing import Any
 
+import lightning_fabric
 import torch
+from lightning_fabric.strategies.ddp import DDPStrategy
 from torch import Tensor, nn
 
 from wsiseg.data.augment import to_float
@@ -38,10 +42,19 @@ def still(net: nn.Module) -> None:
             module.train = lambda mode=True, module=module: module  # type: ignore[method-assign]
 
 
-def gradients(name: str, processes: int) -> dict[str, Tensor]:
+def sharing(device: str, processes: int) -> Any:
+    """A launched Fabric of one process of several on one device: each is a node of its own, and Gloo lets them share."""
+    strategy = DDPStrategy(broadcast_buffers=False, process_group_backend="gloo") if processes > 1 else "auto"
+    fabric = lightning_fabric.Fabric(accelerator=device, devices=1, num_nodes=processes, strategy=strategy)
+    fabric.launch()
+    return fabric
+
+
+def gradients(name: str, processes: int, device: str | None = None) -> dict[str, Tensor]:
     """The gradients of a method's networks after one step, in this process and the others that Fabric starts."""
     torch.set_num_threads(1)
-    fabric = make_fabric(torch.device("cpu"), processes, "32-true")
+    torch.backends.cudnn.allow_tf32 = False  # the gradients are compared to 1/1000
+    fabric = sharing(device, processes) if device else make_fabric(torch.device("cpu"), processes, "32-true")
     recipe = Recipe.model_validate(
         {
             "name": "test",
@@ -67,16 +80,18 @@ def gradients(name: str, processes: int) -> dict[str, Tensor]:
     images, labels = torch.randint(0, 256, (4, 64, 64, 3)).to(torch.uint8), torch.randint(0, 3, (4, 64, 64))
     place = torch.zeros(4, 2, dtype=torch.long)
     whole = Batch(images, labels.to(torch.uint8), labels >= 0, place[:, 0], place, ((),) * 4)
+    whole = whole.to(fabric.device)
     mine = slice(None) if processes == 1 else slice(2 * fabric.global_rank, 2 * fabric.global_rank + 2)
-    metrics = method.update(Batches(whole.part(mine), replace(whole, images=images.flip(0)).part(mine)), 0.9)
+    metrics = method.update(Batches(whole.part(mine), replace(whole, images=whole.images.flip(0)).part(mine)), 0.9)
     found = {f"net/{k}": p.grad for k, p in method.student.net.module.named_parameters() if p.grad is not None}
     if name == "adversarial":
         assert "adversarial_unlabelled" in metrics
         found |= {f"discriminator/{k}": p.grad for k, p in method.critic.net.module.named_parameters()}
-    return {k: v.clone() for k, v in found.items()}
+    return {k: v.cpu().clone() for k, v in found.items()}
 
 
 if __name__ == "__main__":
-    found = gradients(sys.argv[1], 2)
-    if int(os.environ.get("LOCAL_RANK", "0")) == 0:
+    shared = sys.argv[3:]
+    found = gradients(sys.argv[1], int(shared[0]), shared[1]) if shared else gradients(sys.argv[1], 2)
+    if int(os.environ.get("NODE_RANK" if shared else "LOCAL_RANK", "0")) == 0:
         torch.save(found, sys.argv[2])

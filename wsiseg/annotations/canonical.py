@@ -5,6 +5,7 @@ Because all writers start from here, their files agree to the last digit: the sa
 
 from __future__ import annotations
 
+import hashlib
 import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -12,8 +13,8 @@ from itertools import pairwise
 from typing import Any, TypeAlias
 
 import numpy as np
-import orjson
 import shapely
+from numba import njit
 from numpy.typing import NDArray
 from shapely import MultiPolygon, Polygon
 
@@ -28,6 +29,10 @@ STEPS_PER_PX = 100
 # Snapping moves an edge by less than this. Only a polygon that is thinner on average can vanish by it, so only such
 # polygons (and invalid ones) need the slow way through GEOS; all others are valid once their corners are rounded.
 THIN_PX = 0.02
+
+# Bytes of "[x,y]," at most, each number with a sign, a point and eleven digits (FARTHEST in hundredths).
+POINT_CHARS = 30
+OPEN, CLOSE, COMMA, POINT, MINUS, ZERO = b"[],.-0"
 
 BATCH = 4096  # polygons in memory at once, at most
 
@@ -169,16 +174,60 @@ def _round(shapes: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64], Offse
 
 def _json(grid: NDArray[np.int64], offsets: Offsets) -> list[bytes]:
     """GeoJSON coordinates of every object, at most two decimals and no more digits than needed."""
-    points, rings, parts = (level.tolist() for level in offsets)
-    whole = not (grid % STEPS_PER_PX).any()
-    values: NDArray[Any] = grid // STEPS_PER_PX if whole else grid / STEPS_PER_PX
-    lines = [values[a:b] for a, b in pairwise(points)]
-    polygons = [lines[a:b] for a, b in pairwise(rings)]
-    objects = [polygons[a] if b == a + 1 else polygons[a:b] for a, b in pairwise(parts)]
-    texts = [orjson.dumps(item, option=orjson.OPT_SERIALIZE_NUMPY) for item in objects]
-    if whole:
-        return texts
-    return [text.replace(b".0,", b",").replace(b".0]", b"]") for text in texts]
+    points, rings, parts = (level.astype(np.int64) for level in offsets)
+    text = np.empty(POINT_CHARS * len(grid) + 3 * (len(points) + len(rings) + len(parts)), np.uint8)
+    ends = _spell(grid, points, rings, parts, text).tolist()
+    return [text[a:b].tobytes() for a, b in pairwise([0, *ends])]
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _spell(grid, points, rings, parts, text):  # type: ignore[no-untyped-def]
+    """Write the coordinates of all objects into `text`, without anything between them; returns where each one ends."""
+    ends = np.empty(len(parts) - 1, np.int64)
+    at = 0
+    for o in range(len(parts) - 1):
+        several = parts[o + 1] > parts[o] + 1
+        if several:
+            text[at], at = OPEN, at + 1
+        for p in range(parts[o], parts[o + 1]):
+            text[at], at = OPEN, at + 1
+            for r in range(rings[p], rings[p + 1]):
+                text[at], at = OPEN, at + 1
+                for i in range(points[r], points[r + 1]):
+                    text[at], at = OPEN, at + 1
+                    at = _number(grid[i, 0], text, at)
+                    text[at], at = COMMA, at + 1
+                    at = _number(grid[i, 1], text, at)
+                    text[at], text[at + 1], at = CLOSE, COMMA, at + 2
+                text[at - 1], text[at], at = CLOSE, COMMA, at + 1  # over the comma behind the last point
+            text[at - 1], text[at], at = CLOSE, COMMA, at + 1
+        if several:
+            text[at - 1], text[at], at = CLOSE, COMMA, at + 1
+        at -= 1
+        ends[o] = at
+    return ends
+
+
+@njit(cache=True, nogil=True, inline="always", error_model="numpy")
+def _number(hundredths, text, at):  # type: ignore[no-untyped-def]
+    """Write a number of hundredths behind place `at`; returns where it ends."""
+    if hundredths < 0:
+        text[at], at = MINUS, at + 1
+    size = abs(hundredths)
+    whole = size // STEPS_PER_PX
+    rest = size - whole * STEPS_PER_PX
+    power = 1
+    while whole >= 10 * power:
+        power *= 10
+    while power:
+        digit = whole // power
+        text[at], at = ZERO + digit, at + 1
+        whole, power = whole - digit * power, power // 10
+    if rest:
+        text[at], text[at + 1], at = POINT, ZERO + rest // 10, at + 2
+        if rest % 10:
+            text[at], at = ZERO + rest % 10, at + 1
+    return at
 
 
 class SeenIds:
@@ -186,15 +235,23 @@ class SeenIds:
 
     def __init__(self) -> None:
         self._seen: set[bytes] = set()
-        self._repeats: dict[str, int] = {}
+        self._repeats: dict[bytes, int] = {}
 
     def fresh(self, polygon: LabelledPolygon, coordinates: bytes) -> str:
         """The object's own id; without one, or if it is taken, the version 5 UUID of class, polygon and occurrence."""
-        name = f"{polygon.label or ''}\n{coordinates.decode()}"
+        name = b"%b\n%b" % ((polygon.label or "").encode(), coordinates)
         own = UUID.fullmatch(polygon.id or "")
-        first = found = own[0].lower() if own else str(uuid.uuid5(NAMESPACE, name))
-        while (key := bytes.fromhex(found.replace("-", ""))) in self._seen:  # half as large as the text
+        first = found = bytes.fromhex(own[0].replace("-", "")) if own else _uuid5(name)
+        while found in self._seen:
             self._repeats[first] = self._repeats.get(first, 1) + 1
-            found = str(uuid.uuid5(NAMESPACE, f"{name}\n{self._repeats[first]}"))
-        self._seen.add(key)
-        return found
+            found = _uuid5(b"%b\n%d" % (name, self._repeats[first]))
+        self._seen.add(found)
+        text = found.hex()
+        return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+def _uuid5(name: bytes) -> bytes:
+    """The version 5 UUID of a name (RFC 9562): `uuid.uuid5` without its object, which takes longer than the hash."""
+    found = bytearray(hashlib.sha1(NAMESPACE.bytes + name, usedforsecurity=False).digest()[:16])
+    found[6], found[8] = found[6] & 0x0F | 0x50, found[8] & 0x3F | 0x80
+    return bytes(found)

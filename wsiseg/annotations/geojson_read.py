@@ -11,17 +11,19 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import orjson
 import shapely
 from numpy.typing import NDArray
 from shapely import Polygon
 
+from wsiseg.annotations.bulk import Lifted, lift
 from wsiseg.annotations.gather import Area, Gathering, check_near, check_text, closed, ellipse, hex_colour, make_valid
-from wsiseg.annotations.json_file import load_json, no_collection
+from wsiseg.annotations.json_file import load_texts, no_collection, parse_json
 from wsiseg.annotations.polygon import FLAT, Annotations, Details, LabelledPolygon
 from wsiseg.classes import Colour, canonical_name
 from wsiseg.errors import AnnotationError
@@ -33,6 +35,7 @@ UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}
 NO_AREA = ("Point", "MultiPoint", "LineString", "MultiLineString")
 GEOMETRIES = ("Polygon", "MultiPolygon", "GeometryCollection", *NO_AREA)
 NOT_FINITE = ("NaN", "Infinity", "-Infinity")
+LIFTED_FROM = 2**20  # bytes of a text whose coordinates are read apart
 DEEPEST = 100  # parents of a class, and children of an object
 
 # How QuPath says what an object is: since 0.4 as `objectType`, in 0.3 as `object_type`, before in place of the id.
@@ -64,18 +67,45 @@ def read_geojson(path: Path) -> Annotations:
     Raises:
         AnnotationError: the file is missing, cut short, no JSON, no GeoJSON, or has values of the wrong type.
     """
-    reader = FeatureReader(path)
-    origin: Any = None
+    texts = load_texts(path)
     with no_collection():
-        for tree in load_json(path):
-            try:
-                reader.root(tree)
-            except RecursionError:
-                raise AnnotationError(f"{path} is nested too deeply to be GeoJSON: give another file.") from None
-            origin = origin or (tree.get("properties") if isinstance(tree, dict) and "features" in tree else None)
-    found = reader.found.annotations(origin if isinstance(origin, dict) else {})
+        found = _read(path, texts, LIFTED_FROM)
+        if found is None:  # the usual way, which also says what is wrong
+            found = _read(path, texts, None)
+    assert found is not None
     found.check_origin(path)
     return found
+
+
+def _read(path: Path, texts: Sequence[bytes], lifted_from: int | None) -> Annotations | None:
+    """What is in the JSON texts of a file.
+
+    Args:
+        path: for messages
+        texts: as they are in the file
+        lifted_from: bytes from which on the coordinates of a text are taken out of it first; None: they never are
+
+    Returns:
+        None where coordinates were taken out and the rest cannot be understood without them.
+    """
+    reader, origin = FeatureReader(path), None
+    for raw in texts:
+        reader.lifted = lift(raw) if lifted_from is not None and len(raw) >= lifted_from else None
+        try:
+            tree = parse_json(path, raw) if reader.lifted is None else orjson.loads(reader.lifted.text)
+            reader.root(tree)
+        except RecursionError:
+            if reader.lifted is None:
+                raise AnnotationError(f"{path} is nested too deeply to be GeoJSON: give another file.") from None
+            return None
+        except (AnnotationError, orjson.JSONDecodeError):
+            if reader.lifted is None:
+                raise
+            return None
+        if reader.lifted is not None and not reader.lifted.all_taken:  # they were no outlines, but a property
+            return None
+        origin = origin or (tree.get("properties") if isinstance(tree, dict) and "features" in tree else None)
+    return reader.found.annotations(origin if isinstance(origin, dict) else {})
 
 
 class FeatureReader:
@@ -86,6 +116,7 @@ class FeatureReader:
         self.found = Gathering()
         self.labels: dict[str, str | None] = {}
         self.plain: dict[str | None, Details] = {}
+        self.lifted: Lifted | None = None
 
     def fail(self, where: str, what: str) -> AnnotationError:
         return AnnotationError(f"{self.path}: {where} {what}; correct it there or export the annotations again.")
@@ -259,6 +290,8 @@ class FeatureReader:
         if kind in NO_AREA:
             self.found.skip(kind)
             return None, False
+        if self.lifted and kind == "Polygon" and (known := self.lifted.take(value.get("coordinates"))) is not None:
+            return (ellipse(*known.bounds) if value.get("isEllipse") is True else known), False
         found = [self.polygon(rings, where) for rings in self.polygons(value, where)]
         parts = [polygon for polygon, _ in found if polygon is not None]
         if not parts:
@@ -273,6 +306,9 @@ class FeatureReader:
         """The ring lists of all polygons of a geometry; what else a collection holds is counted."""
         kind = value.get("type") if isinstance(value, dict) else None
         field = "geometries" if kind == "GeometryCollection" else "coordinates"
+        if self.lifted and kind == "Polygon" and (known := self.lifted.take(value.get(field))) is not None:
+            yield known
+            return
         if kind not in GEOMETRIES:
             raise self.fail(where, f"has a geometry of the unknown type {repr(kind)[:40]}")
         if not isinstance(value.get(field), list):
@@ -292,6 +328,8 @@ class FeatureReader:
 
         The second value says whether a ring had to be closed or a hole without area left out.
         """
+        if isinstance(rings, Polygon):
+            return rings, False
         if not isinstance(rings, list):
             raise self.fail(where, "has a polygon that is not a list of rings")
         patched, lines = False, []

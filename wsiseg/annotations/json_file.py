@@ -43,19 +43,19 @@ def load_bytes(path: Path) -> bytes:
         return _unpacked(path, file, _limit)
 
 
-def load_json(path: Path) -> list[Any]:
-    """The JSON trees of a file: one, or as many as there are JSON files in a ZIP archive, which QuPath writes too.
+def load_texts(path: Path) -> list[bytes]:
+    """The JSON texts of a file: one, or as many as there are JSON files in a ZIP archive, which QuPath writes too.
 
     Raises:
-        AnnotationError: it cannot be read, is larger than the limit, no JSON, or cut short
+        AnnotationError: it cannot be read or is larger than the limit
     """
     with opened(path) as file:
         if file.read(4) != ZIP:
             file.seek(0)
-            return [parse_json(path, _unpacked(path, file, _limit))]
+            return [_unpacked(path, file, _limit)]
         try:
             with zipfile.ZipFile(file) as archive:
-                return [parse_json(path, raw) for raw in _members(path, archive)]
+                return list(_members(path, archive))
         except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
             raise AnnotationError(
                 f"{path} is a ZIP archive that is damaged, encrypted or packed in an unusual way ({error}): "

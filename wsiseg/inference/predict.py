@@ -21,7 +21,7 @@ from wsiseg.errors import AnnotationError, BundleError, MismatchError
 from wsiseg.geometry import Box
 from wsiseg.grid import Grid, Tile
 from wsiseg.inference.blend import Blender, upsample
-from wsiseg.inference.engines.engine import Engine, infer
+from wsiseg.inference.engines.engine import Engine, infer, readers_for
 from wsiseg.progress import Progress, Report, silent
 from wsiseg.selection.select import Masks, Selection
 from wsiseg.slides.slide import Slide
@@ -130,7 +130,7 @@ def predict_labels(
 
             # Tiles of one row above still reach into the first row to do.
             first = next((i for i, t in enumerate(tiles) if t.row >= writer.rows_done - 1), len(tiles))
-            batches = _batches(read, tiles, first // batch * batch, batch)
+            batches = _batches(read, tiles, first // batch * batch, batch, readers_for(engine))
             for i, scores in _scores(batches, engine, tta=spec.usage.tta):
                 for tile, values in zip(tiles[i : i + batch], scores, strict=False):  # the last batch is padded
                     if tile.row >= writer.rows_done - 1:
@@ -149,18 +149,20 @@ def predict_labels(
     return LabelMap(out)
 
 
-def _batches(read: Read, tiles: Sequence[Tile], start: int, batch: int) -> Iterator[tuple[int, np.ndarray]]:
-    """(place of the first tile, (batch, size, size, 3) uint8), read ahead while the network works."""
+def _batches(
+    read: Read, tiles: Sequence[Tile], start: int, batch: int, readers: int
+) -> Iterator[tuple[int, np.ndarray]]:
+    """(place of the first tile, (batch, size, size, 3) uint8), read ahead by some threads while the network works."""
 
     def load(i: int) -> np.ndarray:
         images = [read(tile.read) for tile in tiles[i : i + batch]]
         return np.stack(images + [np.full_like(images[0], 255)] * (batch - len(images)))
 
-    with ThreadPoolExecutor(1) as pool:
+    with ThreadPoolExecutor(readers) as pool:
         waiting: deque[tuple[int, Future[np.ndarray]]] = deque()
         for i in range(start, len(tiles), batch):
             waiting.append((i, pool.submit(load, i)))
-            if len(waiting) > 2:
+            if len(waiting) > readers + 1:
                 first, images = waiting.popleft()
                 yield first, images.result()
         while waiting:

@@ -17,10 +17,11 @@ next one takes the journal up.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -32,6 +33,7 @@ from numpy.typing import NDArray
 from wsiseg import __version__
 from wsiseg.annotations.feature import from_feature, to_feature
 from wsiseg.annotations.formats import file_hash, read_annotations, write_annotations
+from wsiseg.annotations.json_file import opened
 from wsiseg.annotations.polygon import LabelledPolygon
 from wsiseg.annotations.surround import statements_first
 from wsiseg.atomic import lock, translate_os_errors
@@ -273,8 +275,7 @@ class Review:
 
     def _resume(self) -> None:
         """Take over the decisions and the drawn objects of an earlier session."""
-        read = read_annotations(self.path)
-        about, layer = read.about, self.layer
+        about, layer = _about(self.path), self.layer
         if about.get("kind") != "review":
             raise MismatchError(f"{self.path} is in the way and no review of {self.source.name}: {ADVICE}.")
         source = about.get("source")
@@ -288,7 +289,7 @@ class Review:
             plain = all(type(n) is int and 0 <= n < layer.from_file for n in numbers)
         else:
             plain = False
-        drawn = [p for p in read.polygons if p.id in ids] if plain else []
+        drawn = _named(self.path, {i for i in ids if isinstance(i, str)}) if plain else []
         if not plain or len(drawn) != len(ids):
             raise MismatchError(f"{self.path} is a damaged review of {self.source.name}: {ADVICE}.")
         self._known([*moved.values(), *(p.label or UNNAMED for p in drawn)])
@@ -315,11 +316,12 @@ class Review:
             entries = [orjson.loads(line) for line in whole]
             if entries and entries[0]["source"] != self._hash:
                 raise MismatchError(f"{self.journal} belongs to another version of {self.source.name}: move it away.")
+            drawn = [from_feature(feature) for entry in entries[1:] for feature in entry["drawn"]]
+            self._known(list(dict.fromkeys(name for entry in entries[1:] for name in entry["names"])))
+            if drawn:
+                self.layer.add(drawn)  # once: it indexes all objects again
             for entry in entries[1:]:
-                self._known(entry["names"])
                 table = np.array([self.layer.names.index(name) for name in entry["names"]], np.int16)
-                if entry["drawn"]:
-                    self.layer.add([from_feature(feature) for feature in entry["drawn"]])
                 numbers, state = np.array(entry["numbers"], np.int64), np.array(entry["state"], np.int8)
                 if ((numbers < 0) | (state < 0) | (state > GONE)).any():
                     raise ValueError("a number is negative")
@@ -330,3 +332,31 @@ class Review:
 
 
 _MARKS = {"accepted": ACCEPTED, "rejected": REJECTED, "replaced": GONE}
+
+
+# How `write_geojson` begins a file and each of its lines
+HEAD, FEATURE = b'{"type":"FeatureCollection","properties":', b'{"type":"Feature","id":"'
+UUID_CHARS = 36
+
+
+def _about(path: Path) -> Mapping[str, Any]:
+    """What a reviewed file says of its making: in the first line of one that wsiseg wrote and nobody changed."""
+    with opened(path) as file:
+        first = file.readline()
+    with contextlib.suppress(orjson.JSONDecodeError, LookupError):
+        if first.startswith(HEAD):
+            about: Mapping[str, Any] = orjson.loads(first.rstrip() + b"]}")["properties"]["wsiseg"]
+            return about
+    return read_annotations(path).about
+
+
+def _named(path: Path, ids: Set[str]) -> list[LabelledPolygon]:
+    """The objects of a reviewed file that have one of these ids: those of a million others are not looked at."""
+    if not ids:
+        return []
+    with opened(path) as file, contextlib.suppress(orjson.JSONDecodeError):
+        if file.readline().startswith(HEAD):
+            wanted, at = {i.encode() for i in ids}, len(FEATURE)
+            lines = [s for s in file if s.startswith(FEATURE) and s[at : at + UUID_CHARS] in wanted]
+            return [from_feature(orjson.loads(line.rstrip(b",\n"))) for line in lines]
+    return [polygon for polygon in read_annotations(path).polygons if polygon.id in ids]

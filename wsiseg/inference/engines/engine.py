@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any, Protocol
 
 import numpy as np
@@ -26,6 +27,14 @@ class Engine(Protocol):
         The batch must always have the same size: results can depend on it in their last bits.
         """
         ...
+
+
+READERS = 8
+
+
+def readers_for(engine: Engine) -> int:
+    """Threads that read and decode tiles: one beside a network that keeps the cores busy, up to `READERS` beside a GPU."""
+    return 1 if engine.identity.get("device", "cpu") == "cpu" else max(1, min(READERS, (os.cpu_count() or 1) - 1))
 
 
 FLIPS: tuple[tuple[int, ...], ...] = ((), (1,), (2,), (1, 2))  # axes of (batch, tile, tile, 3)
