@@ -88,7 +88,8 @@ def _read(path: Path, texts: Sequence[bytes], lifted_from: int | None) -> Annota
     Returns:
         None where coordinates were taken out and the rest cannot be understood without them.
     """
-    reader, origin = FeatureReader(path), None
+    reader = FeatureReader(path)
+    origin: Any = None
     for raw in texts:
         reader.lifted = lift(raw) if lifted_from is not None and len(raw) >= lifted_from else None
         try:
