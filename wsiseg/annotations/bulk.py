@@ -64,7 +64,7 @@ def lift(raw: bytes) -> Lifted:
         polygons = shapely.from_ragged_array(shapely.GeometryType.POLYGON, points[:n_points], offsets).tolist()
     else:
         polygons = []
-    return Lifted(memoryview(text)[:size], first, polygons)
+    return Lifted(text.data[:size], first, polygons)
 
 
 @njit(cache=True, nogil=True)
