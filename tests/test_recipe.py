@@ -58,7 +58,7 @@ def test_values_can_be_set_from_the_command_line(tmp_path: Path) -> None:
         ("method.name=5", "method.name = '5' will not do: the methods are supervised, adversarial"),
         (
             "method.confidence_threshold=[0.5]",
-            "belongs to the method consistency or copy_paste or self_training or adaptation: set method.name",
+            "belongs to the method consistency or copy_paste or ",
         ),
         ("method.learning_rte=1", "'method.learning_rte' is unknown; did you mean 'learning_rate'"),
         ("method.forgive=0.8", "'method.forgive' is now called 'method.noisy_label_threshold'"),

@@ -154,6 +154,7 @@ def test_several_objects_are_selected_and_deleted(screen: Screen, served: tuple[
     ids = [p.id for p in read_annotations(served[1].reviews[PREDICTION].source).polygons]
     left = {p.id for p in read_annotations(served[1].reviews[PREDICTION].path).polygons}
     assert set(ids) - left == {ids[6], ids[11]}
+    screen.told("#status", "is saved")  # later, it would replace what the next key is told
     page.keyboard.press("Escape")
     assert page.locator(".selected-object").count() == 0
     page.keyboard.press("Delete")
