@@ -257,6 +257,11 @@ def train_units() -> list[str]:
     return list(METHODS)
 
 
+def only_name(method: str) -> str:
+    """The override of a recipe that chooses a method with its own options, whatever the recipe says of another one."""
+    return f'method={{name="{method}"}}'
+
+
 def train(unit: str, place: Place) -> dict[str, Any]:
     """Steps/s and fraction of waiting of a method in fp32 and in bf16; random weights, generated slides."""
     from training import slides
@@ -269,7 +274,7 @@ def train(unit: str, place: Place) -> dict[str, Any]:
     steps = 3 if place.tiny else TRAINING_STEPS
     folder = Path(tempfile.gettempdir()) / "wsiseg-gpu-training"
     changes = [f"data.slides={slides(folder, place.tiny)}", f"training.steps={steps}", "model.weights=none"]
-    changes += [f"method.name={unit}", *(f"training.{name}_every={steps}" for name in ("evaluate", "checkpoint"))]
+    changes += [only_name(unit), *(f"training.{name}_every={steps}" for name in ("evaluate", "checkpoint"))]
     changes += ["training.batch=2", "training.crop=64", "training.loaders=0"] if place.tiny else [
         "training.batch=16", "training.crop=256", "training.loaders=4",
     ]  # fmt: skip

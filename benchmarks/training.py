@@ -81,13 +81,14 @@ def slides(folder: Path, quick: bool) -> Path:
     listed = folder / "slides.csv"
     if listed.exists():
         return listed
-    lines, seed = ["slide,annotations,patient,split"], 0
+    lines, seed = ["slide,annotations,patient,split,tags"], 0
     for split, count in SLIDES.items():
         for _ in range(1 if quick else count):
             made = generate(SlideSpec(7000 + seed, *((2000, 2000) if quick else SIDES_UM), "pas", 1.0, ()))
             write_slide(made, folder / f"s{seed}.svs")
             write_annotations(folder / f"s{seed}.geojson", made.truth, classes=CLASSES, frame=made.frame)
-            lines.append(f"s{seed}.svs,s{seed}.geojson,p{seed},{split}")
+            tags = ";".join(sorted({polygon.label or "" for polygon in made.truth}))
+            lines.append(f"s{seed}.svs,s{seed}.geojson,p{seed},{split},{tags}")
             seed += 1
     listed.write_text("\n".join(lines) + "\n")
     return listed
@@ -96,7 +97,7 @@ def slides(folder: Path, quick: bool) -> Path:
 def run(recipe_path: Path, folder: Path, steps: int, quick: bool) -> str:
     """Train, and tell where the time went."""
     changes = [f"data.slides={slides(folder, quick)}", f"training.steps={steps}", "model.weights=none"]
-    changes += ["method.name=supervised"]
+    changes += ['method={name="supervised"}']
     changes += [f"training.{name}_every={steps}" for name in ("evaluate", "checkpoint")]
     if quick:
         changes += ["training.batch=2", "training.crop=64"]

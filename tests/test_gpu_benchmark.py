@@ -45,8 +45,12 @@ def test_two_processes_share_a_device(gpu: Any) -> None:
 
 def test_every_method_and_every_contract_has_its_unit(gpu: Any) -> None:
     from wsiseg.methods import METHODS
+    from wsiseg.recipe import load_recipe
 
     assert gpu.train_units() == list(METHODS)
+    for name in METHODS:
+        recipe = load_recipe(BENCHMARKS.parent / "pipelines" / "demo.toml", (gpu.only_name(name),), places=False)
+        assert recipe.method.name == name
     assert {"test_torch_engine", "test_supervised", "test_semi_supervised"} <= set(gpu.contract_units())
 
 
