@@ -37,6 +37,7 @@ export class Overlays {
     viewer.addTiledImage({
       tileSource: source(this.stage.scene, this.url(layer)),
       opacity: layer.item ? 0 : layer.opacity,
+      index: this.place(layer),
       preload: true,
       success: ({ item }) => {
         if (turn !== layer.turn) {
@@ -77,14 +78,21 @@ export class Overlays {
     layer.item?.setOpacity(opacity);
   }
 
-  // Later layers lie on top, however late their first picture came.
+  // Where a new picture of a layer belongs: above its old one and those of the layers before. The slide is 0.
+  place(layer) {
+    const below = this.layers.slice(0, this.layers.indexOf(layer) + 1);
+    return 1 + below.flatMap(({ item, next }) => [item, next]).filter(Boolean).length;
+  }
+
+  // Later layers lie on top, however late their first picture came. A picture that is in its place is not moved: the
+  // overview repeats each move a little later, and fails where it has not got that picture yet.
   sort() {
     const { world } = this.stage.viewer;
     let place = 1; // the slide is 0
     for (const layer of this.layers)
       for (const item of [layer.item, layer.next])
         if (item && world.getIndexOfItem(item) >= 0) {
-          world.setItemIndex(item, place);
+          if (world.getIndexOfItem(item) !== place) world.setItemIndex(item, place);
           place += 1;
         }
   }
