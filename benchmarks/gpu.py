@@ -117,6 +117,8 @@ def labels(unit: str, place: Place) -> dict[str, Any]:
                 tissue = tissue_of(slide, mpp=grid_for(slide, bundle).frame.mpp).mask
             there = LabelMap(folder / f"{len(maps)}.zarr")
             maps.append(there.read(there.frame.box))
+    finer = bundle.usage.upsample  # pixels of the label map for each of the network, in which tissue was looked for
+    tissue = tissue.repeat(finer, 0).repeat(finer, 1)
     height, width = (min(a, b) for a, b in zip(tissue.shape, maps[0].shape, strict=True))
     one, other = (found[:height, :width][tissue[:height, :width]] for found in maps)
     iou = {

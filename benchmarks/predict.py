@@ -133,8 +133,9 @@ def run(folder: Path, side: int, model: Path, engines: list[str], *, batches: in
         lines.append(f"| {name} | {row.precision} | {row.tiles} | {times} |")
         print(lines[-1], flush=True)
     with open_slide(path) as slide:
-        frame = grid_for(slide, bundle).frame
-        inside = tissue_of(slide, mpp=frame.mpp).mask
+        inside = tissue_of(slide, mpp=grid_for(slide, bundle).frame.mpp).mask
+    finer = bundle.usage.upsample  # pixels of the label map for each of the network, in which tissue was looked for
+    inside = inside.repeat(finer, 0).repeat(finer, 1)
     lines.append(f"\nGoal: end to end at most {GOAL} × bare.")
     first = rows[engines[0]]
     height, width = (min(a, b) for a, b in zip(inside.shape, first.labels.shape, strict=True))

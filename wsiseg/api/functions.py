@@ -82,12 +82,13 @@ def predict(
     Raises:
         BundleError, SlideError, EngineError, OutputError
     """
+    from wsiseg.bundle import load_bundle
     from wsiseg.inference.cascade import models_for, predict_cascade
     from wsiseg.inference.engines import make_engine
     from wsiseg.inference.predict import PredictOptions
 
     with tempfile.TemporaryDirectory(prefix="wsiseg-") as scratch, opened(slide) as source:
-        bundle, parent = models_for(source, None if model is None else find_model(model))
+        bundle, parent = models_for(source, None if model is None else load_bundle(find_model(model)))
         target = Path(out) if out is not None else Path(scratch) / "objects.geojson"
         selection = Selection(tissue, exclude_artefacts, None if roi is None else Roi.read(Path(roi)))
         options = PredictOptions(target, selection=selection, overwrite=overwrite)

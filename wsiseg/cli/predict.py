@@ -64,7 +64,6 @@ def predict(
     from wsiseg.bundle import load_bundle
     from wsiseg.inference.cascade import models_for, parent_file, predict_cascade
     from wsiseg.inference.engines import make_engine
-    from wsiseg.inference.engines.crf import CrfEngine
     from wsiseg.inference.predict import PredictOptions
     from wsiseg.memory import fitting_batch
     from wsiseg.selection.select import Roi, Selection
@@ -76,12 +75,13 @@ def predict(
         selection=Selection(not no_tissue, exclude_artefacts, None if roi is None else Roi.read(roi)),
         overwrite=overwrite,
     )
-    scaled = not full_decoding and (model is None or load_bundle(model).usage.scaled_decoding)
+    given = None if model is None else load_bundle(model)
+    scaled = not full_decoding and (given is None or given.usage.scaled_decoding)
     opening = open_slide(slide, mpp=slide_mpp, scaled_decoding=scaled, series=series)
     with opening as opened, screen.progress_bar("Predicting", "tiles", quiet, log_json) as report:
         screen.say_cautions(opened)
-        bundle, parent = models_for(opened, model, parent_model)
-        if model is None:
+        bundle, parent = models_for(opened, given, parent_model)
+        if given is None:
             _say_bundled(opened)
         if not quiet:
             names = f"the model {bundle.name}"
@@ -95,7 +95,11 @@ def predict(
                 click.echo(f"Predicting {batch} tiles at a time, not {bundle.usage.batch}: --max-ram.", err=True)
             bundle, parent = bundle.with_batch(batch), parent and parent.with_batch(batch)
         runs = make_engine(bundle, engine, device)
-        fine = bundle, CrfEngine(runs, bundle.usage.mpp) if crf else runs
+        if crf:
+            from wsiseg.inference.engines.crf import CrfEngine
+
+            runs = CrfEngine(runs, bundle.usage.mpp)
+        fine = bundle, runs
         coarse = None if parent is None else (parent, make_engine(parent, engine, device))
         result = predict_cascade(opened, coarse, fine, options, report=report)
         if parent is not None:

@@ -3,8 +3,8 @@
     files ─► groups of polygons that mean one object ─► decisions, counted ─► STAPLE ─► groups again ─► polygons
 
 Each class is decided on its own, so that an object may lie inside one of another class, as in the files. A group is
-rasterised in strips with some surroundings, once to count the decisions and once to draw the result: memory depends
-neither on the slide nor on the number of objects.
+rasterised in strips with some surroundings, once to count the decisions and once to draw the result: beside the polygons,
+memory depends neither on the slide nor on the number of objects.
 """
 
 from __future__ import annotations

@@ -24,21 +24,22 @@ def parent_file(out: Path) -> Path:
     return out.with_name(out.name.removesuffix(".gz").removesuffix(".geojson") + ".parent.geojson")
 
 
-def models_for(slide: Slide, model: Path | None, parent: Path | None = None) -> tuple[ModelBundle, ModelBundle | None]:
+def models_for(
+    slide: Slide, bundle: ModelBundle | None, parent: Path | None = None
+) -> tuple[ModelBundle, ModelBundle | None]:
     """The model for a slide, and the parent model if there is one.
 
     Args:
         slide: the slide
-        model: a bundle; None for the bundled models that fit the slide's µm/px
+        bundle: the model; None for the bundled models that fit the slide's µm/px
         parent: bundle of another parent model than the one that goes with the model
 
     Raises:
         BundleError: a bundle cannot be read
     """
-    if model is None:
+    if bundle is None:
         model, bundled = default_models(max(slide.frame.mpp, slide.frame.mpp_y))
-        parent = parent or bundled
-    bundle = load_bundle(model)
+        bundle, parent = load_bundle(model), parent or bundled
     return bundle, bundle.parent if parent is None else load_bundle(parent)
 
 

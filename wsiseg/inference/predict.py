@@ -78,7 +78,7 @@ class PredictionSpec:
     @property
     def label_grid(self) -> Grid:
         """The grid of the label map: the same tiles, in pixels that may be smaller than the network's."""
-        return self.grid if self.usage.upsample == 1 else self.grid.finer(self.usage.upsample)
+        return self.grid.finer(self.usage.upsample)
 
 
 def predict_labels(

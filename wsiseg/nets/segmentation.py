@@ -163,9 +163,8 @@ class SegmentationNet(nn.Module):
         logits = self.classify(decoded)
         if self.peers:
             each = [logits, *(peer(image) for peer in self.peers)]
-            logits = torch.stack([one.float().log_softmax(1) for one in each]).logsumexp(
-                0
-            )  # of the sum: softmax divides
+            # The logarithm of the sum; its softmax is that of the mean.
+            logits = torch.stack([one.float().log_softmax(1) for one in each]).logsumexp(0)
         if not heads:
             return logits
         made = {name: self.heads[name] for name in heads}

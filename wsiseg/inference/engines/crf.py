@@ -22,6 +22,7 @@ from wsiseg.inference.engines.engine import Engine
 
 APPEARANCE, SMOOTHNESS = 4.0, 3.0  # weights of the two kernels; 10 and 3 in the authors' example
 PLACE_UM, COLOUR, NEAR_UM = 40.0, 20.0, 6.0  # standard deviations: µm and 8-bit levels of the first, µm of the second
+LEAST_PX = 8.0  # of the first, however coarse the tiles: the grid of the filter takes memory with its inverse square
 STEPS = 5
 
 
@@ -39,7 +40,7 @@ class CrfEngine:
     @property
     def identity(self) -> dict[str, Any]:
         """That of the engine, and the field's settings."""
-        settings = [APPEARANCE, SMOOTHNESS, PLACE_UM, COLOUR, NEAR_UM, STEPS]
+        settings = [APPEARANCE, SMOOTHNESS, PLACE_UM, LEAST_PX, COLOUR, NEAR_UM, STEPS]
         return {**self.engine.identity, "crf": settings}
 
     @property
@@ -62,7 +63,7 @@ def dense_crf(probability: np.ndarray, image: np.ndarray, mpp: float) -> np.ndar
         mpp: µm/px
     """
     unary = np.log(np.maximum(probability, 1e-6))
-    appearance = BilateralFilter(image, PLACE_UM / mpp, COLOUR)
+    appearance = BilateralFilter(image, max(PLACE_UM / mpp, LEAST_PX), COLOUR)
     near = NEAR_UM / mpp
     smooth = gaussian_filter(np.ones(image.shape[:2], np.float32), near, mode="constant")
     said = probability

@@ -46,9 +46,7 @@ class MixAndMatch(Method):
         self.student = Student(ctx, network)
         self.views = Views(ctx)
         self.labelled_loss = LabelledLoss(ctx, self.student.ema)
-        self.side = max(
-            NARROWEST, ctx.crop // 4 // STRIDE * STRIDE
-        )  # the paper scales to a quarter of the crop as well
+        self.side = max(NARROWEST, ctx.crop // 4 // STRIDE * STRIDE)  # a quarter of the crop, as in the paper
 
     def update(self, batches: Batches, progress: float) -> dict[str, float]:
         """One step on the labelled crops. Returns the losses and the learning rate."""
